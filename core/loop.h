@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * epoll: fd -> function. An event sits inside its owner; a loop belongs to
+ * one thread, and only that thread (or nobody else yet) touches it.
+ */
+#ifndef CORE_LOOP_H
+#define CORE_LOOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+
+#define LOOP_BATCH 32
+
+struct event {
+	int fd;
+	/* revents as epoll gives them */
+	void (*fn)(struct event *event, uint32_t revents);
+};
+
+struct loop {
+	int epfd;
+	bool stop;
+	/* Runs after every turn that had events; NULL when there is nothing to publish. */
+	void (*turn_end)(void *opaque);
+	void *turn_opaque;
+	struct epoll_event batch[LOOP_BATCH];
+	int pending; /* entries of batch that this turn has still to serve */
+};
+
+/* -errno of epoll_create1. */
+int loop_init(struct loop *loop);
+/* Accepts a zeroed object. Does not close the fds of its events. */
+void loop_free(struct loop *loop);
+
+/*
+ * Watches event->fd. With EPOLLET an eventfd needs no read: every write to it
+ * is an edge, which saves a system call per wake-up.
+ */
+int loop_add(struct loop *loop, struct event *event, uint32_t events);
+int loop_mod(struct loop *loop, struct event *event, uint32_t events);
+/* Safe from any handler: an event that is deleted does not fire any more, even in this turn. */
+void loop_del(struct loop *loop, struct event *event);
+
+/* One wait (timeout in ms, -1 for ever) and its handlers. Returns how many ran, or -errno. */
+int loop_turn(struct loop *loop, int timeout_ms);
+/* Turns until loop_stop(). Returns 0 or -errno. */
+int loop_run(struct loop *loop);
+void loop_stop(struct loop *loop);
+
+/* A one-shot timer on CLOCK_MONOTONIC; its fd is event.fd. */
+struct timer {
+	struct event event;
+	void (*fn)(struct timer *timer);
+};
+
+/* Creates the timer and adds it to the loop. */
+int timer_init(struct timer *timer, struct loop *loop, void (*fn)(struct timer *));
+/* Fires once after ns nanoseconds; 0 disarms. */
+int timer_set(struct timer *timer, uint64_t ns);
+/* Accepts a timer that was never initialised when its fd is -1. */
+void timer_free(struct timer *timer);
+
+#endif

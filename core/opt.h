@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Option tables. One table describes the keys of one option; the command line
+ * ("PATH,key=value,flag"), the JSON form, --help and --print-config all follow
+ * from it. A comma within a value is written twice.
+ */
+#ifndef CORE_OPT_H
+#define CORE_OPT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum opt_type {
+	OPT_STRING, /* char *, owned by the configuration */
+	OPT_BOOL,   /* bool: "key", "key=on", "key=off" */
+	OPT_UINT,   /* uint64_t: decimal or 0x */
+	OPT_SIZE,   /* uint64_t bytes: K, M, G, T suffixes are powers of 1024 */
+	OPT_CHOICE, /* int: the index within choices */
+	OPT_MAC,    /* uint8_t[6]: aa:bb:cc:dd:ee:ff */
+};
+
+struct opt {
+	const char *key; /* NULL ends a table */
+	enum opt_type type;
+	bool bare;       /* the first word, when it has no "key=" and is no flag, is its value */
+	bool required;
+	size_t offset;   /* of the field within the configuration struct */
+	uint64_t min, max; /* OPT_UINT, OPT_SIZE; max 0: no upper limit */
+	const char *const *choices; /* OPT_CHOICE: names, ended by NULL */
+	const char *arg;  /* "PATH", for help; NULL for flags and choices */
+	const char *help; /* one line, no full stop */
+};
+
+/* What was wrong, as the end of a sentence that the caller begins. */
+struct opt_error {
+	char text[256];
+};
+
+/*
+ * Parses "first,key=value,..." into conf, which was zeroed or holds defaults.
+ * -EINVAL with the reason in error: unknown key (with the nearest known one),
+ * missing or bad value, a key given twice, a required key missing.
+ */
+int opt_parse(const struct opt *table, const char *text, void *conf, struct opt_error *error);
+
+/* Sets one key from its text. A flag's value may be NULL. -EINVAL as above. */
+int opt_set(const struct opt *table, const char *key, const char *value, void *conf,
+	    struct opt_error *error);
+
+/* -EINVAL when a required key has no value in conf. */
+int opt_complete(const struct opt *table, const void *conf, struct opt_error *error);
+
+/*
+ * The value of a field as opt_set() reads it, into buffer. Returns false for
+ * a field that was not given: a NULL string, zero, false, choice 0.
+ */
+bool opt_format(const struct opt *opt, const void *conf, char *buffer, size_t len);
+
+/* Frees the strings of conf. */
+void opt_free(const struct opt *table, void *conf);
+
+/*
+ * The name among names (count of them) that is nearest to word, for "did you
+ * mean"; NULL when none is near.
+ */
+const char *opt_nearest(const char *word, const char *const *names, size_t count);
+
+/* "256M", "0x10000"; -EINVAL for anything else, -ERANGE when it does not fit. */
+int opt_parse_size(const char *text, uint64_t *ret_bytes);
+
+#endif

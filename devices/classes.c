@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <stddef.h>
+#include "devices/classes.h"
+#include "devices/virtio/virtio.h"
+
+extern const struct virtio_class console_class, blk_class, net_class, rng_class;
+
+const struct virtio_class *const virtio_classes[] = {
+	&console_class,
+	&blk_class,
+	&net_class,
+	&rng_class,
+	NULL,
+};

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where a net device's packets go: one ops table per back end. Each packet
+ * carries a struct virtio_net_hdr_v1 in front, so checksum and segmentation
+ * offloads pass through untouched.
+ */
+#ifndef DEVICES_NETDEV_NETDEV_H
+#define DEVICES_NETDEV_NETDEV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include "core/util.h"
+
+#define NETDEV_NAME_MAX 16
+
+struct netdev {
+	int fd; /* non-blocking; readable when a packet is there */
+	char name[NETDEV_NAME_MAX]; /* of the host's interface */
+	bool uso; /* the host can segment UDP */
+};
+
+extern const struct hint netdev_tap_hints[];
+
+/*
+ * Opens the tap called name, which is made when it does not exist and the
+ * caller may, brings it up and sets its MTU when mtu is not 0.
+ * -EBUSY: another process has it; -EPERM: CAP_NET_ADMIN or an owned tap is needed.
+ */
+int netdev_tap_open(struct netdev *netdev, const char *name, uint16_t mtu);
+/* The same for a tap fd that was inherited; checked to be one with a virtio header. -EBADFD when it is not. */
+int netdev_tap_adopt(struct netdev *netdev, int fd);
+void netdev_close(struct netdev *netdev);
+
+/*
+ * Tells the host what the guest agreed to receive (features: VIRTIO_NET_F_GUEST_*
+ * bits). Allowed under the device's filter by its exact argument.
+ */
+int netdev_set_offloads(struct netdev *netdev, uint64_t features);
+
+/* One packet with its header. -EAGAIN when there is none, or no room; -errno. */
+ssize_t netdev_receive(struct netdev *netdev, const struct iovec *iov, unsigned int count);
+ssize_t netdev_send(struct netdev *netdev, const struct iovec *iov, unsigned int count);
+
+#endif

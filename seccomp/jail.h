@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The jail around the process, entered once, on the main thread, when
+ * everything that the configuration names is open and before any thread is
+ * started: namespaces where permitted, an empty root, Landlock, no
+ * capabilities, no_new_privs, limits.
+ */
+#ifndef SECCOMP_JAIL_H
+#define SECCOMP_JAIL_H
+
+#include <stdbool.h>
+
+/* What was reached; for the log and for tests. */
+struct jail_report {
+	bool namespaces; /* mount, network, IPC and UTS are our own */
+	bool empty_root;
+	int landlock_abi; /* 0: the kernel has none */
+	bool no_caps;
+};
+
+/*
+ * What this host does not permit is left out and told by the report; a step
+ * that is permitted and fails is an error: -errno, and *ret_step names it.
+ */
+int jail_enter(struct jail_report *report, const char **ret_step);
+
+#endif

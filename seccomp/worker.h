@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A confined thread with a loop: everything that a device does after start-up
+ * happens on its worker. worker_call() runs a function there and waits, so
+ * devices hold no locks. Workers never call workers.
+ *
+ * Life: worker_init() -> events are added to worker.loop and their fds named
+ * by worker_keep_fd() -> worker_start() -> calls -> worker_stop() ->
+ * worker_free(). Before the start and after the stop worker_call() runs the
+ * function inline, which makes tests deterministic.
+ */
+#ifndef SECCOMP_WORKER_H
+#define SECCOMP_WORKER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include "core/loop.h"
+#include "seccomp/filter.h"
+
+#define WORKER_FDS_MAX 160
+
+struct worker {
+	char name[16];
+	const struct sandbox *sandbox; /* NULL: the base set alone */
+	bool confine; /* false with --no-sandbox */
+	struct loop loop;
+	bool running;
+	pthread_t thread;
+	int keep[WORKER_FDS_MAX];
+	size_t keep_count;
+	/* the call in progress: one at a time */
+	pthread_mutex_t call_lock; /* held by the caller for the whole call */
+	pthread_mutex_t lock;      /* guards what follows */
+	pthread_cond_t done;
+	struct event call_event;
+	int (*fn)(void *arg);
+	void *arg;
+	int result;
+	int start_result;
+	bool started;
+};
+
+/* name is copied, sandbox is not. -errno. */
+int worker_init(struct worker *worker, const char *name, const struct sandbox *sandbox,
+		bool confine);
+
+/* An fd that the thread needs; all others are closed in its own fd table. -ENOSPC. */
+int worker_keep_fd(struct worker *worker, int fd);
+
+/* Adds the event to the loop and keeps its fd. */
+int worker_watch(struct worker *worker, struct event *event, uint32_t events);
+
+/*
+ * Starts the thread; returns when it is confined (own fd table, filter) or
+ * could not be: -errno, and the thread is gone.
+ */
+int worker_start(struct worker *worker);
+
+/* Runs fn(arg) on the thread and returns what it returned. Never from a worker. */
+int worker_call(struct worker *worker, int (*fn)(void *arg), void *arg);
+
+/* Ends the loop and joins the thread. Accepts a worker that does not run. */
+void worker_stop(struct worker *worker);
+
+/* After worker_stop(). Accepts a zeroed object. */
+void worker_free(struct worker *worker);
+
+#endif
