@@ -11,9 +11,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <termios.h>
+#include "core/opt.h"
 #include "core/util.h"
-
-struct opt;
 
 /* What the option table fills: exactly one of them is set (default stdio when none is). */
 struct chardev_conf {
