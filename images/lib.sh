@@ -1,0 +1,82 @@
+# shellcheck shell=bash
+# What the recipes in this directory share. Source it after `set -euo pipefail`.
+
+# shellcheck disable=SC2034  # for the recipes
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+say() { printf 'images: %s\n' "$*" >&2; }
+die() { say "$(basename "$0"): $*"; exit 1; }
+
+need() {  # need COMMAND PACKAGE
+    command -v "$1" >/dev/null || die "$1 is missing: install the package $2 (make deps)"
+}
+export PATH=$PATH:/usr/sbin:/sbin   # depmod, mke2fs, ethtool for those who are not root
+
+# A scratch directory beside the result, so that the last step of every recipe is a rename on one file system.
+tmp=
+scratch() {  # scratch OUTPUT: sets $tmp
+    mkdir -p "$(dirname "$1")"
+    tmp=$(mktemp -d "$(dirname "$1")/.$(basename "$1").XXXXXX")
+    chmod 755 "$tmp"
+    trap 'rm -rf "$tmp"' EXIT
+    trap 'exit 143' TERM
+    trap 'exit 130' INT HUP
+}
+
+replace_dir() {  # replace_dir NEW OLD: NEW takes OLD's place
+    if [ -e "$2" ]; then mv "$2" "$tmp/replaced"; fi
+    mv "$1" "$2"
+}
+
+apt_update() {
+    say "refreshing the package lists"
+    apt-get update -qq || die "apt-get update failed: run it as root and check the network"
+}
+
+# The package lists may be missing, or older than the archive (which deletes what was superseded): retry once after an update.
+fetch() {  # fetch DIR PACKAGE: prints the path of PACKAGE's .deb, downloaded into DIR unless it is there
+    local dir=$1 package=$2 name try
+    mkdir -p "$dir"
+    for try in 1 2; do
+        [ $try = 1 ] || apt_update
+        name=$(apt-get download --print-uris "$package" 2>/dev/null | awk 'NR == 1 { print $2 }')
+        [ -n "$name" ] || continue
+        if [ -s "$dir/$name" ]; then printf '%s\n' "$dir/$name"; return; fi
+        if (cd "$tmp" && apt-get download -qq -o APT::Sandbox::User=root "$package" >&2); then
+            mv "$tmp/$name" "$dir/$name"
+            printf '%s\n' "$dir/$name"
+            return
+        fi
+    done
+    die "cannot download the package $package"
+}
+
+depends_on() {  # depends_on METAPACKAGE PREFIX: the package with that prefix which METAPACKAGE now stands for
+    local name try
+    for try in 1 2; do
+        [ $try = 1 ] || apt_update
+        name=$(apt-cache depends "$1" 2>/dev/null | awk -v p="$2" '$1 == "Depends:" && index($2, p) == 1 { print $2; exit }')
+        if [ -n "$name" ]; then printf '%s\n' "$name"; return; fi
+    done
+    die "apt does not know the package $1"
+}
+
+# Copy modules and what they depend on into the tree ROOT; built-in and unknown ones are skipped.
+copy_modules() {  # copy_modules MODULES VERSION ROOT NAME...
+    local from=$1 version=$2 root=$3 name file
+    shift 3
+    for name; do
+        modprobe -d "$from" -S "$version" --show-depends "$name" 2>/dev/null |
+            awk '$1 == "insmod" { print $2 }' || true
+    done | sort -u | while read -r file; do
+        install -D -m 644 "$file" "$root/${file#"$from/"}"
+    done
+    for name in modules.order modules.builtin modules.builtin.modinfo; do
+        install -D -m 644 "$from/lib/modules/$version/$name" "$root/lib/modules/$version/$name"
+    done
+    depmod -b "$root" "$version"
+}
+
+pack_cpio() {  # pack_cpio DIR OUTPUT
+    (cd "$1" && find . -mindepth 1 | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0 --reproducible) > "$2"
+}
