@@ -28,7 +28,7 @@ struct arch_layout {
 	uint64_t mmio_base;                     /* virtio-mmio devices, mmio_stride apart */
 	uint32_t mmio_stride;
 	uint32_t mmio_first_pin, mmio_pin_count;
-	uint32_t irq_pins;                      /* of the in-kernel interrupt controller */
+	uint32_t irq_chip, irq_pins;            /* the in-kernel interrupt controller, as KVM names it */
 	const char *console_earlycon;           /* kernel argument for a serial console */
 	const char *cmdline;                    /* arguments that every guest gets */
 };

@@ -21,33 +21,30 @@ struct irq_router {
 	int vm_fd; /* -1: nothing is bound; for tests */
 	pthread_mutex_t lock;
 	struct kvm_irq_routing *table;
-	uint32_t capacity;
-	uint32_t next_msi; /* the next free GSI */
-	uint32_t pins;
-	uint32_t next_pin;
+	uint32_t first_msi, next_msi; /* GSIs: the first for MSIs, and the next that is free */
 };
 
 struct irq_line {
 	struct irq_router *router;
 	uint32_t gsi;
-	int fd;      /* write 1 (irq_raise) to interrupt */
+	int fd; /* an eventfd: irq_raise() writes it */
 	bool bound;
 };
 
 /*
- * pins GSIs, from 0, are wired to the controller already by KVM's default
- * routing, which the table repeats; MSIs come after them.
+ * GSIs 0 to pins - 1 are wired to the pins of the in-kernel controller called
+ * chip (as KVM_SET_GSI_ROUTING names it); MSIs come after them. -ENOMEM.
  */
-int irq_router_init(struct irq_router *router, int vm_fd, uint32_t pins);
+int irq_router_init(struct irq_router *router, int vm_fd, uint32_t chip, uint32_t pins);
 void irq_router_free(struct irq_router *router);
 
-/* A line on the given pin, bound at once (edge-triggered). */
+/* A line on the given pin, edge-triggered, bound at once. */
 int irq_line_pin(struct irq_router *router, struct irq_line *line, uint32_t pin);
-/* A line for an MSI, masked. -ENOSPC when KVM has no route left. */
+/* A line for an MSI, masked. -ENOSPC when there is no route left. */
 int irq_line_msi(struct irq_router *router, struct irq_line *line);
 void irq_line_free(struct irq_line *line);
 
-/* Programs an MSI line and binds it. Called on vCPU threads. */
+/* Programs an MSI line and binds it. On any thread, as the next two. -errno of KVM. */
 int irq_line_unmask(struct irq_line *line, uint64_t addr, uint32_t data);
 void irq_line_mask(struct irq_line *line);
 /* For a masked line: whether it was raised since. */

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/mem.h"
+
+#include <sys/mman.h>
+#include "core/util.h"
+
+#define PAGE 4096ULL
+
+/* The region that holds gpa, or NULL. */
+static const struct mem_region *find(const struct mem *mem, uint64_t gpa)
+{
+	size_t low = 0, high = mem->count;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		const struct mem_region *region = &mem->regions[middle];
+
+		if (gpa < region->gpa)
+			high = middle;
+		else if (gpa - region->gpa >= region->len)
+			low = middle + 1;
+		else
+			return region;
+	}
+	return NULL;
+}
+
+static int insert(struct mem *mem, const struct mem_region *new)
+{
+	struct mem_region *regions;
+	size_t at = 0;
+
+	while (at < mem->count && mem->regions[at].gpa < new->gpa)
+		at++;
+	if (at > 0 && new->gpa - mem->regions[at - 1].gpa < mem->regions[at - 1].len)
+		return -EEXIST;
+	if (at < mem->count && mem->regions[at].gpa - new->gpa < new->len)
+		return -EEXIST;
+
+	regions = reallocarray(mem->regions, mem->count + 1, sizeof(*regions));
+	if (!regions)
+		return -ENOMEM;
+	memmove(&regions[at + 1], &regions[at], (mem->count - at) * sizeof(*regions));
+	regions[at] = *new;
+	mem->regions = regions;
+	mem->count++;
+	return 0;
+}
+
+static bool valid_range(uint64_t gpa, uint64_t len, uint64_t align)
+{
+	return len && !((gpa | len) & (align - 1)) && gpa <= UINT64_MAX - len;
+}
+
+static int map(struct mem_region *region, const struct mem_backing *backing)
+{
+	int prot = PROT_READ | PROT_WRITE, flags = MAP_NORESERVE;
+	unsigned int huge = 0;
+	void *hva;
+
+	if (backing->hugepage)
+		huge = (unsigned int)__builtin_ctzll(backing->hugepage) << MAP_HUGE_SHIFT;
+	if (backing->shared) {
+		region->fd = memfd_create("guest-ram",
+					  MFD_CLOEXEC | (huge ? MFD_HUGETLB | huge : 0));
+		if (region->fd < 0)
+			return -errno;
+		if (ftruncate(region->fd, (off_t)region->len) < 0)
+			return -errno;
+		flags |= MAP_SHARED;
+	} else {
+		flags |= MAP_PRIVATE | MAP_ANONYMOUS | (huge ? MAP_HUGETLB | (int)huge : 0);
+	}
+	/* Without a reservation a missing huge page would kill the guest later instead of failing here. */
+	if (huge)
+		flags &= ~MAP_NORESERVE;
+	hva = mmap(NULL, region->len, prot, flags, region->fd, 0);
+	if (hva == MAP_FAILED)
+		return -errno;
+	region->hva = hva;
+	/* Fewer faults while the guest boots; a kernel without transparent huge pages refuses, harmlessly. */
+	if (!huge)
+		(void)madvise(hva, region->len, MADV_HUGEPAGE);
+	if (backing->prealloc && madvise(hva, region->len, MADV_POPULATE_WRITE) < 0)
+		return -errno;
+	return 0;
+}
+
+static void unmap(struct mem_region *region)
+{
+	if (region->ours && region->hva)
+		munmap(region->hva, region->len);
+	util_closep(&region->fd);
+}
+
+int mem_add(struct mem *mem, uint64_t gpa, uint64_t len, const struct mem_backing *backing)
+{
+	struct mem_region region = { .gpa = gpa, .len = len, .fd = -1, .ours = true };
+	int err;
+
+	if (!valid_range(gpa, len, backing->hugepage ? backing->hugepage : PAGE))
+		return -EINVAL;
+	err = map(&region, backing);
+	if (!err)
+		err = insert(mem, &region);
+	if (err)
+		unmap(&region);
+	return err;
+}
+
+int mem_add_at(struct mem *mem, uint64_t gpa, uint64_t len, void *hva)
+{
+	struct mem_region region = { .gpa = gpa, .len = len, .hva = hva, .fd = -1 };
+
+	if (!valid_range(gpa, len, 1))
+		return -EINVAL;
+	return insert(mem, &region);
+}
+
+void mem_free(struct mem *mem)
+{
+	for (size_t i = 0; i < mem->count; i++)
+		unmap(&mem->regions[i]);
+	free(mem->regions);
+	*mem = (struct mem){ 0 };
+}
+
+void *mem_ptr(const struct mem *mem, uint64_t gpa, uint64_t len)
+{
+	const struct mem_region *region = find(mem, gpa);
+
+	if (!region || !util_within(gpa - region->gpa, len, region->len))
+		return NULL;
+	return region->hva + (gpa - region->gpa);
+}
+
+/* The longest piece of [gpa, gpa + len) that lies within one region; its length is 0 outside of RAM. */
+static struct iovec piece(const struct mem *mem, uint64_t gpa, uint64_t len)
+{
+	const struct mem_region *region = find(mem, gpa);
+	uint64_t offset;
+
+	if (!region)
+		return (struct iovec){ 0 };
+	offset = gpa - region->gpa;
+	return (struct iovec){ region->hva + offset, util_min(len, region->len - offset) };
+}
+
+/* Regions end below 2^64, so gpa cannot wrap round within them. */
+static bool backed(const struct mem *mem, uint64_t gpa, uint64_t len)
+{
+	while (len) {
+		uint64_t part = piece(mem, gpa, len).iov_len;
+
+		if (!part)
+			return false;
+		gpa += part;
+		len -= part;
+	}
+	return true;
+}
+
+int mem_iov(const struct mem *mem, uint64_t gpa, uint64_t len, struct iovec *iov, size_t max)
+{
+	size_t count = 0;
+
+	while (len) {
+		struct iovec part = piece(mem, gpa, len);
+
+		if (!part.iov_len)
+			return -EFAULT;
+		if (count == max)
+			return -ENOBUFS;
+		iov[count++] = part;
+		gpa += part.iov_len;
+		len -= part.iov_len;
+	}
+	return (int)count;
+}
+
+int mem_read(const struct mem *mem, uint64_t gpa, void *buffer, size_t len)
+{
+	uint8_t *to = buffer;
+
+	if (!backed(mem, gpa, len))
+		return -EFAULT;
+	while (len) {
+		struct iovec part = piece(mem, gpa, len);
+
+		memcpy(to, part.iov_base, part.iov_len);
+		to += part.iov_len;
+		gpa += part.iov_len;
+		len -= part.iov_len;
+	}
+	return 0;
+}
+
+int mem_write(const struct mem *mem, uint64_t gpa, const void *buffer, size_t len)
+{
+	const uint8_t *from = buffer;
+
+	if (!backed(mem, gpa, len))
+		return -EFAULT;
+	while (len) {
+		struct iovec part = piece(mem, gpa, len);
+
+		memcpy(part.iov_base, from, part.iov_len);
+		from += part.iov_len;
+		gpa += part.iov_len;
+		len -= part.iov_len;
+	}
+	return 0;
+}
+
+uint64_t mem_size(const struct mem *mem)
+{
+	uint64_t size = 0;
+
+	for (size_t i = 0; i < mem->count; i++)
+		size += mem->regions[i].len;
+	return size;
+}
