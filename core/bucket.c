@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/bucket.h"
+
+#include "core/util.h"
+
+#define SECOND_NS 1000000000
+
+void bucket_init(struct bucket *bucket, uint64_t rate, uint64_t burst, uint64_t now_ns)
+{
+	if (burst == 0)
+		burst = rate;
+	*bucket = (struct bucket){
+		.rate = rate,
+		.burst = burst,
+		.tokens = burst,
+		.last_ns = now_ns,
+	};
+}
+
+/*
+ * Time that was not enough for a whole token is kept, as last_ns, or a slow
+ * rate asked often would never give one.
+ */
+static void bucket_refill(struct bucket *bucket, uint64_t now_ns)
+{
+	/* Bytes per second times nanoseconds passes 2^64 within seconds. */
+	unsigned __int128 earned;
+
+	if (now_ns <= bucket->last_ns)
+		return;
+	earned = (unsigned __int128)(now_ns - bucket->last_ns) * bucket->rate;
+	if (earned / SECOND_NS >= bucket->burst - bucket->tokens) {
+		bucket->tokens = bucket->burst;
+		bucket->last_ns = now_ns;
+	} else {
+		bucket->tokens += (uint64_t)(earned / SECOND_NS);
+		bucket->last_ns = now_ns - (uint64_t)(earned % SECOND_NS) / bucket->rate;
+	}
+}
+
+uint64_t bucket_take(struct bucket *bucket, uint64_t want, uint64_t now_ns, uint64_t *ret_wait_ns)
+{
+	uint64_t taken, due_ns;
+
+	if (bucket->rate == 0)
+		return want;
+
+	bucket_refill(bucket, now_ns);
+	taken = util_min(want, bucket->tokens);
+	bucket->tokens -= taken;
+	if (taken == 0) {
+		/* Later than now: what is left since last_ns is less than a token's time. */
+		due_ns = bucket->last_ns + (SECOND_NS - 1) / bucket->rate + 1;
+		*ret_wait_ns = due_ns - now_ns;
+	}
+	return taken;
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/log.h"
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include "core/util.h"
+
+#define LOG_LINE_MAX 1024
+#define LOG_WINDOW_NS UINT64_C(10000000000)
+#define LOG_WINDOW_MAX 10
+
+const char *const log_level_names[] = {
+	[LOG_ERROR] = "error",
+	[LOG_WARN] = "warn",
+	[LOG_INFO] = "info",
+	[LOG_DEBUG] = "debug",
+	NULL,
+};
+
+static _Atomic enum log_level log_level = LOG_WARN;
+static const char *_Atomic log_name = "microvm";
+
+void log_set_level(enum log_level level)
+{
+	log_level = level;
+}
+
+void log_set_name(const char *name)
+{
+	log_name = name;
+}
+
+void log_at(enum log_level level, const char *format, ...)
+{
+	char line[LOG_LINE_MAX];
+	va_list args;
+	size_t len;
+
+	if (level > log_level)
+		return;
+
+	snprintf(line, sizeof(line), "%s: ", log_name);
+	len = strlen(line);
+	va_start(args, format);
+	vsnprintf(line + len, sizeof(line) - len, format, args);
+	va_end(args);
+
+	/* Text may come from a guest, and stderr may be a terminal. */
+	for (len = 0; line[len]; len++)
+		if (iscntrl((unsigned char)line[len]))
+			line[len] = '?';
+	line[len++] = '\n';
+
+	/* One call, so that the lines of several threads do not mix. Nobody to tell when it fails. */
+	if (write(STDERR_FILENO, line, len) < 0)
+		return;
+}
+
+bool log_allowed(struct log_limit *limit)
+{
+	uint64_t now = util_now_ns();
+
+	if (limit->count == 0 || now - limit->window_ns >= LOG_WINDOW_NS) {
+		limit->window_ns = now;
+		limit->count = 0;
+	}
+	if (limit->count == LOG_WINDOW_MAX)
+		return false;
+	limit->count++;
+	return true;
+}
