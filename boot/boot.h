@@ -12,13 +12,13 @@
 #include "core/mem.h"
 #include "core/util.h"
 
-/* A file mapped read-only, from which images are copied. */
+/* A file from which images are read straight into guest memory. */
 struct boot_file {
-	const uint8_t *data;
-	size_t size;
+	int fd;
+	uint64_t size; /* 0: not open */
 };
 
-/* -errno; -ENODATA for an empty file, -EISDIR. */
+/* -errno; -ENODATA for an empty file, -EISDIR, -EINVAL for another that is not a regular file. */
 int boot_file_open(struct boot_file *file, const char *path);
 void boot_file_close(struct boot_file *file);
 
@@ -39,7 +39,7 @@ struct boot_kernel {
 	uint32_t cmdline_max; /* without the final NUL */
 };
 
-/* What to tell a user for the errors below. */
+/* What to tell a user for the errors of boot_file_open() and of those below. */
 extern const struct hint boot_kernel_hints[];
 extern const struct hint boot_initrd_hints[];
 
@@ -74,7 +74,7 @@ struct boot_info {
 
 /*
  * Writes the command line, the memory map and the protocol's structure
- * (hvm_start_info or boot_params) into low memory, below 0x9f000. The memory
+ * (hvm_start_info or boot_params) into low memory, from 0x10000 to 0x9f000. The memory
  * map is RAM with the reserved ranges marked. *ret_gpa is what the entry point
  * wants in its register. -E2BIG: the command line is longer than the kernel takes.
  */
