@@ -63,7 +63,8 @@ depends_on() {  # depends_on METAPACKAGE PREFIX: the package with that prefix wh
 
 # Copy modules and what they depend on into the tree ROOT; built-in and unknown ones are skipped.
 copy_modules() {  # copy_modules MODULES VERSION ROOT NAME...
-    local from=$1 version=$2 root=$3 name file
+    local from version=$2 root=$3 name file
+    from=$(realpath "$1")
     shift 3
     for name; do
         modprobe -d "$from" -S "$version" --show-depends "$name" 2>/dev/null |
@@ -71,10 +72,12 @@ copy_modules() {  # copy_modules MODULES VERSION ROOT NAME...
     done | sort -u | while read -r file; do
         install -D -m 644 "$file" "$root/${file#"$from/"}"
     done
-    for name in modules.order modules.builtin modules.builtin.modinfo; do
+    for name in modules.order modules.builtin; do
         install -D -m 644 "$from/lib/modules/$version/$name" "$root/lib/modules/$version/$name"
     done
-    depmod -b "$root" "$version"
+    depmod -b "$root" "$version" 2>/dev/null   # it misses modules.builtin.modinfo, which nobody needs
+    # busybox reads the text files only.
+    rm -f "$root/lib/modules/$version"/modules.*.bin
 }
 
 pack_cpio() {  # pack_cpio DIR OUTPUT
