@@ -121,6 +121,7 @@ struct virtio_dev {
 	uint32_t generation;
 
 	/* The worker's side. */
+	bool initialised; /* init was called, so free has to be */
 	bool started;
 	struct virtq *queues;
 	unsigned int queue_count;

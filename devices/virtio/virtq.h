@@ -42,7 +42,7 @@ struct chain {
 	struct cursor out;  /* device-readable */
 	struct cursor in;   /* device-writable */
 	struct cursor tail; /* what chain_split() took off the end of in */
-	struct iovec *block; /* from the queue's pool, CHAIN_IOV_MAX entries */
+	struct iovec *block; /* from the queue's pool: CHAIN_IOV_MAX entries */
 };
 
 /* The part of a queue that the driver sets; frozen when the device starts. */
@@ -67,14 +67,13 @@ struct virtq {
 	uint16_t next_avail; /* free-running */
 	uint16_t next_used;  /* free-running, ahead of the published index */
 	uint16_t published;  /* the used index that the driver can see */
-	bool armed;          /* doorbells are asked for */
+	bool quiet;          /* the driver was told that no doorbells are needed */
 	struct chain *slots; /* size_max of them, by head */
 	uint8_t *requests;   /* size_max of the class's request_size */
 	size_t request_size;
 	struct iovec *pool;  /* size_max blocks of CHAIN_IOV_MAX iovecs */
 	uint16_t *free_blocks; /* a stack: the blocks used last stay warm */
 	unsigned int free_count;
-	unsigned int in_flight;
 };
 
 /* Allocates slots and pool for size_max entries (a power of two). -ENOMEM. */
