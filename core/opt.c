@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/opt.h"
 
-#include <assert.h>
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -56,9 +55,9 @@ static void append(struct opt_error *error, const char *text)
 	snprintf(error->text + len, sizeof(error->text) - len, "%s", text);
 }
 
-static int fail_choice(struct opt_error *error, const struct opt *opt, const char *value)
+static int fail_choice(struct opt_error *error, const struct opt *opt)
 {
-	fail(error, "%s=%.*s: choose ", opt->key, SHOWN, value);
+	fail(error, "choose ");
 	for (size_t i = 0; opt->choices[i]; i++) {
 		append(error, i == 0 ? "" : opt->choices[i + 1] ? ", " : " or ");
 		append(error, opt->choices[i]);
@@ -176,23 +175,23 @@ static int set_number(const struct opt *opt, const char *value, uint64_t *field,
 
 	r = opt->type == OPT_SIZE ? opt_parse_size(value, &number) : parse_uint(value, &number);
 	if (r == -EINVAL)
-		return fail(error, "%s=%.*s: write a %s", opt->key, SHOWN, value,
-			    opt->type == OPT_SIZE ? "size such as 512M or 2G" : "whole number");
+		return fail(error, "write %s",
+			    opt->type == OPT_SIZE ? "a size such as 512M or 2G" : "a whole number");
 	if (r == 0 && number >= opt->min && (!opt->max || number <= opt->max)) {
 		*field = number;
 		return 0;
 	}
 	format_number(opt, opt->min, min, sizeof(min));
 	format_number(opt, opt->max ? opt->max : UINT64_MAX, max, sizeof(max));
-	return fail(error, "%s=%.*s: choose from %s to %s", opt->key, SHOWN, value, min, max);
+	return fail(error, "choose from %s to %s", min, max);
 }
 
-static int set_bool(const struct opt *opt, const char *value, bool *field, struct opt_error *error)
+static int set_bool(const char *value, bool *field, struct opt_error *error)
 {
 	bool on = !value || !strcmp(value, "on");
 
 	if (!on && strcmp(value, "off"))
-		return fail(error, "%s=%.*s: write on or off", opt->key, SHOWN, value);
+		return fail(error, "write on or off");
 	*field = on;
 	return 0;
 }
@@ -205,7 +204,7 @@ static int set_choice(const struct opt *opt, const char *value, int *field, stru
 		*field = i;
 		return 0;
 	}
-	return fail_choice(error, opt, value);
+	return fail_choice(error, opt);
 }
 
 static int set_string(const char *value, char **field)
@@ -219,8 +218,7 @@ static int set_string(const char *value, char **field)
 	return 0;
 }
 
-static int set_mac(const struct opt *opt, const char *value, uint8_t field[6],
-		   struct opt_error *error)
+static int set_mac(const char *value, uint8_t field[6], struct opt_error *error)
 {
 	uint8_t mac[6];
 	int end = -1;
@@ -229,14 +227,11 @@ static int set_mac(const struct opt *opt, const char *value, uint8_t field[6],
 	if (strlen(value) != 17 || strspn(value, "0123456789abcdefABCDEF:") != 17 ||
 	    sscanf(value, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0], &mac[1], &mac[2],
 		   &mac[3], &mac[4], &mac[5], &end) != 6 || end != 17)
-		return fail(error, "%s=%.*s: write six bytes such as 52:54:00:12:34:56", opt->key,
-			    SHOWN, value);
+		return fail(error, "write six bytes such as 52:54:00:12:34:56");
 	if (mac[0] & 1)
-		return fail(error, "%s=%s: this is a group address, make the first byte even",
-			    opt->key, value);
+		return fail(error, "this is a group address, make the first byte even");
 	if (!memcmp(mac, (uint8_t[6]){0}, 6))
-		return fail(error, "%s=%s: this is no address, choose one such as 52:54:00:12:34:56",
-			    opt->key, value);
+		return fail(error, "this is no address, write one such as 52:54:00:12:34:56");
 	memcpy(field, mac, sizeof(mac));
 	return 0;
 }
@@ -246,20 +241,20 @@ static int opt_assign(const struct opt *opt, const char *value, void *conf, stru
 	void *field = opt_field(opt, conf);
 
 	if (opt->type != OPT_BOOL && (!value || !*value))
-		return fail(error, "%s needs a value: %s=%s", opt->key, opt->key,
-			    opt->arg ? opt->arg : "...");
+		return fail(error, "it needs a value%s%s", opt->arg ? ": " : "",
+			    opt->arg ? opt->arg : "");
 	switch (opt->type) {
 	case OPT_STRING:
 		return set_string(value, field);
 	case OPT_BOOL:
-		return set_bool(opt, value, field, error);
+		return set_bool(value, field, error);
 	case OPT_UINT:
 	case OPT_SIZE:
 		return set_number(opt, value, field, error);
 	case OPT_CHOICE:
 		return set_choice(opt, value, field, error);
 	case OPT_MAC:
-		return set_mac(opt, value, field, error);
+		return set_mac(value, field, error);
 	}
 	return -EINVAL;
 }
@@ -316,6 +311,15 @@ static const struct opt *resolve_word(const struct opt *table, bool first, char 
 	return opt;
 }
 
+/* Puts what opt_assign() says behind the key that it is about. */
+static int fail_key(struct opt_error *error, const struct opt *opt, const char *value)
+{
+	struct opt_error reason = *error;
+
+	return fail(error, "%s%s%.*s: %s", opt->key, value && *value ? "=" : "", SHOWN,
+		    value ? value : "", reason.text);
+}
+
 int opt_parse(const struct opt *table, const char *text, void *conf, struct opt_error *error)
 {
 	_cleanup_free_ bool *given = calloc(table_count(table) + 1, sizeof(*given));
@@ -336,9 +340,11 @@ int opt_parse(const struct opt *table, const char *text, void *conf, struct opt_
 		if (!opt)
 			return fail_unknown(error, table, word);
 		if (given[opt - table])
-			return fail(error, "%s is given twice", opt->key);
+			return fail(error, "%s is given twice, keep one", opt->key);
 		given[opt - table] = true;
 		r = opt_assign(opt, value, conf, error);
+		if (r == -EINVAL)
+			return fail_key(error, opt, value);
 		if (r < 0)
 			return r;
 	}

@@ -32,9 +32,9 @@ struct opt {
 	const char *help; /* one line, no full stop */
 };
 
-/* What was wrong, as the end of a sentence that the caller begins. */
+/* What was wrong and what to do, as the end of a sentence that the caller begins. */
 struct opt_error {
-	char text[256];
+	char text[512];
 };
 
 /*
@@ -44,7 +44,7 @@ struct opt_error {
  */
 int opt_parse(const struct opt *table, const char *text, void *conf, struct opt_error *error);
 
-/* Sets one key from its text. A flag's value may be NULL. -EINVAL as above. */
+/* Sets one key from its text. A flag's value may be NULL. -EINVAL; the reason does not name the key. */
 int opt_set(const struct opt *table, const char *key, const char *value, void *conf,
 	    struct opt_error *error);
 

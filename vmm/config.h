@@ -63,16 +63,16 @@ struct config {
 
 /*
  * A group of options, as --help GROUP shows it. Either each row of opts is an
- * option of its own, or (keyed) the group is the one option --NAME whose keys
- * are the rows. The fields are at offset within struct config.
+ * option of its own with its field in struct config, or (size > 0) the group
+ * is the one option --NAME whose keys are the rows, with fields in the size
+ * bytes at offset.
  */
 struct config_group {
 	const char *name; /* NULL ends the table */
 	const char *summary;
 	const struct opt *opts;
-	size_t offset;
-	bool keyed;
-	bool actions; /* only for the command line: not a part of the configuration */
+	size_t offset, size;
+	bool action; /* only for the command line: not a part of the configuration */
 };
 
 /* Those of the VMM; a class with an option is a keyed group besides. */
