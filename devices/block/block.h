@@ -7,10 +7,10 @@
 #define DEVICES_BLOCK_BLOCK_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <sys/uio.h>
-#include "core/loop.h"
-#include "core/util.h"
 
 /* An open raw image or block device. */
 struct block_image {
@@ -20,14 +20,14 @@ struct block_image {
 	bool read_only;
 };
 
-extern const struct hint block_hints[];
-
 /*
  * Opens path and takes an OFD lock on it, shared when read_only.
  * -EAGAIN: locked by another process; -EROFS or -EACCES: cannot be written;
- * -EINVAL: size not a multiple of 512 or zero; -ENOTBLK: neither a file nor a block device.
+ * -EINVAL: size not a multiple of 512 or zero; -ENOTBLK: neither a file nor a
+ * block device; -EOPNOTSUPP: its file system has no direct I/O.
  */
 int block_image_open(struct block_image *image, const char *path, bool read_only, bool direct);
+/* Accepts an image whose fd is -1. */
 void block_image_close(struct block_image *image);
 
 enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH };
@@ -38,7 +38,8 @@ struct block_request {
 	uint64_t offset; /* bytes */
 	const struct iovec *iov;
 	unsigned int iov_count;
-	size_t len; /* the sum of the iovecs */
+	size_t len; /* the sum of the iovecs; not 0 for a read or a write */
+	bool durable; /* a write is on stable storage when done runs */
 	/* result: 0 or -errno. A short transfer is carried on or becomes -EIO. */
 	void (*done)(struct block_request *request, int result);
 	/* the engine's own */
@@ -58,7 +59,7 @@ struct block_engine_ops {
 	 * watches it and calls complete.
 	 */
 	int (*fd)(const struct block_engine *engine);
-	/* First call on the thread that will use the engine from then on. */
+	/* On the thread that will use the engine from then on. Nothing when it was started before. */
 	int (*start)(struct block_engine *engine);
 	/* Takes a request; done may run within the call. Never blocks for want of room up to depth. */
 	void (*submit)(struct block_engine *engine, struct block_request *request);
@@ -68,12 +69,24 @@ struct block_engine_ops {
 	void (*complete)(struct block_engine *engine);
 	/* Waits until nothing is in flight; done runs for each. */
 	void (*drain)(struct block_engine *engine);
+	/* Nothing may be in flight. Accepts NULL. */
 	void (*close)(struct block_engine *engine);
 };
 
 /* io_uring through liburing; open gives -ENOSYS or -EPERM where the host forbids it. */
 extern const struct block_engine_ops block_uring;
-/* preadv2 and pwritev2 on the caller's thread. */
+/* preadv and pwritev2 on the caller's thread. */
 extern const struct block_engine_ops block_sync;
+
+/*
+ * For engines (request.c). The iovecs that are still to be moved, at
+ * request->offset + request->moved: all of them at first, less after a short transfer.
+ */
+unsigned int block_request_rest(struct block_request *request, const struct iovec **ret_iov);
+/*
+ * Accounts for what the system call for the rest returned: bytes or -errno.
+ * False when it has to be called again; true when the request was over and done has run.
+ */
+bool block_request_moved(struct block_request *request, ssize_t result);
 
 #endif

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * virtio-blk (section 5.2). A request lives in its chain's slot while the
+ * engine works on it; data moves between the file and the guest's own buffers.
+ * What a kick brought goes to the kernel as one batch, and what completed at
+ * once (the page cache had it) is returned within the same turn.
+ */
+#include <endian.h>
+#include <linux/io_uring.h>
+#include <linux/virtio_blk.h>
+#include "devices/block/block.h"
+#include "devices/virtio/virtio.h"
+
+#define BLK_SECTOR 512
+#define BLK_QUEUE_SIZE 256
+/* Two descriptors of a full ring belong to the header and the status. */
+#define BLK_SEG_MAX (BLK_QUEUE_SIZE - 2)
+
+enum blk_engine { BLK_ENGINE_AUTO, BLK_ENGINE_URING, BLK_ENGINE_SYNC };
+
+struct blk_conf {
+	char *path;
+	bool read_only;
+	bool direct;
+	char *serial;
+	int engine;
+};
+
+struct blk {
+	struct virtio_dev dev;
+	struct block_image image;
+	const struct block_engine_ops *ops;
+	struct block_engine *engine;
+	struct event completion;
+};
+
+struct blk_request {
+	struct block_request io;
+	struct chain *chain;
+};
+
+enum blk_counter {
+	BLK_READS,
+	BLK_WRITES,
+	BLK_FLUSHES,
+	BLK_READ_BYTES,
+	BLK_WRITTEN_BYTES,
+	BLK_ERRORS,
+};
+
+static const char *const blk_counters[] = {
+	[BLK_READS] = "reads",
+	[BLK_WRITES] = "writes",
+	[BLK_FLUSHES] = "flushes",
+	[BLK_READ_BYTES] = "read_bytes",
+	[BLK_WRITTEN_BYTES] = "written_bytes",
+	[BLK_ERRORS] = "errors",
+	NULL,
+};
+
+static void blk_reply(struct chain *chain, uint8_t status)
+{
+	if (status != VIRTIO_BLK_S_OK)
+		virtio_count(chain->queue->dev, BLK_ERRORS, 1);
+	chain_push_tail(chain, &status, sizeof(status));
+	virtq_done(chain->queue, chain);
+}
+
+static void blk_done(struct block_request *io, int result)
+{
+	struct chain *chain = container_of(io, struct blk_request, io)->chain;
+	struct virtio_dev *dev = chain->queue->dev;
+
+	if (result < 0) {
+		blk_reply(chain, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	switch (io->op) {
+	case BLOCK_READ:
+		cursor_advance(&chain->in, io->len);
+		virtio_count(dev, BLK_READS, 1);
+		virtio_count(dev, BLK_READ_BYTES, io->len);
+		break;
+	case BLOCK_WRITE:
+		virtio_count(dev, BLK_WRITES, 1);
+		virtio_count(dev, BLK_WRITTEN_BYTES, io->len);
+		break;
+	case BLOCK_FLUSH:
+		virtio_count(dev, BLK_FLUSHES, 1);
+		break;
+	}
+	blk_reply(chain, VIRTIO_BLK_S_OK);
+}
+
+static void blk_submit(struct blk *blk, struct chain *chain, const struct block_request *io)
+{
+	struct blk_request *request = chain_request(chain);
+
+	*request = (struct blk_request){ .io = *io, .chain = chain };
+	request->io.done = blk_done;
+	blk->ops->submit(blk->engine, &request->io);
+}
+
+static void blk_transfer(struct blk *blk, struct chain *chain, enum block_op op, uint64_t sector)
+{
+	const struct cursor *data = op == BLOCK_READ ? &chain->in : &chain->out;
+	uint64_t sectors = data->left / BLK_SECTOR;
+
+	if (sectors == 0 || data->left % BLK_SECTOR ||
+	    !util_within(sector, sectors, blk->image.size / BLK_SECTOR) ||
+	    (op == BLOCK_WRITE && blk->image.read_only)) {
+		blk_reply(chain, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	blk_submit(blk, chain, &(struct block_request){
+		.op = op,
+		.offset = sector * BLK_SECTOR,
+		.iov = data->iov,
+		.iov_count = data->count,
+		.len = data->left,
+		/* A driver that never flushes expects a write-through disk (5.2.6.2). */
+		.durable = !virtio_has(&blk->dev, VIRTIO_BLK_F_FLUSH),
+	});
+}
+
+static void blk_get_id(struct blk *blk, struct chain *chain)
+{
+	const struct blk_conf *conf = blk->dev.conf;
+	char id[VIRTIO_BLK_ID_BYTES] = "";
+
+	/* Padded with zeroes; without one at the end when it is as long as it can be. */
+	if (conf->serial)
+		memcpy(id, conf->serial, strnlen(conf->serial, sizeof(id)));
+	chain_push(chain, id, sizeof(id));
+	blk_reply(chain, VIRTIO_BLK_S_OK);
+}
+
+static void blk_handle(struct blk *blk, struct chain *chain)
+{
+	struct virtio_blk_outhdr header;
+
+	if (chain_split(chain, sizeof(uint8_t)) < 0) {
+		virtio_fail(&blk->dev, "a request without room for its status");
+		return;
+	}
+	if (chain_pull(chain, &header, sizeof(header)) < sizeof(header)) {
+		virtio_fail(&blk->dev, "a request with a short header");
+		return;
+	}
+	switch (le32toh(header.type)) {
+	case VIRTIO_BLK_T_IN:
+		blk_transfer(blk, chain, BLOCK_READ, le64toh(header.sector));
+		break;
+	case VIRTIO_BLK_T_OUT:
+		blk_transfer(blk, chain, BLOCK_WRITE, le64toh(header.sector));
+		break;
+	case VIRTIO_BLK_T_FLUSH:
+		blk_submit(blk, chain, &(struct block_request){ .op = BLOCK_FLUSH });
+		break;
+	case VIRTIO_BLK_T_GET_ID:
+		blk_get_id(blk, chain);
+		break;
+	default:
+		blk_reply(chain, VIRTIO_BLK_S_UNSUPP);
+	}
+}
+
+static void blk_kick(struct virtio_dev *dev, struct virtq *queue)
+{
+	struct blk *blk = container_of(dev, struct blk, dev);
+	struct chain *chain;
+
+	while ((chain = virtq_pop(queue)))
+		blk_handle(blk, chain);
+	blk->ops->flush(blk->engine);
+	blk->ops->complete(blk->engine);
+}
+
+static void blk_completion(struct event *event, uint32_t revents)
+{
+	struct blk *blk = container_of(event, struct blk, completion);
+
+	(void)revents;
+	blk->ops->complete(blk->engine);
+}
+
+static int blk_start(struct virtio_dev *dev)
+{
+	struct blk *blk = container_of(dev, struct blk, dev);
+
+	return blk->ops->start(blk->engine);
+}
+
+static void blk_stop(struct virtio_dev *dev)
+{
+	struct blk *blk = container_of(dev, struct blk, dev);
+
+	blk->ops->drain(blk->engine);
+}
+
+static int blk_engine_open(struct blk *blk, enum blk_engine choice)
+{
+	int r = -ENOSYS;
+
+	blk->ops = &block_uring;
+	if (choice != BLK_ENGINE_SYNC)
+		r = blk->ops->open(&blk->engine, &blk->image, BLK_QUEUE_SIZE);
+	if (r < 0 && choice != BLK_ENGINE_URING) {
+		blk->ops = &block_sync;
+		r = blk->ops->open(&blk->engine, &blk->image, BLK_QUEUE_SIZE);
+	}
+	return r;
+}
+
+/* A ring has the image registered: its thread needs no fd that any call would take. */
+static int blk_watch(struct blk *blk)
+{
+	int fd = blk->ops->fd(blk->engine);
+
+	if (fd < 0)
+		return worker_keep_fd(&blk->dev.worker, blk->image.fd);
+	blk->completion = (struct event){ .fd = fd, .fn = blk_completion };
+	return worker_watch(&blk->dev.worker, &blk->completion, EPOLLIN);
+}
+
+static int blk_init(struct virtio_dev *dev, const void *conf, const struct virtio_host *host)
+{
+	struct blk *blk = container_of(dev, struct blk, dev);
+	const struct blk_conf *blk_conf = conf;
+	struct virtio_blk_config config = { .seg_max = htole32(BLK_SEG_MAX) };
+	int r;
+
+	(void)host;
+	blk->image.fd = -1;
+	if (blk_conf->serial && strlen(blk_conf->serial) > VIRTIO_BLK_ID_BYTES)
+		return -E2BIG;
+	r = block_image_open(&blk->image, blk_conf->path, blk_conf->read_only, blk_conf->direct);
+	if (r < 0)
+		return r;
+	r = blk_engine_open(blk, (enum blk_engine)blk_conf->engine);
+	if (r < 0)
+		return r;
+	if (!blk_conf->read_only)
+		virtio_withhold(dev, VIRTIO_BLK_F_RO);
+	config.capacity = htole64(blk->image.size / BLK_SECTOR);
+	config.blk_size = htole32(blk->image.block_size);
+	virtio_config_update(dev, 0, &config, sizeof(config));
+	return blk_watch(blk);
+}
+
+static void blk_free(struct virtio_dev *dev)
+{
+	struct blk *blk = container_of(dev, struct blk, dev);
+
+	if (blk->engine)
+		blk->ops->close(blk->engine);
+	block_image_close(&blk->image);
+}
+
+static const char *const blk_engines[] = {
+	[BLK_ENGINE_AUTO] = "auto",
+	[BLK_ENGINE_URING] = "uring",
+	[BLK_ENGINE_SYNC] = "sync",
+	NULL,
+};
+
+static const struct opt blk_opts[] = {
+	{ .key = "path", .type = OPT_STRING, .bare = true, .required = true,
+	  .offset = offsetof(struct blk_conf, path), .arg = "PATH",
+	  .help = "a raw image or a block device" },
+	{ .key = "ro", .type = OPT_BOOL, .offset = offsetof(struct blk_conf, read_only),
+	  .help = "the guest cannot write; several VMs may share the image" },
+	{ .key = "direct", .type = OPT_BOOL, .offset = offsetof(struct blk_conf, direct),
+	  .help = "go past the host's page cache" },
+	{ .key = "serial", .type = OPT_STRING, .offset = offsetof(struct blk_conf, serial),
+	  .arg = "TEXT", .help = "what the guest sees as the serial number, at most 20 bytes" },
+	{ .key = "engine", .type = OPT_CHOICE, .offset = offsetof(struct blk_conf, engine),
+	  .choices = blk_engines, .help = "how I/O is done; auto takes uring where it is permitted" },
+	{ 0 },
+};
+
+static const struct hint blk_hints[] = {
+	{ EAGAIN, "locked by another VM: stop it, or open both with ro" },
+	{ EACCES, "not accessible: give ,ro or make it writable" },
+	{ EROFS, "on a read-only file system: give ,ro" },
+	{ EISDIR, "a directory: give a raw image or a block device" },
+	{ ENOTBLK, "neither a file nor a block device: give a raw image" },
+	{ EINVAL, "empty or not a multiple of 512 bytes long: truncate -s %512 pads it" },
+	{ EOPNOTSUPP, "its file system has no direct I/O: leave direct out" },
+	{ E2BIG, "the serial is longer than 20 bytes: shorten it" },
+	{ ENOSYS, "this kernel has no io_uring: leave engine=uring out" },
+	{ EPERM, "not permitted; if it is io_uring that is not, leave engine=uring out" },
+	{ 0 },
+};
+
+static const struct sandbox blk_sandbox = SANDBOX(
+	/* uring.c */
+	SC(io_uring_enter),
+	SC_ARG(io_uring_register, 1, IORING_REGISTER_ENABLE_RINGS),
+	/* sync.c */
+	SC(preadv),
+	SC(pwritev2),
+	SC(fdatasync),
+);
+
+const struct virtio_class blk_class = {
+	.name = "blk",
+	.option = "disk",
+	.summary = "a disk",
+	.id = VIRTIO_ID_BLOCK,
+	.pci_class = 0x010000,
+	.queue_sizes = (const uint16_t[]){ BLK_QUEUE_SIZE },
+	.queue_count = 1,
+	.request_size = sizeof(struct blk_request),
+	.features = 1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_BLK_SIZE |
+		    1ULL << VIRTIO_BLK_F_FLUSH | 1ULL << VIRTIO_BLK_F_RO,
+	.config_size = sizeof(struct virtio_blk_config),
+	.dev_size = sizeof(struct blk),
+	.opts = blk_opts,
+	.conf_size = sizeof(struct blk_conf),
+	.hints = blk_hints,
+	.counters = blk_counters,
+	.sandbox = &blk_sandbox,
+	.init = blk_init,
+	.start = blk_start,
+	.kick = blk_kick,
+	.stop = blk_stop,
+	.free = blk_free,
+};

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include "core/util.h"
+#include "devices/block/block.h"
+
+#define RAW_SECTOR 512
+
+/* Another VM may hold the image: the lock goes with the open file, not with the process. */
+static int raw_lock(int fd, bool read_only)
+{
+	struct flock lock = { .l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+
+	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+		return 0;
+	return errno == EACCES ? -EAGAIN : -errno;
+}
+
+static int raw_file_size(int fd, const struct stat *st, uint64_t *ret_size)
+{
+	uint64_t size = (uint64_t)st->st_size;
+
+	if (S_ISBLK(st->st_mode) && ioctl(fd, BLKGETSIZE64, &size) < 0)
+		return -errno;
+	if (size == 0 || size % RAW_SECTOR)
+		return -EINVAL;
+	*ret_size = size;
+	return 0;
+}
+
+/* What offsets and lengths of direct I/O must be multiples of. */
+static int raw_direct_align(int fd, const struct stat *st, uint32_t *ret_align)
+{
+	int sector;
+
+	if (S_ISBLK(st->st_mode)) {
+		if (ioctl(fd, BLKSSZGET, &sector) < 0)
+			return -errno;
+		*ret_align = (uint32_t)util_max((uint64_t)sector, RAW_SECTOR);
+		return 0;
+	}
+	*ret_align = RAW_SECTOR;
+#ifdef STATX_DIOALIGN
+	struct statx stx;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 &&
+	    stx.stx_mask & STATX_DIOALIGN) {
+		if (!stx.stx_dio_offset_align)
+			return -EOPNOTSUPP;
+		*ret_align = (uint32_t)util_max(stx.stx_dio_offset_align, RAW_SECTOR);
+	}
+#endif
+	return 0;
+}
+
+int block_image_open(struct block_image *image, const char *path, bool read_only, bool direct)
+{
+	struct block_image opened = { .read_only = read_only, .block_size = RAW_SECTOR };
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+	int r;
+
+	/* O_NONBLOCK: a FIFO must be refused, not waited for. */
+	fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return -ENOTBLK;
+	r = raw_lock(fd, read_only);
+	if (r < 0)
+		return r;
+	r = raw_file_size(fd, &st, &opened.size);
+	if (r < 0)
+		return r;
+	/* Takes O_NONBLOCK away, with which io_uring would give up instead of waiting. */
+	if (fcntl(fd, F_SETFL, direct ? O_DIRECT : 0) < 0)
+		return errno == EINVAL ? -EOPNOTSUPP : -errno;
+	if (direct) {
+		r = raw_direct_align(fd, &st, &opened.block_size);
+		if (r < 0)
+			return r;
+	}
+	opened.fd = util_steal_fd(&fd);
+	*image = opened;
+	return 0;
+}
+
+void block_image_close(struct block_image *image)
+{
+	util_closep(&image->fd);
+}

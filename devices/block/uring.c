@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The ring is made disabled, on the thread that opens files: the image becomes
+ * its only (registered) file, and the ring is told to accept nothing but reads,
+ * writes and syncs of registered files. The thread that does the I/O enables
+ * it, which ends registration for good and makes that thread the single issuer.
+ *
+ * There is an entry for each request that can be in flight, so that there is
+ * always one to submit, and the completion ring, which is twice as large, does
+ * not overflow.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <liburing.h>
+#include <stdlib.h>
+#include "core/util.h"
+#include "devices/block/block.h"
+
+struct block_engine {
+	struct io_uring ring;
+	unsigned int in_flight;
+	bool started;
+};
+
+static int uring_init(struct io_uring *ring, unsigned int depth)
+{
+	/* What Linux 6.0, 5.19 and 5.10 have. */
+	static const unsigned int flags[] = {
+		IORING_SETUP_R_DISABLED | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SINGLE_ISSUER,
+		IORING_SETUP_R_DISABLED | IORING_SETUP_COOP_TASKRUN,
+		IORING_SETUP_R_DISABLED,
+	};
+	int r = -EINVAL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(flags) && r == -EINVAL; i++)
+		r = io_uring_queue_init(depth, ring, flags[i]);
+	return r;
+}
+
+static int uring_restrict(struct io_uring *ring)
+{
+	struct io_uring_restriction rules[] = {
+		{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READV },
+		{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITEV },
+		{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FSYNC },
+		{ .opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED, .sqe_flags = IOSQE_FIXED_FILE },
+	};
+
+	return io_uring_register_restrictions(ring, rules, ARRAY_SIZE(rules));
+}
+
+static int uring_open(struct block_engine **ret_engine, const struct block_image *image,
+		      unsigned int depth)
+{
+	_cleanup_free_ struct block_engine *engine = calloc(1, sizeof(*engine));
+	int r;
+
+	if (!engine)
+		return -ENOMEM;
+	r = uring_init(&engine->ring, depth);
+	if (r < 0)
+		return r;
+	r = io_uring_register_files(&engine->ring, &image->fd, 1);
+	if (r == 0)
+		r = uring_restrict(&engine->ring);
+	if (r < 0) {
+		io_uring_queue_exit(&engine->ring);
+		return r;
+	}
+	*ret_engine = util_steal_ptr(&engine);
+	return 0;
+}
+
+static int uring_fd(const struct block_engine *engine)
+{
+	return engine->ring.ring_fd;
+}
+
+static int uring_start(struct block_engine *engine)
+{
+	int r;
+
+	if (engine->started)
+		return 0;
+	r = io_uring_enable_rings(&engine->ring);
+	if (r < 0)
+		return r;
+	engine->started = true;
+	return 0;
+}
+
+static void uring_queue(struct block_engine *engine, struct block_request *request)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&engine->ring);
+	uint64_t offset = request->offset + request->moved;
+	const struct iovec *iov;
+	unsigned int count = block_request_rest(request, &iov);
+
+	assert(sqe);
+	switch (request->op) {
+	case BLOCK_READ:
+		io_uring_prep_readv(sqe, 0, iov, count, offset);
+		break;
+	case BLOCK_WRITE:
+		io_uring_prep_writev2(sqe, 0, iov, count, offset,
+				      request->durable ? RWF_DSYNC : 0);
+		break;
+	case BLOCK_FLUSH:
+		io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
+		break;
+	}
+	sqe->flags |= IOSQE_FIXED_FILE;
+	io_uring_sqe_set_data(sqe, request);
+}
+
+static void uring_submit(struct block_engine *engine, struct block_request *request)
+{
+	request->moved = 0;
+	engine->in_flight++;
+	uring_queue(engine, request);
+}
+
+static void uring_flush(struct block_engine *engine)
+{
+	/* The kernel takes less than all when it is short of memory, or after a faulty entry. */
+	while (io_uring_sq_ready(&engine->ring)) {
+		int r = io_uring_submit(&engine->ring);
+
+		assert(r >= 0 || r == -EAGAIN || r == -EINTR || r == -EBUSY || r == -ENOMEM);
+	}
+}
+
+static void uring_complete(struct block_engine *engine)
+{
+	struct io_uring_cqe *cqe;
+
+	while (io_uring_peek_cqe(&engine->ring, &cqe) == 0) {
+		struct block_request *request = io_uring_cqe_get_data(cqe);
+		int result = cqe->res;
+
+		io_uring_cqe_seen(&engine->ring, cqe);
+		if (block_request_moved(request, result))
+			engine->in_flight--;
+		else
+			uring_queue(engine, request);
+	}
+	uring_flush(engine);
+}
+
+static void uring_drain(struct block_engine *engine)
+{
+	while (engine->in_flight) {
+		io_uring_submit_and_wait(&engine->ring, 1);
+		uring_complete(engine);
+	}
+}
+
+static void uring_close(struct block_engine *engine)
+{
+	if (!engine)
+		return;
+	assert(!engine->in_flight);
+	io_uring_queue_exit(&engine->ring);
+	free(engine);
+}
+
+const struct block_engine_ops block_uring = {
+	.name = "uring",
+	.open = uring_open,
+	.fd = uring_fd,
+	.start = uring_start,
+	.submit = uring_submit,
+	.flush = uring_flush,
+	.complete = uring_complete,
+	.drain = uring_drain,
+	.close = uring_close,
+};

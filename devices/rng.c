@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * virtio-rng (section 5.4): entropy from the kernel, or from a character device
+ * such as /dev/hwrng. A request for which there is no entropy now, or none left
+ * of the rate, stays in the ring; the timer or the source brings us back to it.
+ */
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include "core/bucket.h"
+#include "devices/virtio/virtio.h"
+
+#define RNG_QUEUE 0
+#define RNG_QUEUE_SIZE 64
+#define RNG_REQUEST_MAX KIB(64)
+/* Let tokens gather, instead of waking up for every byte. */
+#define RNG_WAIT_MIN_NS 10000000
+
+struct rng_conf {
+	char *source;
+	uint64_t rate;
+};
+
+struct rng {
+	struct virtio_dev dev;
+	struct bucket bucket;
+	struct timer timer;
+	struct event source; /* fd -1: the kernel's generator */
+	bool pollable;
+};
+
+enum rng_counter { RNG_BYTES, RNG_REQUESTS, RNG_THROTTLED, RNG_ERRORS };
+
+static const char *const rng_counters[] = {
+	[RNG_BYTES] = "bytes",
+	[RNG_REQUESTS] = "requests",
+	[RNG_THROTTLED] = "throttled",
+	[RNG_ERRORS] = "errors",
+	NULL,
+};
+
+static ssize_t rng_read(const struct rng *rng, void *buffer, size_t len)
+{
+	ssize_t n = rng->source.fd < 0 ? getrandom(buffer, len, 0) :
+					 read(rng->source.fd, buffer, len);
+
+	return n < 0 ? -errno : n;
+}
+
+/* Fills at most len bytes of the chain. What stopped it is in *ret_error: 0, or an -errno. */
+static size_t rng_fill(struct rng *rng, struct cursor *in, size_t len, int *ret_error)
+{
+	size_t filled = 0;
+	ssize_t n;
+
+	*ret_error = 0;
+	while (filled < len) {
+		n = rng_read(rng, in->iov->iov_base, util_min(in->iov->iov_len, len - filled));
+		if (n == -EINTR)
+			continue;
+		if (n <= 0) {
+			*ret_error = n < 0 ? (int)n : -EIO;
+			break;
+		}
+		cursor_advance(in, (size_t)n);
+		filled += (size_t)n;
+	}
+	return filled;
+}
+
+/*
+ * A source that has nothing now is waited for. One that fails or ends is not
+ * asked again before the driver's next kick: a guest that waits for entropy is
+ * better off than one that gets none without knowing.
+ */
+static void rng_source_dry(struct rng *rng, int error)
+{
+	if (error == -EAGAIN && rng->pollable)
+		loop_mod(&rng->dev.worker.loop, &rng->source, EPOLLIN);
+	else
+		virtio_count(&rng->dev, RNG_ERRORS, 1);
+}
+
+/* Returns false when the chain was put back. */
+static bool rng_serve(struct rng *rng, struct virtq *queue, struct chain *chain)
+{
+	uint64_t want = util_min(chain->in.left, RNG_REQUEST_MAX), wait_ns;
+	uint64_t granted = bucket_take(&rng->bucket, want, util_now_ns(), &wait_ns);
+	size_t filled;
+	int error;
+
+	if (granted == 0) {
+		virtq_unpop(queue, chain);
+		virtio_count(&rng->dev, RNG_THROTTLED, 1);
+		timer_set(&rng->timer, util_max(wait_ns, RNG_WAIT_MIN_NS));
+		return false;
+	}
+	filled = rng_fill(rng, &chain->in, granted, &error);
+	rng->bucket.tokens += granted - filled;
+	if (filled == 0) {
+		virtq_unpop(queue, chain);
+		rng_source_dry(rng, error);
+		return false;
+	}
+	virtio_count(&rng->dev, RNG_BYTES, filled);
+	virtio_count(&rng->dev, RNG_REQUESTS, 1);
+	virtq_done(queue, chain);
+	return true;
+}
+
+static void rng_kick(struct virtio_dev *dev, struct virtq *queue)
+{
+	struct rng *rng = container_of(dev, struct rng, dev);
+	struct chain *chain;
+
+	while ((chain = virtq_pop(queue))) {
+		if (!chain->in.left) {
+			virtio_fail(dev, "a request without room for entropy");
+			return;
+		}
+		if (!rng_serve(rng, queue, chain))
+			return;
+	}
+}
+
+static void rng_timer(struct timer *timer)
+{
+	virtio_kick(&container_of(timer, struct rng, timer)->dev, RNG_QUEUE);
+}
+
+static void rng_source(struct event *event, uint32_t revents)
+{
+	struct rng *rng = container_of(event, struct rng, source);
+
+	/* A source that was hung up would wake us for ever. */
+	if (revents & (EPOLLERR | EPOLLHUP)) {
+		loop_del(&rng->dev.worker.loop, event);
+		rng->pollable = false;
+	} else {
+		loop_mod(&rng->dev.worker.loop, event, 0);
+	}
+	virtio_kick(&rng->dev, RNG_QUEUE);
+}
+
+static int rng_open_source(struct rng *rng, const char *path)
+{
+	struct stat st;
+	int r;
+
+	rng->source.fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (rng->source.fd < 0)
+		return -errno;
+	if (fstat(rng->source.fd, &st) < 0)
+		return -errno;
+	/* A file would give the same bytes to every run, and end. */
+	if (!S_ISCHR(st.st_mode))
+		return -EINVAL;
+	r = worker_keep_fd(&rng->dev.worker, rng->source.fd);
+	if (r < 0)
+		return r;
+	/* Devices that never block, such as /dev/urandom before Linux 5.19, cannot be polled. */
+	r = loop_add(&rng->dev.worker.loop, &rng->source, 0);
+	rng->pollable = r == 0;
+	return r == -EPERM ? 0 : r;
+}
+
+static int rng_init(struct virtio_dev *dev, const void *conf, const struct virtio_host *host)
+{
+	struct rng *rng = container_of(dev, struct rng, dev);
+	const struct rng_conf *rng_conf = conf;
+	int r;
+
+	(void)host;
+	rng->timer.event.fd = -1;
+	rng->source = (struct event){ .fd = -1, .fn = rng_source };
+	bucket_init(&rng->bucket, rng_conf->rate, 0, util_now_ns());
+	if (rng_conf->source) {
+		r = rng_open_source(rng, rng_conf->source);
+		if (r < 0)
+			return r;
+	}
+	if (!rng_conf->rate)
+		return 0;
+	r = timer_init(&rng->timer, &dev->worker.loop, rng_timer);
+	if (r < 0)
+		return r;
+	return worker_keep_fd(&dev->worker, rng->timer.event.fd);
+}
+
+static void rng_free(struct virtio_dev *dev)
+{
+	struct rng *rng = container_of(dev, struct rng, dev);
+
+	timer_free(&rng->timer);
+	util_closep(&rng->source.fd);
+}
+
+static const struct opt rng_opts[] = {
+	{ .key = "source", .type = OPT_STRING, .bare = true,
+	  .offset = offsetof(struct rng_conf, source), .arg = "PATH",
+	  .help = "a character device instead of the kernel's generator" },
+	{ .key = "rate", .type = OPT_SIZE, .offset = offsetof(struct rng_conf, rate),
+	  .arg = "BYTES", .help = "bytes per second at the most" },
+	{ 0 },
+};
+
+static const struct hint rng_hints[] = {
+	{ EINVAL, "not a character device: give one such as /dev/hwrng, or leave source out" },
+	{ EACCES, "not readable: run as a user who may read it, or leave source out" },
+	{ 0 },
+};
+
+static const struct sandbox rng_sandbox = SANDBOX(
+	SC(getrandom),
+	SC(read),
+	SC(timerfd_settime),
+	SC(epoll_ctl),
+);
+
+const struct virtio_class rng_class = {
+	.name = "rng",
+	.option = "rng",
+	.summary = "a source of entropy",
+	.id = VIRTIO_ID_RNG,
+	.pci_class = 0xff0000,
+	.queue_sizes = (const uint16_t[]){ RNG_QUEUE_SIZE },
+	.queue_count = 1,
+	.features = 0,
+	.dev_size = sizeof(struct rng),
+	.opts = rng_opts,
+	.conf_size = sizeof(struct rng_conf),
+	.hints = rng_hints,
+	.counters = rng_counters,
+	.sandbox = &rng_sandbox,
+	.max = 1,
+	.by_default = true,
+	.init = rng_init,
+	.kick = rng_kick,
+	.free = rng_free,
+};
