@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * virtio over PCI, modern only (virtio 1.2, section 4.1): one BAR with all
+ * structures, a doorbell address and an MSI-X vector for each queue, and one
+ * vector more for configuration changes. There is no INTx, so ISR is always 0.
+ */
+#include <linux/pci_regs.h>
+#include <linux/virtio_pci.h>
+#include "core/bus.h"
+#include "core/irq.h"
+#include "devices/pci/pci.h"
+#include "devices/virtio/transport.h"
+
+#define PCI_VENDOR_VIRTIO 0x1af4
+#define PCI_DEVICE_VIRTIO_BASE 0x1040 /* plus the device's virtio id */
+#define REVISION_MODERN 1
+
+/* The BAR. */
+#define BAR_INDEX 0
+#define BAR_LEN 0x10000
+#define COMMON 0x0000
+#define ISR 0x1000
+#define DEVICE 0x2000
+#define PBA 0x3000
+#define NOTIFY 0x4000
+#define TABLE 0x8000
+#define PART_LEN 0x1000
+#define NOTIFY_MULTIPLIER 4
+
+#define CONFIG_VECTOR VIRTIO_QUEUES_MAX /* its index in vectors[] */
+
+struct virtio_pci {
+	struct transport transport;
+	struct pci_function function;
+	struct pci_root *root;
+	struct virtio_dev *dev;
+	struct msix *msix;
+	uint64_t bar;    /* its address */
+	uint8_t cfg_cap; /* where VIRTIO_PCI_CAP_PCI_CFG is */
+	/* The vector of each queue and of the configuration; read by the worker. */
+	_Atomic uint16_t vectors[VIRTIO_QUEUES_MAX + 1];
+	/* The driver's selectors. Two vCPUs may race for them, to their own harm only. */
+	_Atomic uint32_t device_word, driver_word;
+	_Atomic uint16_t queue;
+};
+
+static void raise(struct virtio_pci *pci, unsigned int index)
+{
+	uint16_t vector = pci->vectors[index];
+
+	if (vector != VIRTIO_MSI_NO_VECTOR)
+		msix_raise(pci->msix, vector);
+}
+
+static void raise_queue(struct transport *transport, unsigned int queue)
+{
+	raise(container_of(transport, struct virtio_pci, transport), queue);
+}
+
+static void raise_config(struct transport *transport)
+{
+	raise(container_of(transport, struct virtio_pci, transport), CONFIG_VECTOR);
+}
+
+static void forget_vectors(struct virtio_pci *pci)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(pci->vectors); i++)
+		pci->vectors[i] = VIRTIO_MSI_NO_VECTOR;
+}
+
+static void set_vector(struct virtio_pci *pci, unsigned int index, uint64_t value)
+{
+	/* A vector that there is not reads back as none: section 4.1.5.1.2.1. */
+	pci->vectors[index] = value < msix_count(pci->msix) ? (uint16_t)value :
+							      VIRTIO_MSI_NO_VECTOR;
+}
+
+/* The width of the register at offset within struct virtio_pci_common_cfg; 0: none starts there. */
+static unsigned int register_width(uint64_t offset)
+{
+	switch (offset) {
+	case VIRTIO_PCI_COMMON_STATUS:
+	case VIRTIO_PCI_COMMON_CFGGENERATION:
+		return 1;
+	case VIRTIO_PCI_COMMON_MSIX:
+	case VIRTIO_PCI_COMMON_NUMQ:
+	case VIRTIO_PCI_COMMON_Q_SELECT:
+	case VIRTIO_PCI_COMMON_Q_SIZE:
+	case VIRTIO_PCI_COMMON_Q_MSIX:
+	case VIRTIO_PCI_COMMON_Q_ENABLE:
+	case VIRTIO_PCI_COMMON_Q_NOFF:
+		return 2;
+	case VIRTIO_PCI_COMMON_DFSELECT:
+	case VIRTIO_PCI_COMMON_DF:
+	case VIRTIO_PCI_COMMON_GFSELECT:
+	case VIRTIO_PCI_COMMON_GF:
+	case VIRTIO_PCI_COMMON_Q_DESCLO:
+	case VIRTIO_PCI_COMMON_Q_DESCHI:
+	case VIRTIO_PCI_COMMON_Q_AVAILLO:
+	case VIRTIO_PCI_COMMON_Q_AVAILHI:
+	case VIRTIO_PCI_COMMON_Q_USEDLO:
+	case VIRTIO_PCI_COMMON_Q_USEDHI:
+		return 4;
+	default:
+		return 0;
+	}
+}
+
+static uint64_t read_queue(struct virtio_pci *pci, uint64_t offset)
+{
+	struct virtq_layout layout = virtio_queue(pci->dev, pci->queue);
+
+	switch (offset) {
+	case VIRTIO_PCI_COMMON_Q_SIZE:
+		return layout.size;
+	case VIRTIO_PCI_COMMON_Q_MSIX:
+		return pci->queue < VIRTIO_QUEUES_MAX ? pci->vectors[pci->queue] :
+							VIRTIO_MSI_NO_VECTOR;
+	case VIRTIO_PCI_COMMON_Q_ENABLE:
+		return layout.ready;
+	case VIRTIO_PCI_COMMON_Q_NOFF:
+		return pci->queue;
+	case VIRTIO_PCI_COMMON_Q_DESCLO:
+		return (uint32_t)layout.desc;
+	case VIRTIO_PCI_COMMON_Q_DESCHI:
+		return layout.desc >> 32;
+	case VIRTIO_PCI_COMMON_Q_AVAILLO:
+		return (uint32_t)layout.driver;
+	case VIRTIO_PCI_COMMON_Q_AVAILHI:
+		return layout.driver >> 32;
+	case VIRTIO_PCI_COMMON_Q_USEDLO:
+		return (uint32_t)layout.device;
+	case VIRTIO_PCI_COMMON_Q_USEDHI:
+		return layout.device >> 32;
+	default:
+		return 0;
+	}
+}
+
+static uint64_t read_common(struct virtio_pci *pci, uint64_t offset)
+{
+	struct virtio_dev *dev = pci->dev;
+
+	switch (offset) {
+	case VIRTIO_PCI_COMMON_DFSELECT:
+		return pci->device_word;
+	case VIRTIO_PCI_COMMON_DF:
+		return virtio_offered(dev, pci->device_word);
+	case VIRTIO_PCI_COMMON_GFSELECT:
+		return pci->driver_word;
+	case VIRTIO_PCI_COMMON_GF:
+		return virtio_driver_features(dev, pci->driver_word);
+	case VIRTIO_PCI_COMMON_MSIX:
+		return pci->vectors[CONFIG_VECTOR];
+	case VIRTIO_PCI_COMMON_NUMQ:
+		return dev->queue_count;
+	case VIRTIO_PCI_COMMON_STATUS:
+		return virtio_status(dev);
+	case VIRTIO_PCI_COMMON_CFGGENERATION:
+		return virtio_generation(dev) & 0xff;
+	case VIRTIO_PCI_COMMON_Q_SELECT:
+		return pci->queue;
+	default:
+		return read_queue(pci, offset);
+	}
+}
+
+static void set_low(uint64_t *address, uint64_t value)
+{
+	*address = (*address & ~0xffffffffULL) | value;
+}
+
+static void set_high(uint64_t *address, uint64_t value)
+{
+	*address = (*address & 0xffffffffULL) | value << 32;
+}
+
+static void write_queue(struct virtio_pci *pci, uint64_t offset, uint64_t value)
+{
+	struct virtq_layout layout = virtio_queue(pci->dev, pci->queue);
+
+	switch (offset) {
+	case VIRTIO_PCI_COMMON_Q_SIZE:
+		layout.size = (uint16_t)value;
+		break;
+	case VIRTIO_PCI_COMMON_Q_ENABLE:
+		/* Section 4.1.4.3.2: the driver only ever writes 1. */
+		layout.ready |= value == 1;
+		break;
+	case VIRTIO_PCI_COMMON_Q_DESCLO:
+		set_low(&layout.desc, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_DESCHI:
+		set_high(&layout.desc, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_AVAILLO:
+		set_low(&layout.driver, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_AVAILHI:
+		set_high(&layout.driver, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_USEDLO:
+		set_low(&layout.device, value);
+		break;
+	case VIRTIO_PCI_COMMON_Q_USEDHI:
+		set_high(&layout.device, value);
+		break;
+	default:
+		return;
+	}
+	virtio_set_queue(pci->dev, pci->queue, &layout);
+}
+
+static void write_common(struct virtio_pci *pci, uint64_t offset, uint64_t value)
+{
+	switch (offset) {
+	case VIRTIO_PCI_COMMON_DFSELECT:
+		pci->device_word = (uint32_t)value;
+		break;
+	case VIRTIO_PCI_COMMON_GFSELECT:
+		pci->driver_word = (uint32_t)value;
+		break;
+	case VIRTIO_PCI_COMMON_GF:
+		virtio_set_driver_features(pci->dev, pci->driver_word, (uint32_t)value);
+		break;
+	case VIRTIO_PCI_COMMON_MSIX:
+		set_vector(pci, CONFIG_VECTOR, value);
+		break;
+	case VIRTIO_PCI_COMMON_STATUS:
+		virtio_set_status(pci->dev, (uint8_t)value);
+		if (!value)
+			forget_vectors(pci);
+		break;
+	case VIRTIO_PCI_COMMON_Q_SELECT:
+		pci->queue = (uint16_t)value;
+		break;
+	case VIRTIO_PCI_COMMON_Q_MSIX:
+		if (pci->queue < VIRTIO_QUEUES_MAX)
+			set_vector(pci, pci->queue, value);
+		break;
+	default:
+		write_queue(pci, offset, value);
+		break;
+	}
+}
+
+/* Only for doorbells that did not come as an ioeventfd: through the window in configuration space. */
+static void ring_doorbell(struct virtio_pci *pci, uint64_t queue)
+{
+	uint64_t one = 1;
+
+	if (queue < pci->dev->queue_count)
+		(void)!write(pci->dev->queues[queue].kick.fd, &one, sizeof(one));
+}
+
+static uint64_t bar_read(void *opaque, uint64_t offset, unsigned int len)
+{
+	struct virtio_pci *pci = opaque;
+	uint64_t value = 0;
+
+	if (offset < COMMON + PART_LEN)
+		return register_width(offset) == len ? read_common(pci, offset) : 0;
+	if (offset >= DEVICE && offset < DEVICE + PART_LEN)
+		virtio_config_read(pci->dev, (uint32_t)(offset - DEVICE), &value, len);
+	else if (offset >= PBA && offset < PBA + PART_LEN)
+		value = msix_pba_read(pci->msix, offset - PBA, len);
+	else if (offset >= TABLE)
+		value = msix_table_read(pci->msix, offset - TABLE, len);
+	return value;
+}
+
+static void bar_write(void *opaque, uint64_t offset, unsigned int len, uint64_t value)
+{
+	struct virtio_pci *pci = opaque;
+
+	if (offset < COMMON + PART_LEN) {
+		if (register_width(offset) == len)
+			write_common(pci, offset, value);
+	} else if (offset >= DEVICE && offset < DEVICE + PART_LEN) {
+		virtio_config_write(pci->dev, (uint32_t)(offset - DEVICE), &value, len);
+	} else if (offset >= NOTIFY && offset < NOTIFY + PART_LEN) {
+		ring_doorbell(pci, (offset - NOTIFY) / NOTIFY_MULTIPLIER);
+	} else if (offset >= TABLE) {
+		msix_table_write(pci->msix, offset - TABLE, len, value);
+	}
+}
+
+static const struct bus_ops bar_ops = { .read = bar_read, .write = bar_write };
+
+/* ---- configuration space ---- */
+
+/*
+ * Section 4.1.4.9: a window onto the BAR for firmware that cannot map it. The
+ * driver sets the capability's offset and length, then uses its data field.
+ * Whether an access to [offset, offset + len) uses it; then *ret_cap says how.
+ */
+static bool cfg_window(const struct virtio_pci *pci, unsigned int offset, unsigned int len,
+		       struct virtio_pci_cfg_cap *ret_cap)
+{
+	unsigned int data = pci->cfg_cap + offsetof(struct virtio_pci_cfg_cap, pci_cfg_data);
+	struct virtio_pci_cfg_cap cap;
+
+	if (offset >= data + sizeof(cap.pci_cfg_data) || offset + len <= data)
+		return false;
+	memcpy(&cap, pci->function.config + pci->cfg_cap, sizeof(cap));
+	if (cap.cap.length != 1 && cap.cap.length != 2 && cap.cap.length != 4)
+		return false;
+	if (cap.cap.bar != BAR_INDEX || cap.cap.offset % cap.cap.length ||
+	    !util_within(cap.cap.offset, cap.cap.length, BAR_LEN))
+		return false;
+	*ret_cap = cap;
+	return true;
+}
+
+static void before_read(struct pci_function *function, unsigned int offset, unsigned int len)
+{
+	struct virtio_pci *pci = container_of(function, struct virtio_pci, function);
+	struct virtio_pci_cfg_cap cap;
+	uint64_t value;
+
+	if (!cfg_window(pci, offset, len, &cap))
+		return;
+	value = bar_read(pci, cap.cap.offset, cap.cap.length);
+	memcpy(function->config + pci->cfg_cap + offsetof(struct virtio_pci_cfg_cap, pci_cfg_data),
+	       &value, cap.cap.length);
+}
+
+static void after_write(struct pci_function *function, unsigned int offset, unsigned int len)
+{
+	struct virtio_pci *pci = container_of(function, struct virtio_pci, function);
+	struct virtio_pci_cfg_cap cap;
+	uint64_t value = 0;
+
+	msix_control(pci->msix, function);
+	if (!cfg_window(pci, offset, len, &cap))
+		return;
+	memcpy(&value, cap.pci_cfg_data, cap.cap.length);
+	bar_write(pci, cap.cap.offset, cap.cap.length, value);
+}
+
+static int add_cap(struct virtio_pci *pci, uint8_t type, uint32_t offset, uint32_t len)
+{
+	struct virtio_pci_notify_cap cap = {
+		.cap = {
+			.cap_len = type == VIRTIO_PCI_CAP_NOTIFY_CFG ? sizeof(cap) : sizeof(cap.cap),
+			.cfg_type = type,
+			.bar = BAR_INDEX,
+			.offset = offset,
+			.length = len,
+		},
+		.notify_off_multiplier = NOTIFY_MULTIPLIER,
+	};
+
+	return pci_function_add_cap(&pci->function, PCI_CAP_ID_VNDR, &cap, cap.cap.cap_len);
+}
+
+static int add_cfg_cap(struct virtio_pci *pci)
+{
+	struct virtio_pci_cfg_cap cap = {
+		.cap = { .cap_len = sizeof(cap), .cfg_type = VIRTIO_PCI_CAP_PCI_CFG },
+	};
+	uint8_t *writable;
+	int at = pci_function_add_cap(&pci->function, PCI_CAP_ID_VNDR, &cap, sizeof(cap));
+
+	if (at < 0)
+		return at;
+	pci->cfg_cap = (uint8_t)at;
+	writable = pci->function.writable + at;
+	memset(writable + VIRTIO_PCI_CAP_BAR, 0xff, 1);
+	memset(writable + VIRTIO_PCI_CAP_OFFSET, 0xff, 4);
+	memset(writable + VIRTIO_PCI_CAP_LENGTH, 0xff, 4);
+	memset(writable + offsetof(struct virtio_pci_cfg_cap, pci_cfg_data), 0xff, 4);
+	return 0;
+}
+
+static int add_caps(struct virtio_pci *pci, struct irq_router *router)
+{
+	unsigned int queues = pci->dev->queue_count;
+	int err;
+
+	err = add_cap(pci, VIRTIO_PCI_CAP_COMMON_CFG, COMMON, sizeof(struct virtio_pci_common_cfg));
+	if (err >= 0)
+		err = add_cap(pci, VIRTIO_PCI_CAP_NOTIFY_CFG, NOTIFY, queues * NOTIFY_MULTIPLIER);
+	if (err >= 0)
+		err = add_cap(pci, VIRTIO_PCI_CAP_ISR_CFG, ISR, 1);
+	if (err >= 0 && pci->dev->class->config_size)
+		err = add_cap(pci, VIRTIO_PCI_CAP_DEVICE_CFG, DEVICE,
+			      (uint32_t)pci->dev->class->config_size);
+	if (err >= 0)
+		err = add_cfg_cap(pci);
+	if (err >= 0)
+		err = msix_new(&pci->function, router, queues + 1, BAR_INDEX, TABLE, PBA,
+			       &pci->msix);
+	return err < 0 ? err : 0;
+}
+
+/* A doorbell address for each queue, and the interrupts' eventfds for the worker. */
+static int wire(struct virtio_pci *pci)
+{
+	struct virtio_dev *dev = pci->dev;
+	int err = 0;
+
+	for (unsigned int i = 0; !err && i < dev->queue_count; i++)
+		err = bus_doorbell(pci->root->bus, pci->bar + NOTIFY + i * NOTIFY_MULTIPLIER,
+				   dev->queues[i].kick.fd, false, 0);
+	for (unsigned int i = 0; !err && i < msix_count(pci->msix); i++)
+		err = worker_keep_fd(&dev->worker, msix_fd(pci->msix, i));
+	return err;
+}
+
+static void pci_freep(struct virtio_pci **pci)
+{
+	virtio_pci_free(*pci);
+}
+
+int virtio_pci_new(struct virtio_dev *dev, struct pci_root *root, struct irq_router *router,
+		   struct virtio_pci **ret_pci)
+{
+	_cleanup_(pci_freep) struct virtio_pci *pci = calloc(1, sizeof(*pci));
+	int err;
+
+	if (!pci)
+		return -ENOMEM;
+	pci->transport = (struct transport){ raise_queue, raise_config };
+	pci->dev = dev;
+	pci->root = root;
+	forget_vectors(pci);
+	pci_function_init(&pci->function, PCI_VENDOR_VIRTIO,
+			  (uint16_t)(PCI_DEVICE_VIRTIO_BASE + dev->class->id), dev->class->pci_class,
+			  REVISION_MODERN);
+	err = add_caps(pci, router);
+	if (!err)
+		err = pci_function_add_bar(&pci->function, root, BAR_INDEX, BAR_LEN, &bar_ops, pci,
+					   &pci->bar);
+	if (!err)
+		err = wire(pci);
+	if (!err)
+		err = pci_root_plug(root, &pci->function);
+	if (err)
+		return err;
+	pci->function.before_read = before_read;
+	pci->function.after_write = after_write;
+	dev->transport = &pci->transport;
+	*ret_pci = util_steal_ptr(&pci);
+	return 0;
+}
+
+void virtio_pci_free(struct virtio_pci *pci)
+{
+	if (!pci)
+		return;
+	msix_free(pci->msix);
+	free(pci);
+}
