@@ -23,7 +23,8 @@ const struct arch_layout arch_layout = {
 	.console_earlycon = "earlycon=uart8250,io,0x3f8",
 	/*
 	 * panic=-1: a guest without a pvpanic driver ends at once instead of hanging.
-	 * tsc=reliable: KVM hides a TSC that is not; saves a test of up to 20 ms for each vCPU.
+	 * tsc=reliable: saves a test of up to 20 ms for each vCPU; kvm-clock stays first where
+	 * the TSC is not invariant.
 	 * pci=noearly: quirks of real chipsets, which probe ports that always exit and find nothing.
 	 * cryptomgr.notests: self-tests of ciphers that nobody has used yet.
 	 */
