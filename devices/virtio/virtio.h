@@ -100,6 +100,7 @@ struct virtio_host {
 struct virtio_dev {
 	const struct virtio_class *class;
 	char name[16];
+	const char *where; /* for people: the pty or socket to go to; NULL where there is none */
 	const void *conf;
 	const struct virtio_host *host;
 	const struct mem *mem;

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * virtio-console (section 5.3), one port. Neither direction buffers more than
+ * the guest gave room for: when the reader of the output is slow its chain is
+ * kept, with the cursor at the first byte that was not written, and so the
+ * guest waits; input that the guest has no buffers for stays in the host's
+ * file, but for one small block which is needed to take the escapes out.
+ */
+#include <assert.h>
+#include <endian.h>
+#include <linux/virtio_console.h>
+#include <sys/ioctl.h>
+#include "core/chardev.h"
+#include "devices/virtio/virtio.h"
+
+#define CONSOLE_QUEUE_SIZE 128
+/* Without progress for so long the reader counts as gone. */
+#define CONSOLE_DRAIN_MS 5000
+
+enum console_queue { CONSOLE_RECEIVE, CONSOLE_TRANSMIT, CONSOLE_QUEUES };
+
+struct console {
+	struct virtio_dev dev;
+	struct chardev chardev;
+	struct chain *output; /* what is being written, or NULL */
+	uint8_t input[256];   /* read, and not yet the guest's: */
+	size_t input_start, input_end;
+};
+
+enum console_counter { CONSOLE_IN, CONSOLE_OUT, CONSOLE_LOST };
+
+static const char *const console_counters[] = {
+	[CONSOLE_IN] = "in_bytes",
+	[CONSOLE_OUT] = "out_bytes",
+	[CONSOLE_LOST] = "lost_bytes",
+	NULL,
+};
+
+/* False when the reader is slow. */
+static bool console_write(struct console *console, struct cursor *out)
+{
+	while (out->left) {
+		ssize_t n = chardev_write(&console->chardev, out->iov->iov_base, out->iov->iov_len);
+
+		if (n == 0)
+			return false;
+		if (n < 0) {
+			virtio_count(&console->dev, CONSOLE_LOST, out->left);
+			return true;
+		}
+		virtio_count(&console->dev, CONSOLE_OUT, (uint64_t)n);
+		cursor_advance(out, (size_t)n);
+	}
+	return true;
+}
+
+static void console_transmit(struct console *console, struct virtq *queue)
+{
+	for (;;) {
+		if (!console->output)
+			console->output = virtq_pop(queue);
+		if (!console->output || !console_write(console, &console->output->out))
+			return;
+		virtq_done(queue, console->output);
+		console->output = NULL;
+	}
+}
+
+/* False when there is no input now. */
+static bool console_read(struct console *console)
+{
+	const struct virtio_host *host = console->dev.host;
+	enum chardev_escape escape;
+	ssize_t n = chardev_read(&console->chardev, console->input, sizeof(console->input), &escape);
+
+	if (escape)
+		host->escape(host->opaque, escape);
+	if (n <= 0)
+		return false;
+	console->input_start = 0;
+	console->input_end = (size_t)n;
+	virtio_count(&console->dev, CONSOLE_IN, (uint64_t)n);
+	return true;
+}
+
+static void console_receive(struct console *console, struct virtq *queue)
+{
+	struct chain *chain;
+
+	while ((chain = virtq_pop(queue))) {
+		if (console->input_start == console->input_end && !console_read(console)) {
+			virtq_unpop(queue, chain);
+			return;
+		}
+		console->input_start += chain_push(chain, console->input + console->input_start,
+						   console->input_end - console->input_start);
+		virtq_done(queue, chain);
+	}
+}
+
+static void console_kick(struct virtio_dev *dev, struct virtq *queue)
+{
+	struct console *console = container_of(dev, struct console, dev);
+
+	if (queue->index == CONSOLE_RECEIVE)
+		console_receive(console, queue);
+	else
+		console_transmit(console, queue);
+}
+
+static void console_ready(void *opaque)
+{
+	struct console *console = opaque;
+
+	virtio_kick(&console->dev, CONSOLE_RECEIVE);
+	virtio_kick(&console->dev, CONSOLE_TRANSMIT);
+}
+
+static void console_give_up(struct console *console)
+{
+	if (console->output)
+		virtio_count(&console->dev, CONSOLE_LOST, console->output->out.left);
+	console->output = NULL;
+}
+
+static void console_stop(struct virtio_dev *dev)
+{
+	console_give_up(container_of(dev, struct console, dev));
+}
+
+static void console_drain(struct virtio_dev *dev)
+{
+	struct console *console = container_of(dev, struct console, dev);
+	struct virtq *queue = &dev->queues[CONSOLE_TRANSMIT];
+	uint64_t deadline = 0, written;
+	bool waited = true;
+
+	while (waited) {
+		written = stat_read(&dev->counters[CONSOLE_OUT]);
+		console_transmit(console, queue);
+		if (!console->output)
+			return;
+		if (!deadline || stat_read(&dev->counters[CONSOLE_OUT]) != written)
+			deadline = util_now_ns() + CONSOLE_DRAIN_MS * UINT64_C(1000000);
+		waited = util_now_ns() < deadline &&
+			 chardev_wait(&console->chardev, CONSOLE_DRAIN_MS);
+	}
+	do
+		console_give_up(console);
+	while ((console->output = virtq_pop(queue)));
+}
+
+/* Section 5.3.4: one byte, from a guest that has no queue yet. */
+static void console_config_write(struct virtio_dev *dev, uint32_t offset, uint32_t len)
+{
+	struct console *console = container_of(dev, struct console, dev);
+	bool written;
+
+	(void)len;
+	if (offset != offsetof(struct virtio_console_config, emerg_wr))
+		return;
+	written = chardev_write(&console->chardev, dev->config + offset, 1) == 1;
+	virtio_count(dev, written ? CONSOLE_OUT : CONSOLE_LOST, 1);
+}
+
+/* -ENOTTY where there is no window. */
+static int console_update_size(struct console *console)
+{
+	uint16_t columns, rows, size[2];
+	int rc = chardev_window(&console->chardev, &columns, &rows);
+
+	static_assert(offsetof(struct virtio_console_config, cols) == 0 &&
+		      offsetof(struct virtio_console_config, rows) == sizeof(columns),
+		      "columns and rows are updated as one");
+	if (rc < 0)
+		return rc;
+	size[0] = htole16(columns);
+	size[1] = htole16(rows);
+	virtio_config_update(&console->dev, 0, size, sizeof(size));
+	return 0;
+}
+
+static void console_resize(struct virtio_dev *dev)
+{
+	console_update_size(container_of(dev, struct console, dev));
+}
+
+static int console_init(struct virtio_dev *dev, const void *conf, const struct virtio_host *host)
+{
+	struct console *console = container_of(dev, struct console, dev);
+	int rc = chardev_open(&console->chardev, conf), fds[CHARDEV_FDS_MAX];
+
+	(void)host;
+	if (rc < 0)
+		return rc;
+	if (*console->chardev.path)
+		dev->where = console->chardev.path;
+	if (console_update_size(console) < 0)
+		virtio_withhold(dev, VIRTIO_CONSOLE_F_SIZE);
+	for (size_t count = chardev_fds(&console->chardev, fds); count-- > 0 && rc == 0;)
+		rc = worker_keep_fd(&dev->worker, fds[count]);
+	if (rc < 0)
+		return rc;
+	return chardev_attach(&console->chardev, &dev->worker.loop, console_ready, console);
+}
+
+static void console_free(struct virtio_dev *dev)
+{
+	chardev_close(&container_of(dev, struct console, dev)->chardev);
+}
+
+static const struct sandbox console_sandbox = SANDBOX(
+	SC(ppoll),
+	SC_ARG(ioctl, 1, TIOCGWINSZ),
+	SC(accept4),
+	SC(dup3),
+	SC(close),
+	SC(epoll_ctl),
+);
+
+const struct virtio_class console_class = {
+	.name = "console",
+	.option = "console",
+	.summary = "the guest's console (hvc0)",
+	.id = VIRTIO_ID_CONSOLE,
+	.pci_class = 0x078000,
+	.queue_sizes = (const uint16_t[]){ CONSOLE_QUEUE_SIZE, CONSOLE_QUEUE_SIZE },
+	.queue_count = CONSOLE_QUEUES,
+	.features = 1ULL << VIRTIO_CONSOLE_F_SIZE | 1ULL << VIRTIO_CONSOLE_F_EMERG_WRITE,
+	.config_size = sizeof(struct virtio_console_config),
+	.dev_size = sizeof(struct console),
+	.opts = chardev_opts,
+	.conf_size = sizeof(struct chardev_conf),
+	.hints = chardev_hints,
+	.counters = console_counters,
+	.sandbox = &console_sandbox,
+	.max = 1,
+	.by_default = true,
+	.init = console_init,
+	.kick = console_kick,
+	.stop = console_stop,
+	.config_write = console_config_write,
+	.drain = console_drain,
+	.resize = console_resize,
+	.free = console_free,
+};
