@@ -12,8 +12,6 @@
 #include <stdint.h>
 #include "core/mem.h"
 
-struct kvm_run;
-
 /* Where a platform device sits: an I/O port or a memory address, and its interrupt pin. */
 struct arch_place {
 	bool port;
@@ -54,6 +52,8 @@ const struct mem_range *arch_reserved(size_t *ret_count);
 int arch_vm_init(int vm_fd);
 /* Brings the interrupt controllers back to where arch_vm_init() left them. */
 int arch_vm_reset(int vm_fd);
+/* Whether the guest that just asked for a reset did so because its kernel panicked (see layout.cmdline). */
+bool arch_reset_by_panic(const struct mem *mem);
 
 /*
  * Prepares a new vCPU: features, topology, model-specific registers. kvm_fd is
