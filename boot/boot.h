@@ -68,7 +68,7 @@ struct boot_info {
 	const char *cmdline;
 	uint64_t initrd_gpa, initrd_len; /* len 0: none */
 	uint64_t firmware_gpa;           /* the RSDP */
-	const struct mem_range *reserved; /* parts of RAM that are not usable */
+	const struct mem_range *reserved; /* parts of RAM that are not usable, sorted */
 	size_t reserved_count;
 };
 
