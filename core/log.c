@@ -53,8 +53,7 @@ void log_at(enum log_level level, const char *format, ...)
 	line[len++] = '\n';
 
 	/* One call, so that the lines of several threads do not mix. Nobody to tell when it fails. */
-	if (write(STDERR_FILENO, line, len) < 0)
-		return;
+	(void)!write(STDERR_FILENO, line, len);
 }
 
 bool log_allowed(struct log_limit *limit)

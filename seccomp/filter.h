@@ -17,7 +17,8 @@
 
 struct sandbox_rule {
 	int nr;
-	int arg; /* the argument that must equal value; -1: none does */
+	int arg; /* the argument whose bits under mask must equal value; -1: any will do */
+	uint64_t mask;
 	uint64_t value;
 };
 
@@ -29,7 +30,10 @@ struct sandbox {
 /* The call, whatever its arguments. */
 #define SC(name) { .nr = SYS_##name, .arg = -1 }
 /* The call, only with its argument number index (from 0) equal to want. */
-#define SC_ARG(name, index, want) { .nr = SYS_##name, .arg = (index), .value = (want) }
+#define SC_ARG(name, index, want) SC_MASK(name, index, UINT64_MAX, want)
+/* The same, looking only at the bits in bits. */
+#define SC_MASK(name, index, bits, want) \
+	{ .nr = SYS_##name, .arg = (index), .mask = (bits), .value = (want) }
 
 #define SANDBOX(...)                                                        \
 	{                                                                   \
@@ -46,10 +50,11 @@ struct sandbox {
 int filter_enter(const struct sandbox *extra);
 
 /*
+ * Call it first, and before there are other threads.
  * Installs the SIGSYS handler, which writes "thread NAME was stopped at system
  * call CALL" and ends the process with exit status 103. before_exit, which may
- * be NULL, is called first and must be async-signal-safe (it restores the
- * terminal).
+ * be NULL, is called first, on the thread that tripped; it must be
+ * async-signal-safe and content with the base set (it restores the terminal).
  */
 int filter_report_violations(void (*before_exit)(void));
 

@@ -9,19 +9,34 @@
 #define SECCOMP_JAIL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 /* What was reached; for the log and for tests. */
 struct jail_report {
-	bool namespaces; /* mount, network, IPC and UTS are our own */
+	bool namespaces; /* mount, network, IPC, UTS and cgroup are our own */
 	bool empty_root;
 	int landlock_abi; /* 0: the kernel has none */
-	bool no_caps;
+	bool no_caps;      /* not one, and none to be had by execve() */
+};
+
+/* What Landlock leaves of a directory that is open, and of all beneath it. */
+enum jail_access {
+	JAIL_REMOVE, /* files may be removed (a socket, a pidfile), nothing else */
+	JAIL_READ,   /* read */
+	JAIL_WRITE,  /* all but device nodes and execution */
+};
+
+struct jail_dir {
+	int fd; /* O_PATH does; paths are relative to it from now on */
+	enum jail_access access;
 };
 
 /*
- * What this host does not permit is left out and told by the report; a step
- * that is permitted and fails is an error: -errno, and *ret_step names it.
+ * Nothing can be opened any more but beneath dirs; what is open stays so. What
+ * this host does not permit is left out and told by the report; a step that is
+ * permitted and fails is an error: -errno, and *ret_step names it.
  */
-int jail_enter(struct jail_report *report, const char **ret_step);
+int jail_enter(const struct jail_dir *dirs, size_t dir_count, struct jail_report *report,
+	       const char **ret_step);
 
 #endif
