@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A driver's side of a device by hand: guest RAM, rings in it, buffers. The
+ * worker is not started, so that everything happens inline, in vq_turn().
+ */
+#ifndef TESTS_UNIT_VQ_H
+#define TESTS_UNIT_VQ_H
+
+#include <assert.h>
+#include <linux/virtio_ring.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include "core/mem.h"
+#include "core/util.h"
+#include "devices/virtio/transport.h"
+
+#define VQ_RAM_BASE 0x100000
+#define VQ_RAM_SIZE MIB(8)
+#define VQ_SIZE 16
+#define VQ_QUEUES 4
+
+struct vq {
+	uint64_t desc, avail, used;
+	uint16_t next_desc, seen;
+};
+
+struct vq_guest {
+	struct transport transport; /* first: the device's transport is the guest */
+	struct virtio_host host;
+	struct virtio_dev *dev;
+	struct mem mem;
+	uint64_t next; /* free memory */
+	struct vq queues[VQ_QUEUES];
+	unsigned int queue_interrupts[VQ_QUEUES], config_interrupts;
+	int escape; /* the last one that the device told */
+};
+
+struct vq_buffer {
+	uint64_t gpa;
+	uint32_t len;
+	bool writable;
+};
+
+static inline void vq_raise_queue(struct transport *transport, unsigned int queue)
+{
+	((struct vq_guest *)(void *)transport)->queue_interrupts[queue]++;
+}
+
+static inline void vq_raise_config(struct transport *transport)
+{
+	((struct vq_guest *)(void *)transport)->config_interrupts++;
+}
+
+static inline void vq_escape(void *opaque, int escape)
+{
+	((struct vq_guest *)opaque)->escape = escape;
+}
+
+/* len bytes of zeroed guest memory. */
+static inline uint64_t vq_alloc(struct vq_guest *guest, uint64_t len)
+{
+	uint64_t gpa = guest->next;
+
+	guest->next = util_align_up(gpa + len, 64);
+	assert(guest->next <= VQ_RAM_BASE + VQ_RAM_SIZE);
+	return gpa;
+}
+
+static inline void *vq_ptr(struct vq_guest *guest, uint64_t gpa, uint64_t len)
+{
+	return mem_ptr(&guest->mem, gpa, len);
+}
+
+/* A guest with one device of the class. conf must outlive it. -errno of the class's init. */
+static inline int vq_guest_init(struct vq_guest *guest, const struct virtio_class *class,
+				const void *conf)
+{
+	const struct mem_backing backing = { 0 };
+	int rc;
+
+	*guest = (struct vq_guest){
+		.transport = { vq_raise_queue, vq_raise_config },
+		.next = VQ_RAM_BASE,
+	};
+	guest->host = (struct virtio_host){
+		.mem = &guest->mem,
+		.vm_name = "test",
+		.opaque = guest,
+		.escape = vq_escape,
+	};
+	rc = mem_add(&guest->mem, VQ_RAM_BASE, VQ_RAM_SIZE, &backing);
+	if (rc == 0)
+		rc = virtio_dev_new(class, 0, conf, &guest->host, &guest->dev);
+	if (rc == 0)
+		guest->dev->transport = &guest->transport;
+	return rc;
+}
+
+static inline void vq_guest_free(struct vq_guest *guest)
+{
+	virtio_dev_free(guest->dev);
+	mem_free(&guest->mem);
+}
+
+static inline void vq_set_features(struct vq_guest *guest, uint64_t features)
+{
+	virtio_set_driver_features(guest->dev, 0, (uint32_t)features);
+	virtio_set_driver_features(guest->dev, 1, (uint32_t)(features >> 32));
+}
+
+static inline void vq_set_up_queue(struct vq_guest *guest, unsigned int index)
+{
+	struct vq *queue = &guest->queues[index];
+	struct virtq_layout layout = { .size = VQ_SIZE, .ready = true };
+
+	*queue = (struct vq){
+		.desc = vq_alloc(guest, VQ_SIZE * sizeof(struct vring_desc)),
+		.avail = vq_alloc(guest, sizeof(struct vring_avail) + (VQ_SIZE + 1) * sizeof(uint16_t)),
+		.used = vq_alloc(guest, sizeof(struct vring_used) +
+						VQ_SIZE * sizeof(struct vring_used_elem) +
+						sizeof(uint16_t)),
+	};
+	layout.desc = queue->desc;
+	layout.driver = queue->avail;
+	layout.device = queue->used;
+	virtio_set_queue(guest->dev, index, &layout);
+}
+
+/* Negotiates VIRTIO_F_VERSION_1 and features, and gives each queue a ring. */
+static inline void vq_start(struct vq_guest *guest, uint64_t features)
+{
+	uint8_t status = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER;
+
+	virtio_set_status(guest->dev, status);
+	vq_set_features(guest, features | 1ULL << VIRTIO_F_VERSION_1);
+	virtio_set_status(guest->dev, status |= VIRTIO_CONFIG_S_FEATURES_OK);
+	for (unsigned int i = 0; i < guest->dev->queue_count; i++)
+		vq_set_up_queue(guest, i);
+	virtio_set_status(guest->dev, status | VIRTIO_CONFIG_S_DRIVER_OK);
+}
+
+/* Makes one chain of the buffers available; returns its head. Descriptors are used in turn. */
+static inline uint16_t vq_post(struct vq_guest *guest, unsigned int index,
+			       const struct vq_buffer *buffers, unsigned int count)
+{
+	struct vq *queue = &guest->queues[index];
+	struct vring_desc *desc = vq_ptr(guest, queue->desc, VQ_SIZE * sizeof(*desc));
+	struct vring_avail *avail = vq_ptr(guest, queue->avail, sizeof(*avail) + VQ_SIZE * 2);
+	uint16_t head = queue->next_desc % VQ_SIZE;
+
+	for (unsigned int i = 0; i < count; i++) {
+		bool last = i + 1 == count;
+
+		desc[queue->next_desc++ % VQ_SIZE] = (struct vring_desc){
+			.addr = buffers[i].gpa,
+			.len = buffers[i].len,
+			.flags = (uint16_t)((buffers[i].writable ? VRING_DESC_F_WRITE : 0) |
+					    (last ? 0 : VRING_DESC_F_NEXT)),
+			.next = last ? 0 : queue->next_desc % VQ_SIZE,
+		};
+	}
+	avail->ring[avail->idx % VQ_SIZE] = head;
+	__atomic_store_n(&avail->idx, avail->idx + 1, __ATOMIC_RELEASE);
+	return head;
+}
+
+/* Rings the doorbell. */
+static inline void vq_notify(struct vq_guest *guest, unsigned int index)
+{
+	eventfd_write(guest->dev->queues[index].kick.fd, 1);
+}
+
+/* Lets the device do what there is to do now. */
+static inline void vq_turn(struct vq_guest *guest)
+{
+	while (loop_turn(&guest->dev->worker.loop, 0) > 0)
+		;
+}
+
+/* The next used entry; false when there is none. ret_len may be NULL. */
+static inline bool vq_take(struct vq_guest *guest, unsigned int index, uint16_t *ret_head,
+			   uint32_t *ret_len)
+{
+	struct vq *queue = &guest->queues[index];
+	struct vring_used *used =
+		vq_ptr(guest, queue->used, sizeof(*used) + VQ_SIZE * sizeof(used->ring[0]));
+
+	if (__atomic_load_n(&used->idx, __ATOMIC_ACQUIRE) == queue->seen)
+		return false;
+	*ret_head = (uint16_t)used->ring[queue->seen % VQ_SIZE].id;
+	if (ret_len)
+		*ret_len = used->ring[queue->seen % VQ_SIZE].len;
+	queue->seen++;
+	return true;
+}
+
+#endif
