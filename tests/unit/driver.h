@@ -3,8 +3,8 @@
  * A driver's side of a device by hand: guest RAM, rings in it, buffers. The
  * worker is not started, so that everything happens inline, in vq_turn().
  */
-#ifndef TESTS_UNIT_VQ_H
-#define TESTS_UNIT_VQ_H
+#ifndef TESTS_UNIT_DRIVER_H
+#define TESTS_UNIT_DRIVER_H
 
 #include <assert.h>
 #include <linux/virtio_ring.h>
