@@ -587,12 +587,14 @@ static int check_addresses(const struct config *config, struct opt_error *error)
 static int complete(struct source *source)
 {
 	struct config *config = source->config;
-	const struct chardev_conf *serial = &config->serial;
+	struct chardev_conf *serial = &config->serial;
 	int r;
 
 	if (!config->cpus)
 		config->cpus = DEFAULT_CPUS;
 	config->has_serial = was_given(source, "serial", 0) && !serial->none;
+	if (config->has_serial && !serial->pty && !serial->file && !serial->socket)
+		serial->stdio = true;
 	r = check_memory(config, source->error);
 	if (r < 0)
 		return r;
