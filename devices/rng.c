@@ -210,12 +210,7 @@ static const struct hint rng_hints[] = {
 	{ 0 },
 };
 
-static const struct sandbox rng_sandbox = SANDBOX(
-	SC(getrandom),
-	SC(read),
-	SC(timerfd_settime),
-	SC(epoll_ctl),
-);
+static const struct sandbox rng_sandbox = SANDBOX(SC(getrandom));
 
 const struct virtio_class rng_class = {
 	.name = "rng",
@@ -225,7 +220,6 @@ const struct virtio_class rng_class = {
 	.pci_class = 0xff0000,
 	.queue_sizes = (const uint16_t[]){ RNG_QUEUE_SIZE },
 	.queue_count = 1,
-	.features = 0,
 	.dev_size = sizeof(struct rng),
 	.opts = rng_opts,
 	.conf_size = sizeof(struct rng_conf),

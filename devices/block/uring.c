@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <liburing.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include "core/util.h"
 #include "devices/block/block.h"
 
@@ -37,16 +39,23 @@ static int uring_init(struct io_uring *ring, unsigned int depth)
 	return r;
 }
 
-static int uring_restrict(struct io_uring *ring)
+/* liburing 2.3 declares functions for what we register, and does not export them. */
+static int uring_register(const struct io_uring *ring, unsigned int opcode, const void *arg,
+			  unsigned int count)
 {
-	struct io_uring_restriction rules[] = {
+	return syscall(SYS_io_uring_register, ring->ring_fd, opcode, arg, count) < 0 ? -errno : 0;
+}
+
+static int uring_restrict(const struct io_uring *ring)
+{
+	const struct io_uring_restriction rules[] = {
 		{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READV },
 		{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITEV },
 		{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FSYNC },
 		{ .opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED, .sqe_flags = IOSQE_FIXED_FILE },
 	};
 
-	return io_uring_register_restrictions(ring, rules, ARRAY_SIZE(rules));
+	return uring_register(ring, IORING_REGISTER_RESTRICTIONS, rules, ARRAY_SIZE(rules));
 }
 
 static int uring_open(struct block_engine **ret_engine, const struct block_image *image,
@@ -82,7 +91,7 @@ static int uring_start(struct block_engine *engine)
 
 	if (engine->started)
 		return 0;
-	r = io_uring_enable_rings(&engine->ring);
+	r = uring_register(&engine->ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 	if (r < 0)
 		return r;
 	engine->started = true;

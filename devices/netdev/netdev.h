@@ -7,11 +7,11 @@
 #ifndef DEVICES_NETDEV_NETDEV_H
 #define DEVICES_NETDEV_NETDEV_H
 
+#include <linux/virtio_net.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
-#include "core/util.h"
 
 #define NETDEV_NAME_MAX 16
 
@@ -21,17 +21,25 @@ struct netdev {
 	bool uso; /* the host can segment UDP */
 };
 
-extern const struct hint netdev_tap_hints[];
-
 /*
  * Opens the tap called name, which is made when it does not exist and the
- * caller may, brings it up and sets its MTU when mtu is not 0.
- * -EBUSY: another process has it; -EPERM: CAP_NET_ADMIN or an owned tap is needed.
+ * caller may, brings it up and sets its MTU when mtu is not 0: both only where
+ * they differ, so that an ordinary user can have one that was set up before.
+ * -EBUSY: another process has it; -EPERM: CAP_NET_ADMIN or an owned tap is
+ * needed; -EINVAL: it is no tap, or one with several queues; -ENAMETOOLONG.
  */
 int netdev_tap_open(struct netdev *netdev, const char *name, uint16_t mtu);
 /* The same for a tap fd that was inherited; checked to be one with a virtio header. -EBADFD when it is not. */
 int netdev_tap_adopt(struct netdev *netdev, int fd);
+/* Accepts one whose fd is -1. */
 void netdev_close(struct netdev *netdev);
+
+/* Segmentation of UDP: section 5.1.3; Linux names them from 6.2 on. */
+#ifndef VIRTIO_NET_F_GUEST_USO4
+#define VIRTIO_NET_F_GUEST_USO4 54
+#define VIRTIO_NET_F_GUEST_USO6 55
+#define VIRTIO_NET_F_HOST_USO 56
+#endif
 
 /*
  * Tells the host what the guest agreed to receive (features: VIRTIO_NET_F_GUEST_*
@@ -39,7 +47,10 @@ void netdev_close(struct netdev *netdev);
  */
 int netdev_set_offloads(struct netdev *netdev, uint64_t features);
 
-/* One packet with its header. -EAGAIN when there is none, or no room; -errno. */
+/*
+ * One packet with its header. -EAGAIN when there is none, or no room; -EBADFD
+ * when the interface is gone for good; -errno.
+ */
 ssize_t netdev_receive(struct netdev *netdev, const struct iovec *iov, unsigned int count);
 ssize_t netdev_send(struct netdev *netdev, const struct iovec *iov, unsigned int count);
 

@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <linux/virtio_blk.h>
+#include <stdio.h>
+#include "tests/lib/child.h"
+#include "tests/unit/driver.h"
+
+extern const struct virtio_class blk_class;
+
+#define DISK (64 << 10)
+/* Guest addresses, well behind the rings. */
+#define HEADER (VQ_RAM_BASE + MIB(4))
+#define STATUS (HEADER + 2048)
+#define DATA (HEADER + 4096)
+#define FEATURES (1ULL << VIRTIO_BLK_F_FLUSH | 1ULL << VIRTIO_BLK_F_RO)
+
+struct blk_test {
+	struct vq_guest guest;
+	char path[64];
+	uint8_t disk[DISK];
+	void *conf;
+};
+
+/* Options after the path, as a user gives them. */
+static int make(struct blk_test *test, const char *options)
+{
+	struct opt_error error;
+	char text[128];
+	int fd;
+
+	*test = (struct blk_test){ .path = "/tmp/microvm-blk-XXXXXX" };
+	fd = mkstemp(test->path);
+	assert_true(fd >= 0);
+	for (size_t i = 0; i < DISK; i++)
+		test->disk[i] = (uint8_t)rand();
+	assert_int_equal(write(fd, test->disk, DISK), DISK);
+	close(fd);
+	test->conf = calloc(1, blk_class.conf_size);
+	snprintf(text, sizeof(text), "%s%s", test->path, options);
+	assert_int_equal(opt_parse(blk_class.opts, text, test->conf, &error), 0);
+	return vq_guest_init(&test->guest, &blk_class, test->conf);
+}
+
+static void unmake(struct blk_test *test)
+{
+	vq_guest_free(&test->guest);
+	unlink(test->path);
+	opt_free(blk_class.opts, test->conf);
+	free(test->conf);
+}
+
+static uint8_t *byte(struct vq_guest *guest, uint64_t gpa)
+{
+	return vq_ptr(guest, gpa, 1);
+}
+
+static uint8_t *data(struct vq_guest *guest)
+{
+	return byte(guest, DATA);
+}
+
+static bool failed(struct vq_guest *guest)
+{
+	return virtio_status(guest->dev) & VIRTIO_CONFIG_S_NEEDS_RESET;
+}
+
+static uint64_t counter(struct vq_guest *guest, const char *name)
+{
+	for (unsigned int i = 0; blk_class.counters[i]; i++)
+		if (!strcmp(blk_class.counters[i], name))
+			return stat_read(&guest->dev->counters[i]);
+	return UINT64_MAX;
+}
+
+static void start(struct vq_guest *guest)
+{
+	vq_start(guest, FEATURES & guest->dev->offered);
+}
+
+static void kick(struct vq_guest *guest)
+{
+	vq_notify(guest, 0);
+	vq_turn(guest);
+}
+
+/* Waits for an answer as long as the host may take for one. */
+static bool used_entry(struct vq_guest *guest, uint32_t *ret_len)
+{
+	uint16_t head;
+
+	for (int turns = 0; turns < 20; turns++) {
+		if (vq_take(guest, 0, &head, ret_len))
+			return true;
+		if (!guest->dev->worker.running)
+			loop_turn(&guest->dev->worker.loop, 50);
+		else
+			usleep(50000);
+	}
+	return false;
+}
+
+/* One test body for each engine: *state is its option. */
+static bool setup(struct blk_test *test, void **state)
+{
+	int r = make(test, *state);
+
+	if (r == -ENOSYS || r == -EPERM) {
+		print_message("io_uring: %s\n", strerror(-r));
+		unmake(test);
+		return false;
+	}
+	assert_int_equal(r, 0);
+	start(&test->guest);
+	assert_false(failed(&test->guest));
+	return true;
+}
+
+static void set_header(struct vq_guest *guest, uint32_t type, uint64_t sector)
+{
+	struct virtio_blk_outhdr header = { .type = type, .sector = sector };
+
+	memcpy(byte(guest, HEADER), &header, sizeof(header));
+	*byte(guest, STATUS) = 0xff;
+}
+
+/* A request with a data buffer (none when data_len is 0); returns its status, 0xff for no answer. */
+static uint8_t request(struct vq_guest *guest, uint32_t type, uint64_t sector, uint32_t data_len, bool write,
+		       uint32_t *ret_used)
+{
+	struct vq_buffer bufs[3] = { { HEADER, 16, false } };
+	uint32_t len;
+	unsigned int count = 1;
+
+	set_header(guest, type, sector);
+	if (data_len)
+		bufs[count++] = (struct vq_buffer){ DATA, data_len, write };
+	bufs[count++] = (struct vq_buffer){ STATUS, 1, true };
+	vq_post(guest, 0, bufs, count);
+	kick(guest);
+	if (!used_entry(guest, &len))
+		return 0xff;
+	*ret_used = len;
+	return *byte(guest, STATUS);
+}
+
+static void test_read_write(void **state)
+{
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	uint8_t disk[1024];
+	uint32_t used;
+	FILE *file;
+
+	if (!setup(&test, state))
+		skip();
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 3, 4096, true, &used), VIRTIO_BLK_S_OK);
+	assert_int_equal(used, 4097);
+	assert_memory_equal(data(guest), test.disk + 3 * 512, 4096);
+
+	memset(data(guest), 0xa5, 1024);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_OUT, 8, 1024, false, &used), VIRTIO_BLK_S_OK);
+	assert_int_equal(used, 1);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_FLUSH, 0, 0, false, &used), VIRTIO_BLK_S_OK);
+	file = fopen(test.path, "r");
+	assert_int_equal(fseek(file, 8 * 512, SEEK_SET), 0);
+	assert_int_equal(fread(disk, 1, sizeof(disk), file), sizeof(disk));
+	fclose(file);
+	assert_memory_equal(disk, data(guest), sizeof(disk));
+
+	assert_int_equal(counter(guest, "reads"), 1);
+	assert_int_equal(counter(guest, "read_bytes"), 4096);
+	assert_int_equal(counter(guest, "writes"), 1);
+	assert_int_equal(counter(guest, "written_bytes"), 1024);
+	assert_int_equal(counter(guest, "flushes"), 1);
+	assert_int_equal(counter(guest, "errors"), 0);
+	assert_true(guest->queue_interrupts[0] >= 3);
+	unmake(&test);
+}
+
+/* Header and data cut anywhere, the status in one buffer with the data: section 2.7.4. */
+static void test_odd_framing(void **state)
+{
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	uint32_t len;
+
+	if (!setup(&test, state))
+		skip();
+	set_header(guest, VIRTIO_BLK_T_IN, 1);
+	vq_post(guest, 0, (struct vq_buffer[]){ { HEADER, 3, false }, { HEADER + 3, 13, false },
+					  { DATA, 100, true }, { DATA + 100, 413, true } }, 4);
+	kick(guest);
+	assert_true(used_entry(guest, &len));
+	assert_int_equal(len, 513);
+	assert_int_equal(*byte(guest, DATA + 512), VIRTIO_BLK_S_OK);
+	assert_memory_equal(data(guest), test.disk + 512, 512);
+
+	set_header(guest, VIRTIO_BLK_T_OUT, 1);
+	memcpy(byte(guest, HEADER) + 16, test.disk, 512);
+	vq_post(guest, 0, (struct vq_buffer[]){ { HEADER, 528, false }, { DATA, 1, true } }, 2);
+	kick(guest);
+	assert_true(used_entry(guest, &len));
+	assert_int_equal(*byte(guest, DATA), VIRTIO_BLK_S_OK);
+	unmake(&test);
+}
+
+static void test_out_of_range(void **state)
+{
+	static const struct { uint64_t sector; uint32_t len; } table[] = {
+		{ DISK / 512, 512 },
+		{ DISK / 512 - 1, 1024 },
+		{ UINT64_MAX, 512 },
+		{ UINT64_MAX / 512, 512 },
+		{ UINT64_MAX - 7, 4096 },
+		{ 1ULL << 55, 512 },
+		{ 0, DISK + 512 },
+		{ 0, 511 },
+		{ 0, 513 },
+	};
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	uint32_t used;
+
+	if (!setup(&test, state))
+		skip();
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		assert_int_equal(request(guest, VIRTIO_BLK_T_IN, table[i].sector, table[i].len, true,
+					 &used), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(request(guest, VIRTIO_BLK_T_OUT, table[i].sector, table[i].len,
+					 false, &used), VIRTIO_BLK_S_IOERR);
+	}
+	assert_int_equal(counter(guest, "errors"), 2 * ARRAY_SIZE(table));
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, DISK / 512 - 1, 512, true, &used),
+			 VIRTIO_BLK_S_OK);
+	assert_false(failed(guest));
+	unmake(&test);
+}
+
+static void test_bad_requests(void **state)
+{
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	uint32_t len;
+	uint32_t used;
+
+	if (!setup(&test, state))
+		skip();
+	/* Unknown types, and data in the wrong direction or missing. */
+	assert_int_equal(request(guest, 0xdead, 0, 512, true, &used), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 0, 512, false, &used), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 0, 0, false, &used), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_OUT, 0, 512, true, &used), VIRTIO_BLK_S_IOERR);
+	assert_false(failed(guest));
+
+	/* No room for a status. */
+	vq_post(guest, 0, (struct vq_buffer[]){ { HEADER, 16, false } }, 1);
+	kick(guest);
+	assert_true(failed(guest));
+	assert_true(!used_entry(guest, &len));
+	vq_post(guest, 0, (struct vq_buffer[]){ { HEADER, 16, false }, { STATUS, 1, true } }, 2);
+	kick(guest);
+	assert_true(!used_entry(guest, &len));
+
+	/* A short header, after the reset that the device asked for. */
+	virtio_set_status(guest->dev, 0);
+	start(guest);
+	vq_post(guest, 0, (struct vq_buffer[]){ { HEADER, 15, false }, { STATUS, 1, true } }, 2);
+	kick(guest);
+	assert_true(failed(guest));
+
+	virtio_set_status(guest->dev, 0);
+	start(guest);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 0, 512, true, &used), VIRTIO_BLK_S_OK);
+	assert_false(used_entry(guest, &len));
+	unmake(&test);
+}
+
+/* What was in flight is over, one way or the other, when reset returns. */
+static void test_reset_in_flight(void **state)
+{
+	_cleanup_free_ uint8_t *before = malloc(VQ_RAM_SIZE);
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	uint32_t used;
+
+	if (!setup(&test, state))
+		skip();
+	set_header(guest, VIRTIO_BLK_T_IN, 0);
+	for (uint32_t i = 0; i < VQ_SIZE / 3; i++)
+		vq_post(guest, 0, (struct vq_buffer[]){ { HEADER, 16, false },
+						  { DATA + i * 8192, 8192, true },
+						  { STATUS, 1, true } }, 3);
+	kick(guest);
+	virtio_set_status(guest->dev, 0);
+	assert_int_equal(virtio_status(guest->dev), 0);
+	memcpy(before, byte(guest, VQ_RAM_BASE), VQ_RAM_SIZE);
+	for (int i = 0; i < 5; i++)
+		loop_turn(&guest->dev->worker.loop, 1);
+	assert_memory_equal(byte(guest, VQ_RAM_BASE), before, VQ_RAM_SIZE);
+
+	start(guest);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 2, 512, true, &used), VIRTIO_BLK_S_OK);
+	assert_memory_equal(data(guest), test.disk + 1024, 512);
+	unmake(&test);
+}
+
+/* The host's disk fails under the guest: an error in the reply, and the device goes on. */
+static void test_host_error(void **state)
+{
+	struct blk_test test;
+	uint32_t used;
+
+	if (!setup(&test, state))
+		skip();
+	assert_int_equal(truncate(test.path, 0), 0);
+	assert_int_equal(request(&test.guest, VIRTIO_BLK_T_IN, 0, 512, true, &used),
+			 VIRTIO_BLK_S_IOERR);
+	assert_int_equal(counter(&test.guest, "errors"), 1);
+	assert_false(failed(&test.guest));
+	unmake(&test);
+}
+
+static void test_read_only(void **state)
+{
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	uint32_t used;
+
+	(void)state;
+	assert_int_equal(make(&test, ",ro"), 0);
+	assert_true(guest->dev->offered >> VIRTIO_BLK_F_RO & 1);
+	start(guest);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_OUT, 0, 512, false, &used), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 0, 512, true, &used), VIRTIO_BLK_S_OK);
+	assert_memory_equal(data(guest), test.disk, 512);
+	unmake(&test);
+
+	assert_int_equal(make(&test, ""), 0);
+	assert_false(test.guest.dev->offered >> VIRTIO_BLK_F_RO & 1);
+	unmake(&test);
+}
+
+static void test_config_and_id(void **state)
+{
+	struct virtio_blk_config config;
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	uint32_t used;
+
+	(void)state;
+	assert_int_equal(make(&test, ",serial=abc"), 0);
+	start(guest);
+	virtio_config_read(guest->dev, 0, &config, sizeof(config));
+	assert_int_equal(config.capacity, DISK / 512);
+	assert_int_equal(config.blk_size, 512);
+	assert_true(config.seg_max >= 126);
+	memset(data(guest), 0xff, 32);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_GET_ID, 0, VIRTIO_BLK_ID_BYTES, true, &used),
+			 VIRTIO_BLK_S_OK);
+	assert_int_equal(used, VIRTIO_BLK_ID_BYTES + 1);
+	assert_memory_equal(data(guest), "abc\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\xff", 21);
+	/* Less room than the identifier takes. */
+	assert_int_equal(request(guest, VIRTIO_BLK_T_GET_ID, 0, 2, true, &used), VIRTIO_BLK_S_OK);
+	assert_int_equal(used, 3);
+	unmake(&test);
+
+	assert_int_equal(make(&test, ",serial=123456789012345678901"), -E2BIG);
+	unmake(&test);
+}
+
+/* On its own thread, behind its filter, in a process that ends if the filter trips. */
+static int confined(void *arg)
+{
+	static const uint32_t types[] = { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH };
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	uint32_t len;
+
+	CHILD_CHECK(make(&test, arg) == 0);
+	guest->dev->worker.confine = true;
+	CHILD_CHECK(virtio_dev_launch(guest->dev) == 0);
+	start(guest);
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+		set_header(guest, types[i], 0);
+		vq_post(guest, 0, (struct vq_buffer[]){ { HEADER, 16, false },
+							{ DATA, 512, types[i] == VIRTIO_BLK_T_IN },
+							{ STATUS, 1, true } }, 3);
+		vq_notify(guest, 0);
+		CHILD_CHECK(used_entry(guest, &len));
+		CHILD_CHECK(*byte(guest, STATUS) == VIRTIO_BLK_S_OK);
+	}
+	virtio_set_status(guest->dev, 0);
+	unmake(&test);
+	return 0;
+}
+
+static void test_confined(void **state)
+{
+	child_succeeds(geteuid(), confined, *state);
+}
+
+int main(void)
+{
+	char sync[] = ",engine=sync", uring[] = ",engine=uring", automatic[] = "";
+	const struct CMUnitTest tests[] = {
+		{ "read, write, flush, sync", test_read_write, NULL, NULL, sync },
+		{ "read, write, flush, uring", test_read_write, NULL, NULL, uring },
+		{ "odd framing, sync", test_odd_framing, NULL, NULL, sync },
+		{ "odd framing, uring", test_odd_framing, NULL, NULL, uring },
+		{ "out of range, sync", test_out_of_range, NULL, NULL, sync },
+		{ "bad requests, sync", test_bad_requests, NULL, NULL, sync },
+		{ "bad requests, uring", test_bad_requests, NULL, NULL, uring },
+		{ "reset in flight, sync", test_reset_in_flight, NULL, NULL, sync },
+		{ "reset in flight, uring", test_reset_in_flight, NULL, NULL, uring },
+		{ "host error, sync", test_host_error, NULL, NULL, sync },
+		{ "host error, uring", test_host_error, NULL, NULL, uring },
+		{ "confined, sync", test_confined, NULL, NULL, sync },
+		{ "confined, auto", test_confined, NULL, NULL, automatic },
+		cmocka_unit_test(test_read_only),
+		cmocka_unit_test(test_config_and_id),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include "core/util.h"
+#include "devices/block/block.h"
+
+#define SIZE 65536
+#define DEPTH 8
+#define PIECES 5
+
+struct file {
+	char path[64];
+	struct block_image image;
+	struct block_engine *engine;
+	uint8_t model[SIZE];
+};
+
+struct test_request {
+	struct block_request io;
+	struct iovec iov[PIECES];
+	uint8_t buffer[SIZE];
+	int result;
+	bool over;
+};
+
+static void make_file(struct file *file, size_t size)
+{
+	int fd;
+
+	file->image.fd = -1;
+	strcpy(file->path, "/tmp/microvm-block-XXXXXX");
+	fd = mkstemp(file->path);
+	assert_true(fd >= 0);
+	for (size_t i = 0; i < SIZE; i++)
+		file->model[i] = (uint8_t)rand();
+	assert_true(write(fd, file->model, util_min(size, SIZE)) >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	close(fd);
+}
+
+static void remove_file(struct file *file)
+{
+	block_image_close(&file->image);
+	unlink(file->path);
+}
+
+static int open_file(struct file *file, bool read_only)
+{
+	return block_image_open(&file->image, file->path, read_only, false);
+}
+
+static void done(struct block_request *io, int result)
+{
+	struct test_request *request = container_of(io, struct test_request, io);
+
+	assert_false(request->over);
+	request->over = true;
+	request->result = result;
+}
+
+/* A request over len bytes of its buffer, cut in uneven pieces. */
+static void prepare(struct test_request *request, enum block_op op, uint64_t offset, size_t len)
+{
+	size_t at = 0;
+
+	request->over = false;
+	request->io = (struct block_request){
+		.op = op,
+		.offset = offset,
+		.iov = request->iov,
+		.iov_count = PIECES,
+		.len = len,
+		.done = done,
+	};
+	for (int i = 0; i < PIECES; i++) {
+		size_t part = i + 1 < PIECES ? (size_t)rand() % (len - at + 1) : len - at;
+
+		request->iov[i] = (struct iovec){ request->buffer + at, part };
+		at += part;
+	}
+}
+
+static void wait_for(const struct block_engine_ops *ops, struct block_engine *engine,
+		     const struct test_request *request)
+{
+	struct pollfd pollfd = { .fd = ops->fd(engine), .events = POLLIN };
+
+	while (!request->over) {
+		assert_int_equal(poll(&pollfd, 1, 10000), 1);
+		ops->complete(engine);
+	}
+}
+
+static int run(const struct block_engine_ops *ops, struct block_engine *engine,
+	       struct test_request *request)
+{
+	ops->submit(engine, &request->io);
+	ops->flush(engine);
+	ops->complete(engine);
+	wait_for(ops, engine, request);
+	return request->result;
+}
+
+/* False, with a reason, where the host does not permit the engine. */
+static bool start_engine(const struct block_engine_ops *ops, struct file *file)
+{
+	int r = ops->open(&file->engine, &file->image, DEPTH);
+
+	if (r < 0 && ops == &block_uring) {
+		print_message("io_uring: %s\n", strerror(-r));
+		return false;
+	}
+	assert_int_equal(r, 0);
+	assert_int_equal(ops->start(file->engine), 0);
+	assert_int_equal(ops->start(file->engine), 0);
+	return true;
+}
+
+static void test_model(void **state)
+{
+	const struct block_engine_ops *ops = *state;
+	_cleanup_free_ struct test_request *request = calloc(1, sizeof(*request));
+	struct file file = { 0 };
+
+	make_file(&file, SIZE);
+	assert_int_equal(open_file(&file, false), 0);
+	assert_int_equal(file.image.size, SIZE);
+	assert_int_equal(file.image.block_size, 512);
+	if (!start_engine(ops, &file)) {
+		remove_file(&file);
+		skip();
+	}
+	for (int i = 0; i < 2000; i++) {
+		uint64_t offset = (uint64_t)rand() % SIZE;
+		size_t len = 1 + (size_t)rand() % (SIZE - offset);
+
+		if (i % 2) {
+			prepare(request, BLOCK_WRITE, offset, len);
+			request->io.durable = i % 64 == 1;
+			for (size_t j = 0; j < len; j++)
+				request->buffer[j] = (uint8_t)rand();
+			memcpy(file.model + offset, request->buffer, len);
+			assert_int_equal(run(ops, file.engine, request), 0);
+		} else {
+			prepare(request, BLOCK_READ, offset, len);
+			assert_int_equal(run(ops, file.engine, request), 0);
+			assert_memory_equal(request->buffer, file.model + offset, len);
+		}
+	}
+	request->over = false;
+	request->io = (struct block_request){ .op = BLOCK_FLUSH, .done = done };
+	assert_int_equal(run(ops, file.engine, request), 0);
+	ops->close(file.engine);
+	remove_file(&file);
+}
+
+/* A full batch in flight at once, ended by drain alone. */
+static void test_drain(void **state)
+{
+	const struct block_engine_ops *ops = *state;
+	_cleanup_free_ struct test_request *requests = calloc(DEPTH, sizeof(*requests));
+	struct file file = { 0 };
+
+	make_file(&file, SIZE);
+	assert_int_equal(open_file(&file, true), 0);
+	if (!start_engine(ops, &file)) {
+		remove_file(&file);
+		skip();
+	}
+	for (int i = 0; i < DEPTH; i++) {
+		prepare(&requests[i], BLOCK_READ, (uint64_t)i * 512, 4096);
+		ops->submit(file.engine, &requests[i].io);
+	}
+	ops->drain(file.engine);
+	for (int i = 0; i < DEPTH; i++) {
+		assert_true(requests[i].over);
+		assert_int_equal(requests[i].result, 0);
+		assert_memory_equal(requests[i].buffer, file.model + i * 512, 4096);
+	}
+	ops->close(file.engine);
+	remove_file(&file);
+}
+
+/* The file shrinks under the disk: what is there is read, the rest is an error and no endless loop. */
+static void test_shrunk(void **state)
+{
+	const struct block_engine_ops *ops = *state;
+	_cleanup_free_ struct test_request *request = calloc(1, sizeof(*request));
+	struct file file = { 0 };
+
+	make_file(&file, SIZE);
+	assert_int_equal(open_file(&file, false), 0);
+	if (!start_engine(ops, &file)) {
+		remove_file(&file);
+		skip();
+	}
+	assert_int_equal(truncate(file.path, 1000), 0);
+	prepare(request, BLOCK_READ, 512, 4096);
+	assert_int_equal(run(ops, file.engine, request), -EIO);
+	assert_memory_equal(request->buffer, file.model + 512, 488);
+	ops->close(file.engine);
+	remove_file(&file);
+}
+
+static void test_write_error(void **state)
+{
+	const struct block_engine_ops *ops = *state;
+	_cleanup_free_ struct test_request *request = calloc(1, sizeof(*request));
+	struct file file = { 0 };
+
+	make_file(&file, SIZE);
+	assert_int_equal(open_file(&file, true), 0);
+	if (!start_engine(ops, &file)) {
+		remove_file(&file);
+		skip();
+	}
+	prepare(request, BLOCK_WRITE, 0, 512);
+	assert_int_equal(run(ops, file.engine, request), -EBADF);
+	ops->close(file.engine);
+	remove_file(&file);
+}
+
+static void expect_rest(struct test_request *request, const void *base, size_t len)
+{
+	const struct iovec *rest;
+
+	assert_int_equal(block_request_rest(&request->io, &rest), 1);
+	assert_ptr_equal(rest->iov_base, base);
+	assert_int_equal(rest->iov_len, len);
+}
+
+static void test_short_transfer(void **state)
+{
+	uint8_t buffer[30];
+	struct iovec iov[] = { { buffer, 10 }, { buffer + 10, 0 }, { buffer + 10, 20 } };
+	struct test_request request = {
+		.io = { .op = BLOCK_READ, .iov = iov, .iov_count = 3, .len = 30, .done = done },
+	};
+	const struct iovec *rest;
+
+	(void)state;
+	assert_int_equal(block_request_rest(&request.io, &rest), 3);
+	assert_ptr_equal(rest, iov);
+	assert_false(block_request_moved(&request.io, -EINTR));
+	assert_false(block_request_moved(&request.io, 1));
+	expect_rest(&request, buffer + 1, 9);
+	assert_false(block_request_moved(&request.io, -EAGAIN));
+	expect_rest(&request, buffer + 1, 9);
+	assert_false(block_request_moved(&request.io, 9));
+	expect_rest(&request, buffer + 10, 20);
+	assert_false(block_request_moved(&request.io, 14));
+	expect_rest(&request, buffer + 24, 6);
+	assert_true(block_request_moved(&request.io, 6));
+	assert_true(request.over);
+	assert_int_equal(request.result, 0);
+	/* The owner's iovecs were left alone. */
+	assert_ptr_equal(iov[0].iov_base, buffer);
+	assert_int_equal(iov[2].iov_len, 20);
+}
+
+static void test_sizes(void **state)
+{
+	static const struct { size_t size; int result; } table[] = {
+		{ 0, -EINVAL }, { 511, -EINVAL }, { 512, 0 }, { 513, -EINVAL }, { 1024, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		struct file file = { 0 };
+
+		make_file(&file, table[i].size);
+		assert_int_equal(open_file(&file, false), table[i].result);
+		if (table[i].result == 0)
+			assert_int_equal(file.image.size, table[i].size);
+		else
+			assert_int_equal(file.image.fd, -1);
+		remove_file(&file);
+	}
+}
+
+static void test_not_an_image(void **state)
+{
+	struct block_image image = { .fd = -1 };
+	char fifo[] = "/tmp/microvm-fifo-XXXXXX";
+
+	(void)state;
+	assert_int_equal(block_image_open(&image, "/nonexistent/disk", true, false), -ENOENT);
+	assert_int_equal(block_image_open(&image, "/tmp", false, false), -EISDIR);
+	assert_int_equal(block_image_open(&image, "/tmp", true, false), -ENOTBLK);
+	assert_int_equal(block_image_open(&image, "/dev/null", false, false), -ENOTBLK);
+	assert_non_null(mkdtemp(fifo));
+	assert_int_equal(rmdir(fifo), 0);
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	assert_int_equal(block_image_open(&image, fifo, true, false), -ENOTBLK);
+	unlink(fifo);
+	assert_int_equal(image.fd, -1);
+}
+
+static int open_in_child(const char *path, bool read_only)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		struct block_image image;
+
+		_exit(-block_image_open(&image, path, read_only, false));
+	}
+	assert_true(pid > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return -WEXITSTATUS(status);
+}
+
+static void test_lock(void **state)
+{
+	struct file file = { 0 };
+
+	(void)state;
+	make_file(&file, SIZE);
+	assert_int_equal(open_file(&file, false), 0);
+	assert_int_equal(open_in_child(file.path, false), -EAGAIN);
+	assert_int_equal(open_in_child(file.path, true), -EAGAIN);
+	block_image_close(&file.image);
+	assert_int_equal(open_file(&file, true), 0);
+	assert_int_equal(open_in_child(file.path, true), 0);
+	assert_int_equal(open_in_child(file.path, false), -EAGAIN);
+	block_image_close(&file.image);
+	assert_int_equal(open_in_child(file.path, false), 0);
+	remove_file(&file);
+}
+
+static void test_direct(void **state)
+{
+	_cleanup_free_ void *memory = NULL;
+	struct test_request request = { .io = { .op = BLOCK_READ, .len = 8192, .done = done } };
+	struct file file = { 0 };
+	int r;
+
+	(void)state;
+	make_file(&file, SIZE);
+	r = block_image_open(&file.image, file.path, false, true);
+	if (r == -EOPNOTSUPP) {
+		print_message("no direct I/O in /tmp\n");
+		remove_file(&file);
+		skip();
+	}
+	assert_int_equal(r, 0);
+	assert_true(fcntl(file.image.fd, F_GETFL) & O_DIRECT);
+	assert_true(file.image.block_size >= 512 && file.image.block_size <= 4096);
+	assert_int_equal(posix_memalign(&memory, 4096, 8192), 0);
+	request.iov[0] = (struct iovec){ memory, 8192 };
+	request.io.iov = request.iov;
+	request.io.iov_count = 1;
+	request.io.offset = 4096;
+	assert_true(start_engine(&block_sync, &file));
+	assert_int_equal(run(&block_sync, file.engine, &request), 0);
+	assert_memory_equal(memory, file.model + 4096, 8192);
+	block_sync.close(file.engine);
+	remove_file(&file);
+}
+
+int main(void)
+{
+	void *sync = (void *)&block_sync, *uring = (void *)&block_uring;
+	const struct CMUnitTest tests[] = {
+		{ "model, sync", test_model, NULL, NULL, sync },
+		{ "model, uring", test_model, NULL, NULL, uring },
+		{ "drain, sync", test_drain, NULL, NULL, sync },
+		{ "drain, uring", test_drain, NULL, NULL, uring },
+		{ "shrunk, sync", test_shrunk, NULL, NULL, sync },
+		{ "shrunk, uring", test_shrunk, NULL, NULL, uring },
+		{ "write error, sync", test_write_error, NULL, NULL, sync },
+		{ "write error, uring", test_write_error, NULL, NULL, uring },
+		cmocka_unit_test(test_short_transfer),
+		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_not_an_image),
+		cmocka_unit_test(test_lock),
+		cmocka_unit_test(test_direct),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
