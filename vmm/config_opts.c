@@ -69,13 +69,13 @@ static const struct opt action_opts[] = {
 };
 
 const struct config_group config_groups[] = {
-	{ "boot", "What the guest runs", .opts = boot_opts },
-	{ "machine", "Processors and attachment", .opts = machine_opts },
-	{ "memory", "The guest's RAM", .opts = memory_opts,
+	{ "boot", "what the guest runs", .opts = boot_opts },
+	{ "machine", "processors, and how devices are attached", .opts = machine_opts },
+	{ "memory", "the guest's RAM", .opts = memory_opts,
 	  .offset = offsetof(struct config, memory), .size = sizeof(struct config_memory) },
-	{ "serial", "A serial port; none unless given", .opts = chardev_opts,
+	{ "serial", "a serial port; none unless given", .opts = chardev_opts,
 	  .offset = offsetof(struct config, serial), .size = sizeof(struct chardev_conf) },
-	{ "run", "The run and its reports", .opts = run_opts },
-	{ "config", "Configuration files and help", .opts = action_opts, .action = true },
+	{ "run", "the run and its reports", .opts = run_opts },
+	{ "config", "configuration files and help", .opts = action_opts, .action = true },
 	{ 0 },
 };

@@ -43,7 +43,7 @@ static void print_opt(FILE *out, const char *prefix, const char *separator, cons
 
 static void print_rows(FILE *out, const struct config_group *group)
 {
-	fprintf(out, "%s:\n\n", group->summary);
+	fprintf(out, "%s: %s\n\n", group->name, group->summary);
 	for (const struct opt *row = group->opts; row->key; row++)
 		print_opt(out, "--", " ", row);
 }
@@ -51,7 +51,7 @@ static void print_rows(FILE *out, const struct config_group *group)
 /* An option with keys. */
 static void print_keys(FILE *out, const char *name, const char *summary, const struct opt *opts)
 {
-	fprintf(out, "%s: --%s KEY=VALUE,KEY,...\n\n", summary, name);
+	fprintf(out, "--%s KEY=VALUE,KEY,...: %s\n\n", name, summary);
 	for (const struct opt *opt = opts; opt->key; opt++)
 		print_opt(out, "", "=", opt);
 	fputc('\n', out);
