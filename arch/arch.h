@@ -27,7 +27,7 @@ struct arch_layout {
 	uint32_t mmio_stride;
 	uint32_t mmio_first_pin, mmio_pin_count;
 	uint32_t irq_chip, irq_pins;            /* the in-kernel interrupt controller, as KVM names it */
-	const char *console_earlycon;           /* kernel argument for a serial console */
+	const char *serial_console;             /* what Linux calls the serial port: console=... */
 	const char *cmdline;                    /* arguments that every guest gets */
 };
 

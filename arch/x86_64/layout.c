@@ -22,7 +22,7 @@ const struct arch_layout arch_layout = {
 	.mmio_pin_count = 19,
 	.irq_chip = KVM_IRQCHIP_IOAPIC,
 	.irq_pins = 24,
-	.console_earlycon = "earlycon=uart8250,io,0x3f8",
+	.serial_console = "ttyS0",
 	/*
 	 * panic=-1 reboot=panic_warm: a kernel that panics resets the machine at once and leaves the
 	 * BIOS' warm boot flag, by which arch_reset_by_panic() knows it: no driver is needed for that.

@@ -445,6 +445,17 @@ int virtio_pci_new(struct virtio_dev *dev, struct pci_root *root, struct irq_rou
 	return 0;
 }
 
+void virtio_pci_reset(struct virtio_pci *pci)
+{
+	pthread_mutex_lock(&pci->root->lock);
+	memset(pci->function.config + PCI_COMMAND, 0, 2);
+	msix_reset(pci->msix, &pci->function);
+	pthread_mutex_unlock(&pci->root->lock);
+	forget_vectors(pci);
+	pci->device_word = pci->driver_word = 0;
+	pci->queue = 0;
+}
+
 void virtio_pci_free(struct virtio_pci *pci)
 {
 	if (!pci)

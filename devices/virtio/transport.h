@@ -66,6 +66,8 @@ struct virtio_pci;
 /* A function on the PCI root, in its next free slot. -ENOSPC when it is full. */
 int virtio_pci_new(struct virtio_dev *dev, struct pci_root *root, struct irq_router *router,
 		   struct virtio_pci **ret_pci);
+/* The function's own registers after a reset of the machine; the device is reset by its status. */
+void virtio_pci_reset(struct virtio_pci *pci);
 void virtio_pci_free(struct virtio_pci *pci);
 
 #endif

@@ -60,6 +60,7 @@ struct virtio_class {
 	const struct sandbox *sandbox;
 	unsigned int max;   /* devices of this class at the most; 0: no limit */
 	bool by_default;    /* one is there unless it is turned off */
+	const char *kernel_words; /* for the kernel's command line, where there is such a device; NULL: none */
 
 	/*
 	 * Opens everything that conf names, fills dev->config, withholds
@@ -103,6 +104,7 @@ struct virtio_dev {
 	const char *where; /* for people: the pty or socket to go to; NULL where there is none */
 	const void *conf;
 	const struct virtio_host *host;
+	char note[128]; /* what a person wants to know of it, set by init: where a pty is */
 	const struct mem *mem;
 	struct transport *transport;
 	struct worker worker;

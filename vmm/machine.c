@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine.h"
+
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include "arch/arch.h"
+#include "core/log.h"
+#include "devices/virtio/transport.h"
+#include "vmm/config.h"
+
+/* The thread of the serial port: a peer may come to its socket. */
+static const struct sandbox serial_sandbox = SANDBOX(SC(accept4), SC(poll), SC(ppoll));
+
+static const struct hint kvm_hints[] = {
+	{ ENOENT, "this kernel has no KVM, or its module is not loaded: modprobe kvm-intel or kvm-amd "
+		  "(microvm check says more)" },
+	{ EACCES, "permission denied: join the group that owns it (usually kvm), or run as root" },
+	{ EPERM, "permission denied: join the group that owns it (usually kvm), or run as root" },
+	{ ENODEV, "the processor's virtualization is off or in use: enable it in the firmware's settings" },
+	{ 0 },
+};
+
+static const struct hint memory_hints[] = {
+	{ ENOMEM, "the host has not that much memory, or not enough free huge pages (see "
+		  "/sys/kernel/mm/hugepages): use less, or set some aside" },
+	{ EINVAL, "the size is not a multiple of the page size" },
+	{ 0 },
+};
+
+static const struct hint transport_hints[] = {
+	{ ENOSPC, "no slot or interrupt is left for it: use fewer devices, or --transport pci" },
+	{ 0 },
+};
+
+static int report(int err, const struct hint *hints, const char *what)
+{
+	if (err)
+		log_error("%s: %s", what, hint_find(hints, err));
+	return err;
+}
+
+/* ---- KVM and memory ---- */
+
+static int open_kvm(struct machine *machine)
+{
+	machine->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (machine->kvm_fd < 0)
+		return report(-errno, kvm_hints, "/dev/kvm");
+	machine->vm_fd = ioctl(machine->kvm_fd, KVM_CREATE_VM, 0);
+	if (machine->vm_fd < 0)
+		return report(-errno, kvm_hints, "/dev/kvm: no virtual machine can be made");
+	return report(arch_vm_init(machine->vm_fd), kvm_hints,
+		      "/dev/kvm: no interrupt controller can be made");
+}
+
+static int add_memory(struct machine *machine)
+{
+	const struct config_memory *memory = &machine->config->memory;
+	struct mem_range ranges[2];
+	size_t count = arch_ram_ranges(memory->size, ranges);
+	int err = 0;
+
+	for (uint32_t i = 0; !err && i < count; i++)
+		err = mem_add(&machine->mem, ranges[i].gpa, ranges[i].len, &memory->backing);
+	for (uint32_t i = 0; !err && i < machine->mem.count; i++) {
+		const struct mem_region *region = &machine->mem.regions[i];
+		struct kvm_userspace_memory_region slot = {
+			.slot = i,
+			.guest_phys_addr = region->gpa,
+			.memory_size = region->len,
+			.userspace_addr = (uintptr_t)region->hva,
+		};
+
+		if (ioctl(machine->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
+			err = -errno;
+	}
+	return report(err, memory_hints, "--memory");
+}
+
+/* ---- platform devices ---- */
+
+static int add_platform(struct machine *machine, const struct arch_place *place, uint64_t len,
+			const struct bus_ops *ops, void *opaque)
+{
+	return bus_add(place->port ? &machine->ports : &machine->mmio, place->base, len, ops,
+		       opaque);
+}
+
+static void keep_for_serial(void *opaque, int fd)
+{
+	struct machine *machine = opaque;
+
+	(void)worker_keep_fd(&machine->serial_worker, fd);
+}
+
+static int add_serial(struct machine *machine, const struct machine_events *events)
+{
+	const struct config *config = machine->config;
+	int err;
+
+	err = chardev_open(&machine->serial, &config->serial);
+	if (err)
+		return report(err, chardev_hints, "--serial");
+	err = worker_init(&machine->serial_worker, "serial", &serial_sandbox, !config->no_sandbox);
+	if (!err)
+		err = irq_line_pin(&machine->irqs, &machine->serial_line, arch_layout.uart.pin);
+	if (!err)
+		err = uart_new(&machine->serial, &machine->serial_line,
+			       &machine->serial_worker.loop, events->escape, events->opaque,
+			       &machine->uart);
+	if (err)
+		return report(err, NULL, "--serial");
+	uart_each_fd(machine->uart, keep_for_serial, machine);
+	keep_for_serial(machine, events->fd);
+	if (*machine->serial.path)
+		log_info("--serial: it is at %s", machine->serial.path);
+	return add_platform(machine, &arch_layout.uart, UART_LEN, &uart_ops, machine->uart);
+}
+
+static int add_platforms(struct machine *machine, const struct machine_events *events)
+{
+	int err;
+
+	machine->platform_host = (struct platform_host){ events->opaque, events->request };
+	err = add_platform(machine, &arch_layout.power, POWER_LEN, &power_ops,
+			   &machine->platform_host);
+	if (!err)
+		err = add_platform(machine, &arch_layout.panic, PVPANIC_LEN, &pvpanic_ops,
+				   &machine->platform_host);
+	if (!err && machine->config->debug_exit)
+		err = add_platform(machine, &arch_layout.debug_exit, DEBUG_EXIT_LEN,
+				   &debug_exit_ops, &machine->platform_host);
+	if (!err)
+		err = irq_line_pin(&machine->irqs, &machine->power_button, arch_layout.power.pin);
+	if (err)
+		return report(err, NULL, "the platform's devices");
+	return machine->config->has_serial ? add_serial(machine, events) : 0;
+}
+
+/* ---- virtio devices ---- */
+
+static int attach(struct machine *machine, struct machine_device *device, uint32_t index)
+{
+	if (machine->config->transport == CONFIG_PCI)
+		return virtio_pci_new(device->dev, &machine->pci, &machine->irqs, &device->pci);
+	if (index >= arch_layout.mmio_pin_count)
+		return -ENOSPC;
+	return virtio_mmio_new(device->dev, &machine->mmio, &machine->irqs,
+			       arch_layout.mmio_base + (uint64_t)index * arch_layout.mmio_stride,
+			       arch_layout.mmio_first_pin + index, &device->mmio);
+}
+
+static int add_device(struct machine *machine, const struct config_device *wanted,
+		      unsigned int index, const struct machine_events *events)
+{
+	struct machine_device *device = &machine->devices[machine->device_count];
+	int err;
+
+	err = virtio_dev_new(wanted->class, index, wanted->conf, &machine->virtio_host,
+			     &device->dev);
+	if (err)
+		return report(err, wanted->class->hints, wanted->text);
+	if (*device->dev->note)
+		log_info("%s: %s", device->dev->name, device->dev->note);
+	err = attach(machine, device, (uint32_t)machine->device_count++);
+	if (!err)
+		err = worker_keep_fd(&device->dev->worker, events->fd);
+	return report(err, transport_hints, wanted->text);
+}
+
+static int add_devices(struct machine *machine, const struct machine_events *events)
+{
+	const struct config *config = machine->config;
+	unsigned int index = 0;
+	int err = 0;
+
+	machine->virtio_host = (struct virtio_host){
+		.mem = &machine->mem,
+		.vm_name = config->name ? config->name : "",
+		.confine = !config->no_sandbox,
+		.opaque = events->opaque,
+		.escape = events->escape,
+	};
+	machine->devices = calloc(config->device_count, sizeof(*machine->devices));
+	if (config->device_count && !machine->devices)
+		return report(-ENOMEM, NULL, "devices");
+	if (config->transport == CONFIG_PCI)
+		err = pci_root_init(&machine->pci, &machine->mmio, arch_layout.pci_ecam,
+				    arch_layout.pci_window);
+	for (size_t i = 0; !err && i < config->device_count; i++) {
+		const struct config_device *wanted = &config->devices[i];
+
+		/* The devices of a class stand together: each class counts from 0. */
+		index = i && wanted->class == wanted[-1].class ? index + 1 : 0;
+		err = add_device(machine, wanted, index, events);
+	}
+	return err;
+}
+
+/* ---- the kernel ---- */
+
+/*
+ * The platform's words, then those of the devices (the last console= becomes
+ * /dev/console), then the user's, which therefore win.
+ */
+static int compose_cmdline(struct machine *machine)
+{
+	const struct config *config = machine->config;
+	_cleanup_free_ struct boot_cmdline *line = calloc(1, sizeof(*line));
+	const struct virtio_class *before = NULL;
+	int err;
+
+	if (!line)
+		return -ENOMEM;
+	err = boot_cmdline_add(line, "%s", arch_layout.cmdline);
+	if (!err && config->has_serial)
+		err = boot_cmdline_add(line, "console=%s", arch_layout.serial_console);
+	for (size_t i = 0; !err && i < machine->device_count; i++) {
+		const struct virtio_class *class = machine->devices[i].dev->class;
+
+		if (class != before && class->kernel_words)
+			err = boot_cmdline_add(line, "%s", class->kernel_words);
+		before = class;
+	}
+	if (!err && config->cmdline)
+		err = boot_cmdline_add(line, "%s", config->cmdline);
+	if (err)
+		return report(err, NULL, "--cmdline: it is too long");
+	machine->cmdline = strdup(line->text);
+	return machine->cmdline ? 0 : -ENOMEM;
+}
+
+static int open_images(struct machine *machine)
+{
+	const struct config *config = machine->config;
+	char what[512];
+	int err = boot_file_open(&machine->kernel, config->kernel);
+
+	snprintf(what, sizeof(what), "--kernel %s", config->kernel);
+	if (err || !config->initrd)
+		return report(err, boot_kernel_hints, what);
+	snprintf(what, sizeof(what), "--initrd %s", config->initrd);
+	return report(boot_file_open(&machine->initrd, config->initrd), boot_initrd_hints, what);
+}
+
+static int load(struct machine *machine, struct arch_entry *ret_entry)
+{
+	const struct config *config = machine->config;
+	struct arch_devices devices = {
+		.cpus = (unsigned int)config->cpus,
+		.uart = config->has_serial,
+		.panic = true,
+		.pci = config->transport == CONFIG_PCI,
+		.mmio_count = config->transport == CONFIG_PCI ? 0 :
+								(unsigned int)machine->device_count,
+	};
+	struct boot_info info = { .cmdline = machine->cmdline };
+	struct boot_kernel kernel;
+	char what[512];
+	int err;
+
+	snprintf(what, sizeof(what), "--kernel %s", config->kernel);
+	err = boot_load_kernel(&machine->kernel, &machine->mem, &kernel);
+	if (err)
+		return report(err, boot_kernel_hints, what);
+	if (machine->initrd.size) {
+		info.initrd_len = machine->initrd.size;
+		err = boot_load_initrd(&machine->initrd, &machine->mem, &kernel, &info.initrd_gpa);
+		snprintf(what, sizeof(what), "--initrd %s", config->initrd);
+		if (err)
+			return report(err, boot_initrd_hints, what);
+	}
+	err = arch_describe(&machine->mem, &devices, &info.firmware_gpa);
+	if (err)
+		return report(err, NULL, "the firmware tables");
+	info.reserved = arch_reserved(&info.reserved_count);
+	ret_entry->pc = kernel.entry;
+	ret_entry->long_mode = kernel.protocol == BOOT_LINUX64;
+	err = boot_finish(&kernel, &machine->mem, &info, &ret_entry->info);
+	return report(err, NULL, "--cmdline: it is longer than this kernel takes");
+}
+
+/* ---- life ---- */
+
+int machine_build(struct machine *machine, const struct config *config,
+		  const struct machine_events *events)
+{
+	int err;
+
+	*machine = (struct machine){ .config = config, .kvm_fd = -1, .vm_fd = -1 };
+	err = open_images(machine);
+	if (!err)
+		err = open_kvm(machine);
+	if (!err)
+		err = add_memory(machine);
+	if (err)
+		return err;
+	bus_init(&machine->mmio, machine->vm_fd, false);
+	bus_init(&machine->ports, machine->vm_fd, true);
+	err = irq_router_init(&machine->irqs, machine->vm_fd, arch_layout.irq_chip,
+			      arch_layout.irq_pins);
+	if (!err)
+		err = add_platforms(machine, events);
+	if (!err)
+		err = add_devices(machine, events);
+	if (!err)
+		err = compose_cmdline(machine);
+	if (err)
+		return err;
+	machine->vcpus = (struct vcpus){
+		.mmio = &machine->mmio,
+		.ports = &machine->ports,
+		.stopped = events->stopped,
+		.opaque = events->opaque,
+		.confine = !config->no_sandbox,
+	};
+	err = vcpus_init(&machine->vcpus, machine->kvm_fd, machine->vm_fd,
+			 (unsigned int)config->cpus);
+	return report(err, NULL, "--cpus: KVM does not give them");
+}
+
+int machine_launch(struct machine *machine)
+{
+	int err = 0;
+
+	if (machine->uart)
+		err = report(worker_start(&machine->serial_worker), NULL, "--serial");
+	for (size_t i = 0; !err && i < machine->device_count; i++)
+		err = report(virtio_dev_launch(machine->devices[i].dev), NULL,
+			     machine->devices[i].dev->name);
+	if (!err)
+		err = report(vcpus_start(&machine->vcpus), NULL, "vCPU threads");
+	return err;
+}
+
+static void reset_device(const struct machine_device *device)
+{
+	virtio_set_status(device->dev, 0);
+	if (device->pci)
+		virtio_pci_reset(device->pci);
+}
+
+int machine_reset(struct machine *machine)
+{
+	struct arch_entry entry;
+	int err;
+
+	for (size_t i = 0; i < machine->device_count; i++)
+		reset_device(&machine->devices[i]);
+	if (machine->uart)
+		uart_reset(machine->uart);
+	err = report(arch_vm_reset(machine->vm_fd), NULL, "interrupt controllers");
+	if (!err)
+		err = load(machine, &entry);
+	for (unsigned int i = 0; !err && i < machine->vcpus.count; i++)
+		err = report(arch_vcpu_reset(machine->vcpus.vcpu[i].fd, i, &machine->mem, &entry),
+			     NULL, "the state of a vCPU");
+	return err;
+}
+
+void machine_press_power(struct machine *machine)
+{
+	irq_raise(&machine->power_button);
+}
+
+void machine_resize(struct machine *machine)
+{
+	for (size_t i = 0; i < machine->device_count; i++)
+		virtio_dev_resize(machine->devices[i].dev);
+}
+
+static int drain_serial(void *arg)
+{
+	uart_drain(arg);
+	return 0;
+}
+
+void machine_drain(struct machine *machine)
+{
+	for (size_t i = 0; i < machine->device_count; i++)
+		virtio_dev_drain(machine->devices[i].dev);
+	if (machine->uart)
+		(void)worker_call(&machine->serial_worker, drain_serial, machine->uart);
+}
+
+void machine_free(struct machine *machine)
+{
+	vcpus_free(&machine->vcpus);
+	for (size_t i = 0; i < machine->device_count; i++) {
+		struct machine_device *device = &machine->devices[i];
+
+		virtio_dev_free(device->dev);
+		virtio_pci_free(device->pci);
+		virtio_mmio_free(device->mmio);
+	}
+	free(machine->devices);
+	worker_stop(&machine->serial_worker);
+	uart_free(machine->uart);
+	worker_free(&machine->serial_worker);
+	chardev_close(&machine->serial);
+	irq_line_free(&machine->serial_line);
+	irq_line_free(&machine->power_button);
+	irq_router_free(&machine->irqs);
+	bus_free(&machine->ports);
+	bus_free(&machine->mmio);
+	mem_free(&machine->mem);
+	boot_file_close(&machine->initrd);
+	boot_file_close(&machine->kernel);
+	free(machine->cmdline);
+	util_closep(&machine->vm_fd);
+	util_closep(&machine->kvm_fd);
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/summary.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include "core/log.h"
+#include "vmm/config.h"
+#include "vmm/machine.h"
+
+/* Appends as snprintf() would, and stays within len. */
+__attribute__((format(printf, 4, 5))) static void append(char *buffer, size_t len, size_t *at,
+							 const char *format, ...)
+{
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(buffer + *at, len - *at, format, args);
+	va_end(args);
+	if (n > 0)
+		*at = util_min(*at + (size_t)n, len - 1);
+}
+
+void summary_line(const struct machine *machine, double seconds, char *buffer, size_t len)
+{
+	size_t at = 0;
+
+	append(buffer, len, &at, "up %.1f s, %u vCPUs, %llu MiB", seconds, machine->vcpus.count,
+	       (unsigned long long)(mem_size(&machine->mem) / MIB(1)));
+	for (size_t i = 0; i < machine->device_count; i++) {
+		const struct virtio_dev *dev = machine->devices[i].dev;
+
+		append(buffer, len, &at, "; %s", dev->name);
+		for (size_t c = 0; dev->class->counters && dev->class->counters[c]; c++) {
+			uint64_t value = stat_read(&dev->counters[c]);
+
+			if (value)
+				append(buffer, len, &at, " %s %llu", dev->class->counters[c],
+				       (unsigned long long)value);
+		}
+	}
+}
+
+static json_t *counters(const struct machine *machine)
+{
+	json_t *devices = json_object();
+
+	for (size_t i = 0; i < machine->device_count; i++) {
+		const struct virtio_dev *dev = machine->devices[i].dev;
+		json_t *values = json_object();
+
+		for (size_t c = 0; dev->class->counters && dev->class->counters[c]; c++)
+			json_object_set_new(values, dev->class->counters[c],
+					    json_integer((json_int_t)stat_read(&dev->counters[c])));
+		json_object_set_new(devices, dev->name, values);
+	}
+	return devices;
+}
+
+void summary_write(int fd, const struct machine *machine, const struct summary *summary)
+{
+	struct rusage usage = { 0 };
+	_cleanup_free_ char *text = NULL;
+	json_t *line;
+
+	getrusage(RUSAGE_SELF, &usage);
+	line = json_pack("{s:s, s:s, s:i, s:f, s:i, s:i, s:I, s:I, s:o}", "name",
+			 machine->config->name ? machine->config->name : "", "end", summary->end,
+			 "status", summary->status, "seconds", summary->seconds, "restarts",
+			 (int)summary->restarts, "cpus", (int)machine->vcpus.count, "memory",
+			 (json_int_t)mem_size(&machine->mem), "max_resident_kib",
+			 (json_int_t)usage.ru_maxrss, "devices", counters(machine));
+	text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+	json_decref(line);
+	if (!text || dprintf(fd, "%s\n", text) < 0)
+		log_error("--summary: it cannot be written: %s", text ? strerror(errno) : "no memory");
+}

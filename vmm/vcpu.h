@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vCPU threads. All are parked at first; vcpus_run() lets them go and
+ * vcpus_park() stops them again, at an instruction boundary, so that the main
+ * thread can look at or reset them.
+ */
+#ifndef VMM_VCPU_H
+#define VMM_VCPU_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include "core/bus.h"
+
+struct kvm_run;
+struct vcpus;
+
+/* Why the guest cannot go on, found out by a vCPU itself. */
+enum vcpu_stop {
+	VCPU_TRIPLE_FAULT,
+	VCPU_INTERNAL_ERROR, /* KVM's or ours; text says what */
+	VCPU_POWER_OFF,      /* the three below: by firmware call, where the architecture has them */
+	VCPU_REBOOT,
+	VCPU_PANIC,
+};
+
+struct vcpu {
+	struct vcpus *all;
+	unsigned int index;
+	int fd;
+	struct kvm_run *run;
+	pthread_t thread;
+	bool started;
+	bool parked; /* guarded by all->lock */
+};
+
+struct vcpus {
+	struct vcpu *vcpu;
+	unsigned int count;
+	size_t run_len; /* of the mapping behind vcpu.run */
+	const struct bus *mmio, *ports;
+	/* Called on a vCPU thread, which parks afterwards. text only for VCPU_INTERNAL_ERROR. */
+	void (*stopped)(void *opaque, enum vcpu_stop why, const char *text);
+	void *opaque;
+	bool confine;
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	_Atomic bool park; /* wanted; written under lock */
+	bool end;
+};
+
+/*
+ * Creates count vCPUs of the VM. mmio and ports must outlive them. -errno;
+ * vcpus_free() afterwards in any case.
+ */
+int vcpus_init(struct vcpus *vcpus, int kvm_fd, int vm_fd, unsigned int count);
+/* Starts the threads, parked and confined. */
+int vcpus_start(struct vcpus *vcpus);
+void vcpus_run(struct vcpus *vcpus);
+/* On the main thread: returns when all are parked. */
+void vcpus_park(struct vcpus *vcpus);
+/* On a vCPU thread, from a device's register: this vCPU goes no further. */
+void vcpus_request_park(struct vcpus *vcpus);
+/* Ends the threads and joins them. */
+void vcpus_stop(struct vcpus *vcpus);
+/* Accepts a zeroed or half-built object. */
+void vcpus_free(struct vcpus *vcpus);
+
+#endif

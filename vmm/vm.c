@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The run. Whatever may end it (a device's register, a vCPU that cannot go on,
+ * a signal, a key, a timer) leaves its ending in the vm, the first one wins,
+ * and wakes the main thread by an eventfd. The main thread alone acts on it.
+ */
+#include "vmm/vm.h"
+
+#include <fcntl.h>
+#include <libgen.h>
+#include <linux/kvm.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include "arch/arch.h"
+#include "core/log.h"
+#include "seccomp/jail.h"
+#include "vmm/config.h"
+#include "vmm/machine.h"
+#include "vmm/summary.h"
+
+/* A guest that was asked to power off gets this long. */
+#define GRACE_NS (30 * 1000000000ULL)
+
+#define LEFTOVERS_MAX 8
+
+/*
+ * The main thread: every KVM call, since a reset sets all registers; the
+ * terminal's settings; files to remove; the kernel to load again.
+ */
+static const struct sandbox main_sandbox = SANDBOX(
+	SC_MASK(ioctl, 1, 0xff00, KVMIO << 8),
+	SC_ARG(ioctl, 1, TCGETS), SC_ARG(ioctl, 1, TCSETS), SC_ARG(ioctl, 1, TCSETSW),
+	SC_ARG(ioctl, 1, TCSETSF), SC_ARG(ioctl, 1, TIOCGWINSZ), SC(unlinkat), SC(pread64),
+	SC(preadv), SC(lseek), SC(getrusage), SC(poll), SC(ppoll));
+
+enum vm_end {
+	VM_GOES_ON,
+	VM_POWER_OFF,
+	VM_REBOOT,
+	VM_EXIT,
+	VM_PANIC,
+	VM_TRIPLE_FAULT,
+	VM_ERROR,
+	VM_TIMEOUT,
+	VM_INTERRUPTED,
+};
+
+static const struct {
+	const char *name;
+	int status;
+} ends[] = {
+	[VM_POWER_OFF] = { "power-off", 0 },
+	[VM_REBOOT] = { "reboot", 0 },
+	[VM_EXIT] = { "debug-exit", 0 /* what the guest wrote */ },
+	[VM_PANIC] = { "panic", 101 },
+	[VM_TRIPLE_FAULT] = { "triple-fault", 102 },
+	[VM_ERROR] = { "error", 103 },
+	[VM_TIMEOUT] = { "timeout", 124 },
+	[VM_INTERRUPTED] = { "interrupted", 130 },
+};
+
+/* A file to remove at the end, by its directory: the jail leaves no paths. */
+struct leftover {
+	int dir;
+	char *name;
+};
+
+struct vm {
+	const struct config *config;
+	struct machine machine;
+	struct loop loop;
+	uint64_t start_ns;
+	struct leftover leftovers[LEFTOVERS_MAX];
+	size_t leftover_count;
+	int summary_fd;
+	unsigned int restarts;
+
+	struct event wake; /* an eventfd: end or escape has something */
+	struct event signals;
+	struct timer timeout, grace;
+	bool asked_to_end;
+
+	pthread_mutex_t lock; /* guards what follows */
+	enum vm_end end;
+	int code;          /* of VM_EXIT */
+	char text[400];    /* of VM_ERROR */
+	bool wants_status; /* a person asked for the status line */
+};
+
+/* ---- from other threads ---- */
+
+static void wake(struct vm *vm)
+{
+	uint64_t one = 1;
+
+	(void)!write(vm->wake.fd, &one, sizeof(one));
+}
+
+static void end(struct vm *vm, enum vm_end why, int code, const char *text)
+{
+	pthread_mutex_lock(&vm->lock);
+	if (vm->end == VM_GOES_ON) {
+		vm->end = why;
+		vm->code = code;
+		snprintf(vm->text, sizeof(vm->text), "%s", text ? text : "");
+	}
+	pthread_mutex_unlock(&vm->lock);
+	wake(vm);
+}
+
+static void on_request(void *opaque, enum platform_request request, int code)
+{
+	static const enum vm_end meaning[] = {
+		[PLATFORM_POWER_OFF] = VM_POWER_OFF,
+		[PLATFORM_REBOOT] = VM_REBOOT,
+		[PLATFORM_PANIC] = VM_PANIC,
+		[PLATFORM_EXIT] = VM_EXIT,
+	};
+	struct vm *vm = opaque;
+
+	/* The crash kernel will end the run in its own way. */
+	if (request == PLATFORM_CRASH_LOAD)
+		return;
+	vcpus_request_park(&vm->machine.vcpus);
+	end(vm, meaning[request], code, NULL);
+}
+
+static void on_stopped(void *opaque, enum vcpu_stop why, const char *text)
+{
+	static const enum vm_end meaning[] = {
+		[VCPU_TRIPLE_FAULT] = VM_TRIPLE_FAULT,
+		[VCPU_INTERNAL_ERROR] = VM_ERROR,
+		[VCPU_POWER_OFF] = VM_POWER_OFF,
+		[VCPU_REBOOT] = VM_REBOOT,
+		[VCPU_PANIC] = VM_PANIC,
+	};
+
+	end(opaque, meaning[why], 0, text);
+}
+
+static void on_escape(void *opaque, int escape)
+{
+	struct vm *vm = opaque;
+
+	if (escape == CHARDEV_ESCAPE_QUIT) {
+		end(vm, VM_INTERRUPTED, 0, NULL);
+	} else if (escape == CHARDEV_ESCAPE_STATUS) {
+		pthread_mutex_lock(&vm->lock);
+		vm->wants_status = true;
+		pthread_mutex_unlock(&vm->lock);
+		wake(vm);
+	}
+}
+
+/* ---- the main thread's events ---- */
+
+static double seconds(const struct vm *vm)
+{
+	return (double)(util_now_ns() - vm->start_ns) / 1e9;
+}
+
+static void show_status(const struct vm *vm)
+{
+	char text[1024];
+
+	summary_line(&vm->machine, seconds(vm), text, sizeof(text));
+	log_at(LOG_ERROR, "%s", text);
+}
+
+static void restart(struct vm *vm)
+{
+	vm->restarts++;
+	log_info("the guest restarts");
+	if (machine_reset(&vm->machine) < 0) {
+		end(vm, VM_ERROR, 0, "the guest cannot be restarted");
+		return;
+	}
+	pthread_mutex_lock(&vm->lock);
+	vm->end = VM_GOES_ON;
+	pthread_mutex_unlock(&vm->lock);
+	vcpus_run(&vm->machine.vcpus);
+}
+
+static void act_on_end(struct vm *vm)
+{
+	vcpus_park(&vm->machine.vcpus);
+	if (vm->end == VM_REBOOT && arch_reset_by_panic(&vm->machine.mem))
+		vm->end = VM_PANIC;
+	if (vm->end == VM_REBOOT && !vm->config->no_reboot && !vm->asked_to_end)
+		restart(vm);
+	if (vm->end != VM_GOES_ON)
+		loop_stop(&vm->loop);
+}
+
+static void on_wake(struct event *event, uint32_t revents)
+{
+	struct vm *vm = container_of(event, struct vm, wake);
+	bool status;
+	enum vm_end why;
+
+	(void)revents;
+	pthread_mutex_lock(&vm->lock);
+	status = vm->wants_status;
+	vm->wants_status = false;
+	why = vm->end;
+	pthread_mutex_unlock(&vm->lock);
+	if (status)
+		show_status(vm);
+	if (why != VM_GOES_ON)
+		act_on_end(vm);
+}
+
+/* The first time the guest is asked to power off, the second time it is not asked. */
+static void ask_to_end(struct vm *vm)
+{
+	if (vm->asked_to_end) {
+		end(vm, VM_INTERRUPTED, 0, NULL);
+		return;
+	}
+	vm->asked_to_end = true;
+	log_info("pressing the guest's power button; it has %llu seconds", GRACE_NS / 1000000000);
+	machine_press_power(&vm->machine);
+	timer_set(&vm->grace, GRACE_NS);
+}
+
+static void on_signal(struct event *event, uint32_t revents)
+{
+	struct vm *vm = container_of(event, struct vm, signals);
+	struct signalfd_siginfo info;
+
+	(void)revents;
+	if (read(event->fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo == SIGWINCH)
+		machine_resize(&vm->machine);
+	else if (info.ssi_signo == SIGINT)
+		end(vm, VM_INTERRUPTED, 0, NULL);
+	else
+		ask_to_end(vm);
+}
+
+static void on_timeout(struct timer *timer)
+{
+	end(container_of(timer, struct vm, timeout), VM_TIMEOUT, 0, NULL);
+}
+
+static void on_grace(struct timer *timer)
+{
+	struct vm *vm = container_of(timer, struct vm, grace);
+
+	log_warn("the guest did not power off in time");
+	end(vm, VM_INTERRUPTED, 0, NULL);
+}
+
+/* ---- setting up ---- */
+
+static void on_fatal(int signal)
+{
+	/* The handler is reset: the fault happens again, or abort() raises again, and ends us. */
+	(void)signal;
+	chardev_restore_terminal();
+}
+
+static int watch_signals(struct vm *vm)
+{
+	static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
+	struct sigaction action = { .sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND };
+	sigset_t set;
+
+	for (size_t i = 0; i < ARRAY_SIZE(fatal); i++)
+		sigaction(fatal[i], &action, NULL);
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGWINCH);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	vm->signals = (struct event){
+		.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK),
+		.fn = on_signal,
+	};
+	return vm->signals.fd < 0 ? -errno : loop_add(&vm->loop, &vm->signals, EPOLLIN);
+}
+
+static int init(struct vm *vm, const struct config *config)
+{
+	int err;
+
+	*vm = (struct vm){
+		.config = config,
+		.machine = { .kvm_fd = -1, .vm_fd = -1 },
+		.start_ns = util_now_ns(),
+		.summary_fd = -1,
+		.wake = { .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .fn = on_wake },
+		.signals = { .fd = -1 },
+		.timeout = { .event = { .fd = -1 } },
+		.grace = { .event = { .fd = -1 } },
+	};
+	pthread_mutex_init(&vm->lock, NULL);
+	err = vm->wake.fd < 0 ? -errno : loop_init(&vm->loop);
+	if (!err)
+		err = loop_add(&vm->loop, &vm->wake, EPOLLIN | EPOLLET);
+	if (!err)
+		err = watch_signals(vm);
+	if (!err)
+		err = timer_init(&vm->grace, &vm->loop, on_grace);
+	if (!err && config->timeout) {
+		err = timer_init(&vm->timeout, &vm->loop, on_timeout);
+		if (!err)
+			err = timer_set(&vm->timeout, config->timeout * 1000000000ULL);
+	}
+	if (err)
+		log_error("no event loop can be made: %s", strerror(-err));
+	return err;
+}
+
+static int open_output(const char *option, const char *path, int *ret_fd)
+{
+	*ret_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (*ret_fd >= 0)
+		return 0;
+	log_error("%s %s: it cannot be written: %s", option, path, strerror(errno));
+	return -errno;
+}
+
+/* Remembers a file to be removed at the end; NULL is no file. */
+static int remember(struct vm *vm, const char *path)
+{
+	_cleanup_free_ char *copy = path ? strdup(path) : NULL;
+	_cleanup_free_ char *name = path ? strdup(path) : NULL;
+	struct leftover *leftover = &vm->leftovers[vm->leftover_count];
+
+	if (!path || vm->leftover_count == LEFTOVERS_MAX)
+		return 0;
+	if (!copy || !name)
+		return -ENOMEM;
+	leftover->dir = open(dirname(copy), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (leftover->dir < 0)
+		return -errno;
+	leftover->name = strdup(basename(name));
+	vm->leftover_count++;
+	return leftover->name ? 0 : -ENOMEM;
+}
+
+/* What outlasts the process unless it is removed. */
+static int open_files(struct vm *vm)
+{
+	const struct config *config = vm->config;
+	_cleanup_close_ int pidfile = -1;
+	int err = 0;
+
+	if (config->summary)
+		err = open_output("--summary", config->summary, &vm->summary_fd);
+	if (!err && config->pidfile)
+		err = open_output("--pidfile", config->pidfile, &pidfile);
+	if (err)
+		return err;
+	if (pidfile >= 0 && dprintf(pidfile, "%d\n", getpid()) < 0)
+		return -errno;
+	err = remember(vm, config->pidfile);
+	if (!err && config->has_serial)
+		err = remember(vm, config->serial.socket);
+	for (size_t i = 0; !err && i < config->device_count; i++) {
+		const struct config_device *device = &config->devices[i];
+
+		if (device->class->opts == chardev_opts)
+			err = remember(vm, ((const struct chardev_conf *)device->conf)->socket);
+	}
+	return err;
+}
+
+static int confine(const struct vm *vm)
+{
+	struct jail_dir dirs[LEFTOVERS_MAX];
+	struct jail_report report;
+	const char *step;
+	int err;
+
+	if (vm->config->no_sandbox) {
+		log_warn("--no-sandbox: the guest is NOT confined; this is for debugging only");
+		return 0;
+	}
+	for (size_t i = 0; i < vm->leftover_count; i++)
+		dirs[i] = (struct jail_dir){ vm->leftovers[i].dir, JAIL_REMOVE };
+	err = jail_enter(dirs, vm->leftover_count, &report, &step);
+	if (err)
+		log_error("the process cannot be confined (%s: %s); --no-sandbox runs without",
+			  step, strerror(-err));
+	else
+		log_debug("jail: namespaces %s, empty root %s, Landlock ABI %d, capabilities %s",
+			  report.namespaces ? "yes" : "no", report.empty_root ? "yes" : "no",
+			  report.landlock_abi, report.no_caps ? "none" : "kept");
+	return err;
+}
+
+/* Everything up to the first instruction of the guest. */
+static int prepare(struct vm *vm)
+{
+	const struct machine_events events = {
+		.opaque = vm,
+		.fd = vm->wake.fd,
+		.request = on_request,
+		.stopped = on_stopped,
+		.escape = on_escape,
+	};
+	int err;
+
+	err = filter_report_violations(chardev_restore_terminal);
+	if (!err)
+		err = machine_build(&vm->machine, vm->config, &events);
+	if (!err)
+		err = machine_reset(&vm->machine);
+	if (!err)
+		err = open_files(vm);
+	if (!err)
+		err = confine(vm);
+	if (!err)
+		err = machine_launch(&vm->machine);
+	if (!err && !vm->config->no_sandbox)
+		err = filter_enter(&main_sandbox);
+	return err;
+}
+
+/* ---- the end ---- */
+
+static int finish(struct vm *vm)
+{
+	int status = vm->end == VM_EXIT ? vm->code : ends[vm->end].status;
+
+	machine_drain(&vm->machine);
+	/* So that what we say does not run down the screen in steps. */
+	chardev_restore_terminal();
+	if (vm->end == VM_ERROR)
+		log_error("%s", vm->text);
+	else
+		log_info("%s after %.3f seconds, exit status %d", ends[vm->end].name, seconds(vm),
+			 status);
+	if (vm->summary_fd >= 0)
+		summary_write(vm->summary_fd, &vm->machine,
+			      &(struct summary){
+				      .end = ends[vm->end].name,
+				      .status = status,
+				      .seconds = seconds(vm),
+				      .restarts = vm->restarts,
+			      });
+	return status;
+}
+
+static void cleanup(struct vm *vm)
+{
+	machine_free(&vm->machine);
+	for (size_t i = 0; i < vm->leftover_count; i++) {
+		if (vm->leftovers[i].name)
+			(void)unlinkat(vm->leftovers[i].dir, vm->leftovers[i].name, 0);
+		close(vm->leftovers[i].dir);
+		free(vm->leftovers[i].name);
+	}
+	timer_free(&vm->timeout);
+	timer_free(&vm->grace);
+	util_closep(&vm->signals.fd);
+	util_closep(&vm->wake.fd);
+	util_closep(&vm->summary_fd);
+	loop_free(&vm->loop);
+}
+
+int vm_run(const struct config *config)
+{
+	_cleanup_(cleanup) struct vm vm;
+
+	/* One arena: a thread of its own would cost memory for nothing, workers do not allocate. */
+	mallopt(M_ARENA_MAX, 1);
+	if (init(&vm, config) < 0 || prepare(&vm) < 0)
+		return EXIT_FAILURE;
+	vcpus_run(&vm.machine.vcpus);
+	if (loop_run(&vm.loop) < 0)
+		end(&vm, VM_ERROR, 0, "the event loop failed");
+	vcpus_park(&vm.machine.vcpus);
+	return finish(&vm);
+}
