@@ -31,7 +31,7 @@ enum boot_protocol {
 struct boot_kernel {
 	enum boot_protocol protocol;
 	uint64_t entry;
-	uint64_t base, end; /* the guest memory that it occupies, including what it needs to unpack */
+	uint64_t base, end; /* the guest memory that it occupies and needs to unpack */
 	uint64_t initrd_max; /* the highest address at which the initrd's last byte may lie */
 	/* BOOT_LINUX64: the setup header as the file has it, to be copied into boot_params. */
 	uint8_t setup_header[0x290 - 0x1f1];

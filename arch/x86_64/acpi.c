@@ -144,7 +144,7 @@ static uint8_t checksum(const void *data, size_t len)
 	return (uint8_t)-sum;
 }
 
-/* Completes the table of len bytes that was written at the end of the others; returns its address. */
+/* Completes the table of len bytes that was written after the others; returns its address. */
 static uint64_t seal(struct tables *tables, const char *signature, uint8_t revision, size_t len)
 {
 	uint64_t gpa = LAYOUT_ACPI + tables->len;
@@ -178,7 +178,7 @@ static void begin_device(struct aml *aml, const char *name, const char *id, unsi
 	aml_name_int(aml, "_UID", uid);
 }
 
-/* The button has no interrupt of its own in hardware-reduced ACPI: a generic event device has it. */
+/* In hardware-reduced ACPI a button has no interrupt: a generic event device has it. */
 static void describe_power_button(struct aml *aml)
 {
 	begin_device(aml, "PWRB", "PNP0C0C", 0);
@@ -323,8 +323,9 @@ static int add_madt(struct tables *tables, unsigned int cpus, uint64_t *ret_gpa)
 						MADT_ENABLED };
 	x2apic = (void *)(lapic + small);
 	for (uint32_t i = 0; i < big; i++)
-		x2apic[i] = (struct madt_x2apic){ MADT_X2APIC, sizeof(*x2apic), 0, MADT_LAPIC_IDS + i,
-						  MADT_ENABLED, MADT_LAPIC_IDS + i };
+		x2apic[i] = (struct madt_x2apic){ MADT_X2APIC, sizeof(*x2apic), 0,
+						  MADT_LAPIC_IDS + i, MADT_ENABLED,
+						  MADT_LAPIC_IDS + i };
 	*ret_gpa = seal(tables, "APIC", 5, len);
 	return 0;
 }

@@ -68,12 +68,16 @@ static void put_byte(struct aml *aml, uint8_t byte)
 
 static void insert_int(struct aml *aml, size_t at, uint64_t value)
 {
-	static const uint8_t ops[] = { [1] = OP_BYTE, [2] = OP_WORD, [4] = OP_DWORD, [8] = OP_QWORD };
+	static const uint8_t ops[] = {
+		[1] = OP_BYTE, [2] = OP_WORD, [4] = OP_DWORD, [8] = OP_QWORD,
+	};
 	uint8_t bytes[1 + sizeof(value)];
 	size_t len = 0;
 
 	if (value > OP_ONE)
-		len = value <= UINT8_MAX ? 1 : value <= UINT16_MAX ? 2 : value <= UINT32_MAX ? 4 : 8;
+		len = value <= UINT8_MAX  ? 1 :
+		      value <= UINT16_MAX ? 2 :
+		      value <= UINT32_MAX ? 4 : 8;
 	bytes[0] = len ? ops[len] : (uint8_t)value;
 	memcpy(bytes + 1, &value, len);
 	insert(aml, at, bytes, 1 + len);

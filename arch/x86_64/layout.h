@@ -20,7 +20,7 @@
 #define LAYOUT_BOOT_INFO 0x10000
 
 #define LAYOUT_RESERVED 0x9f000 /* up to LAYOUT_KERNEL: where a PC has its BIOS and video memory */
-#define LAYOUT_ACPI 0xe0000     /* where guests that are not told look for the RSDP; up to LAYOUT_KERNEL */
+#define LAYOUT_ACPI 0xe0000     /* up to LAYOUT_KERNEL: where guests look for an RSDP unasked */
 #define LAYOUT_KERNEL 0x100000
 
 #define LAYOUT_HOLE GIB(3)

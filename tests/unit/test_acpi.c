@@ -126,7 +126,7 @@ static void fadt_is_hardware_reduced(void **state)
 	assert_int_equal(get(fadt, 40, 4), get(fadt, 140, 8));
 }
 
-static void power_registers_are_the_devices_own(void **state)
+static void power_registers_match(void **state)
 {
 	const struct mem *mem = *state;
 	const uint8_t *fadt = find_table(mem, describe(mem, &pci_machine), "FACP");
@@ -206,7 +206,8 @@ static void what_does_not_fit_is_refused(void **state)
 	_cleanup_(mem_free) struct mem tiny = { 0 };
 	uint64_t gpa = 12345;
 
-	assert_int_equal(arch_describe(mem, &(struct arch_devices){ .cpus = 100000 }, &gpa), -ENOSPC);
+	assert_int_equal(arch_describe(mem, &(struct arch_devices){ .cpus = 100000 }, &gpa),
+			 -ENOSPC);
 	assert_int_equal(arch_describe(mem, &(struct arch_devices){ .cpus = UINT32_MAX }, &gpa),
 			 -ENOSPC);
 	assert_int_equal(arch_describe(mem, &(struct arch_devices){
@@ -291,7 +292,8 @@ static void decompile(const struct mem *mem, const struct arch_devices *devices,
 	assert_non_null(mkdtemp(folder));
 	write_table(table_at(mem, get(fadt, 140, 8)), folder);
 	run("cd %s && iasl -d dsdt.aml >log 2>&1 && ! grep -i -e error -e warning log", folder);
-	run("cd %s && iasl -p again dsdt.dsl >log 2>&1 && grep -q '0 Errors, 0 Warnings' log", folder);
+	run("cd %s && iasl -p again dsdt.dsl >log 2>&1 && grep -q '0 Errors, 0 Warnings' log",
+	    folder);
 	snprintf(path, sizeof(path), "%s/dsdt.dsl", folder);
 	file = fopen(path, "r");
 	assert_non_null(file);
@@ -326,8 +328,9 @@ static void dsdt_of_a_pci_machine(void **state)
 static void dsdt_of_an_mmio_machine(void **state)
 {
 	static const char *const words[] = {
-		"Device (VR00)", "Device (VR01)", "Device (VR02)", "\"LNRO0005\"", "Name (_CCA, One)",
-		"0xEA000000", "0xEA001000", "0xEA002000", "0x00000005,", "0x00000006,", "0x00000007,",
+		"Device (VR00)", "Device (VR01)", "Device (VR02)", "\"LNRO0005\"",
+		"Name (_CCA, One)", "0xEA000000", "0xEA001000", "0xEA002000",
+		"0x00000005,", "0x00000006,", "0x00000007,",
 		"Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive",
 	};
 	static char text[KIB(64)];
@@ -353,7 +356,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(fadt_is_hardware_reduced, setup, teardown),
-		cmocka_unit_test_setup_teardown(power_registers_are_the_devices_own, setup, teardown),
+		cmocka_unit_test_setup_teardown(power_registers_match, setup, teardown),
 		cmocka_unit_test_setup_teardown(madt_lists_the_cpus, setup, teardown),
 		cmocka_unit_test_setup_teardown(mcfg_comes_with_pci_only, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_does_not_fit_is_refused, setup, teardown),

@@ -214,7 +214,7 @@ static void too_small_a_buffer_is_an_error(void **state)
 	put_something(&aml);
 	assert_int_equal(aml_finish(&aml, &need), 0);
 	for (size_t size = 0; size <= need; size++) {
-		uint8_t *buffer = malloc(size ? size : 1); /* the sanitizer sees what is written behind */
+		uint8_t *buffer = malloc(size ? size : 1); /* the sanitizer watches its end */
 
 		assert_non_null(buffer);
 		got = 12345;

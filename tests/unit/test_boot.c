@@ -39,7 +39,8 @@ static int setup(void **state)
 		return -1;
 	*state = f;
 	f->file.fd = memfd_create("image", MFD_CLOEXEC);
-	f->mapping = mmap(NULL, RAM_SIZE + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	f->mapping = mmap(NULL, RAM_SIZE + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			  0);
 	if (f->file.fd < 0 || f->mapping == MAP_FAILED)
 		return -1;
 	f->ram = f->mapping + GUARD;
@@ -391,7 +392,7 @@ static void other_files_are_no_kernels(void **state)
 	assert_int_equal(boot_load_kernel(&f->file, &f->mem, &kernel), -ENOEXEC);
 }
 
-static void initrd_is_high_and_clear_of_the_kernel(void **state)
+static void initrd_is_high_and_clear(void **state)
 {
 	struct fixture *f = *state;
 	struct boot_kernel kernel = { .base = MIB(2), .end = MIB(4) + 1, .initrd_max = UINT32_MAX };
@@ -440,9 +441,11 @@ static const struct mem_range reserved[] = { { 0x9f000, 0x61000 } };
 
 static struct boot_info info_of(const char *cmdline)
 {
-	return (struct boot_info){ .cmdline = cmdline, .initrd_gpa = 0x7000000, .initrd_len = 0x1234,
-				   .firmware_gpa = 0xe0000, .reserved = reserved,
-				   .reserved_count = ARRAY_SIZE(reserved) };
+	return (struct boot_info){
+		.cmdline = cmdline, .initrd_gpa = 0x7000000, .initrd_len = 0x1234,
+		.firmware_gpa = 0xe0000,
+		.reserved = reserved, .reserved_count = ARRAY_SIZE(reserved),
+	};
 }
 
 struct map_entry {
@@ -521,7 +524,7 @@ static void check_boot_params(const struct mem *mem, const struct boot_kernel *k
 	}
 }
 
-static void kernels_are_told_about_their_machine(void **state)
+static void kernels_learn_their_machine(void **state)
 {
 	struct fixture *f = *state;
 	_cleanup_(mem_free) struct mem small = { 0 }, big = { 0 };
@@ -644,9 +647,11 @@ static void every_error_has_its_hint(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(kernel); i++)
-		assert_string_not_equal(hint_find(boot_kernel_hints, kernel[i]), strerror(kernel[i]));
+		assert_string_not_equal(hint_find(boot_kernel_hints, kernel[i]),
+					strerror(kernel[i]));
 	for (size_t i = 0; i < ARRAY_SIZE(initrd); i++)
-		assert_string_not_equal(hint_find(boot_initrd_hints, initrd[i]), strerror(initrd[i]));
+		assert_string_not_equal(hint_find(boot_initrd_hints, initrd[i]),
+					strerror(initrd[i]));
 }
 
 int main(void)
@@ -660,8 +665,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(truncation_at_every_length, setup, teardown),
 		cmocka_unit_test_setup_teardown(damaged_images, setup, teardown),
 		cmocka_unit_test_setup_teardown(other_files_are_no_kernels, setup, teardown),
-		cmocka_unit_test_setup_teardown(initrd_is_high_and_clear_of_the_kernel, setup, teardown),
-		cmocka_unit_test_setup_teardown(kernels_are_told_about_their_machine, setup, teardown),
+		cmocka_unit_test_setup_teardown(initrd_is_high_and_clear, setup, teardown),
+		cmocka_unit_test_setup_teardown(kernels_learn_their_machine, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_initrd_is_no_module, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_long_command_line_is_refused, setup, teardown),
 		cmocka_unit_test(a_memory_map_has_an_end),
