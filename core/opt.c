@@ -100,7 +100,7 @@ static int parse_number(const char *text, uint64_t *ret_value, const char **ret_
 	if (end == text)
 		return -EINVAL;
 	if (errno)
-		return -errno;
+		return -ERANGE;
 	*ret_value = value;
 	*ret_end = end;
 	return 0;
@@ -113,7 +113,7 @@ static int parse_uint(const char *text, uint64_t *ret_value)
 	int r;
 
 	r = parse_number(text, &value, &end);
-	if (r < 0)
+	if (r)
 		return r;
 	if (*end)
 		return -EINVAL;
@@ -129,7 +129,7 @@ int opt_parse_size(const char *text, uint64_t *ret_bytes)
 	int r;
 
 	r = parse_number(text, &value, &end);
-	if (r < 0)
+	if (r)
 		return r;
 	if (*end) {
 		suffix = strchr(size_suffixes, toupper((unsigned char)*end));
@@ -209,13 +209,9 @@ static int set_choice(const struct opt *opt, const char *value, int *field, stru
 
 static int set_string(const char *value, char **field)
 {
-	char *copy = strdup(value);
-
-	if (!copy)
-		return -ENOMEM;
 	free(*field);
-	*field = copy;
-	return 0;
+	*field = strdup(value);
+	return *field ? 0 : -ENOMEM;
 }
 
 static int set_mac(const char *value, uint8_t field[6], struct opt_error *error)
@@ -345,7 +341,7 @@ int opt_parse(const struct opt *table, const char *text, void *conf, struct opt_
 		r = opt_assign(opt, value, conf, error);
 		if (r == -EINVAL)
 			return fail_key(error, opt, value);
-		if (r < 0)
+		if (r)
 			return r;
 	}
 	return opt_complete(table, conf, error);
@@ -357,9 +353,7 @@ int opt_complete(const struct opt *table, const void *conf, struct opt_error *er
 
 	for (const struct opt *opt = table; opt->key; opt++)
 		if (opt->required && !opt_format(opt, conf, buffer, sizeof(buffer)))
-			return fail(error, "%s is missing: %s%s%s", opt->key,
-				    opt->bare ? "" : opt->key, opt->bare ? "" : "=",
-				    opt->arg ? opt->arg : "...");
+			return fail(error, "it needs %s=%s", opt->key, opt->arg ? opt->arg : "...");
 	return 0;
 }
 

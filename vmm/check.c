@@ -171,7 +171,7 @@ static int probe_time(struct probe *probe, uint32_t loops, uint64_t *ret_ns)
 	int r;
 
 	r = arch_probe_guest(probe->vcpu_fd, probe->ram, PROBE_RAM, loops);
-	if (r < 0)
+	if (r)
 		return r;
 	start = util_now_ns();
 	do
@@ -189,15 +189,15 @@ static int probe_time(struct probe *probe, uint32_t loops, uint64_t *ret_ns)
 static int probe_speed(int kvm_fd, uint64_t *ret_per_second)
 {
 	_cleanup_(probe_free) struct probe probe = { .vm_fd = -1, .vcpu_fd = -1 };
-	uint64_t ns = 0, best = 0;
+	uint64_t ns = 1, best = 0;
 	int r;
 
 	r = probe_init(&probe, kvm_fd);
-	if (r < 0)
+	if (r)
 		return r;
 	for (uint64_t loops = PROBE_LOOPS_MIN; loops <= PROBE_LOOPS_MAX && ns < PROBE_NS; loops *= 4) {
 		r = probe_time(&probe, (uint32_t)loops, &ns);
-		if (r < 0)
+		if (r)
 			return r;
 		best = util_max(best, loops * PROBE_LOOP_INSTRUCTIONS * 1000000000 / ns);
 	}
@@ -211,7 +211,7 @@ static void check_speed(struct check *check, int kvm_fd)
 	int r;
 
 	r = probe_speed(kvm_fd, &per_second);
-	if (r < 0) {
+	if (r) {
 		tell(check, MARK_MISSING, "a tiny guest of kernel-mode code does not run (%s): use a "
 		     "host whose processor has virtualization", strerror(-r));
 		return;

@@ -62,7 +62,7 @@ static int blame(struct opt_error *error, const char *where, int r)
 
 	if (r == -EINVAL)
 		return fail(error, where, "%s", reason.text);
-	if (r < 0)
+	if (r)
 		fail(error, where, "%s", strerror(-r));
 	return r;
 }
@@ -118,7 +118,7 @@ static int fail_unknown(struct source *source, const char *name)
 
 	while (nth_target(source->config, count, &target))
 		count++;
-	names = calloc(count, sizeof(*names));
+	names = calloc(count + 1, sizeof(*names));
 	if (!names)
 		return blame(source->error, name, -ENOMEM);
 	for (size_t n = 0; nth_target(source->config, n, &target); n++)
@@ -274,7 +274,7 @@ static int set_keys(const struct opt *opts, const struct value *value, void *con
 		if (!text)
 			return fail(error, where, "write a string, a number, true or false");
 		r = opt_set(opts, key, text, conf, error);
-		if (r < 0)
+		if (r)
 			return blame(error, where, r);
 	}
 	return opt_complete(opts, conf, error);
@@ -289,7 +289,7 @@ static int add_device(struct source *source, const struct virtio_class *class,
 	if (!device.conf)
 		return -ENOMEM;
 	r = set_keys(class->opts, value, device.conf, source->error);
-	if (r < 0)
+	if (r)
 		goto fail;
 	r = -ENOMEM;
 	device.text = device_text(source, &device);
@@ -326,7 +326,7 @@ static int set_option(struct source *source, const struct target *target, const 
 	int r;
 
 	r = note_given(source, target->name, &first);
-	if (r < 0)
+	if (r)
 		return blame(source->error, where, r);
 	if (target->class)
 		return blame(source->error, where,
@@ -377,13 +377,13 @@ static int read_json(struct source *source, json_t *root)
 			return fail_unknown(source, name);
 		if (!json_is_array(json) || !target.class) {
 			r = set_json(source, &target, json, -1);
-			if (r < 0)
+			if (r)
 				return r;
 			continue;
 		}
 		json_array_foreach(json, i, item) {
 			r = set_json(source, &target, item, (long)i);
-			if (r < 0)
+			if (r)
 				return r;
 		}
 	}
@@ -496,19 +496,19 @@ static int set_from_word(struct source *source, const struct target *target, con
 /* files: only what --config names, which comes first wherever it stands. */
 static int read_words(struct source *source, struct words words, bool files)
 {
-	const char *value = NULL;
-	struct target target;
+	struct target target = { .name = "" };
+	const char *value = "";
 	int r;
 
 	while (words.left > 0) {
 		r = take_option(source, &words, &target, &value);
-		if (r < 0)
+		if (r)
 			return r;
 		if (!files)
 			r = set_from_word(source, &target, value);
 		else if (!strcmp(target.name, "config"))
 			r = read_file(source, value);
-		if (r < 0)
+		if (r)
 			return r;
 	}
 	return 0;
@@ -543,7 +543,7 @@ static int add_defaults(struct source *source)
 		if ((*class)->opts == chardev_opts && config->serial.stdio)
 			continue;
 		r = add_device(source, *class, &nothing);
-		if (r < 0)
+		if (r)
 			return blame(source->error, (*class)->option, r);
 	}
 	return 0;
@@ -596,13 +596,13 @@ static int complete(struct source *source)
 	if (config->has_serial && !serial->pty && !serial->file && !serial->socket)
 		serial->stdio = true;
 	r = check_memory(config, source->error);
-	if (r < 0)
+	if (r)
 		return r;
 	r = add_defaults(source);
-	if (r < 0)
+	if (r)
 		return r;
 	r = check_addresses(config, source->error);
-	if (r < 0)
+	if (r)
 		return r;
 	if (!config->kernel && !config->help && !config->version && !config->print)
 		return fail(source->error, "--kernel", "it is missing: name a kernel, for example "
@@ -619,10 +619,10 @@ static int parse(struct source *source, const struct words *words)
 		return words->left == 1 ? 0 : fail(source->error, "check", "it takes no options");
 	}
 	r = read_words(source, *words, true);
-	if (r < 0)
+	if (r)
 		return r;
 	r = read_words(source, *words, false);
-	if (r < 0)
+	if (r)
 		return r;
 	return complete(source);
 }
@@ -637,7 +637,7 @@ int config_parse(struct config *config, const struct virtio_class *const *classe
 
 	r = parse(&source, &words);
 	free(source.given);
-	if (r < 0)
+	if (r)
 		config_free(&result);
 	else
 		*config = result;

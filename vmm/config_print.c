@@ -42,7 +42,7 @@ static int fields_json(const struct opt *opts, const void *conf, json_t *object)
 
 	for (const struct opt *opt = opts; opt->key; opt++) {
 		json = field_json(opt, conf, &r);
-		if (r < 0)
+		if (r)
 			return r;
 		if (json && json_object_set_new(object, opt->key, json))
 			return -ENOMEM;
@@ -59,7 +59,7 @@ static int group_json(const struct config *config, const struct config_group *gr
 		return fields_json(group->opts, config, root);
 	keys = json_object();
 	r = fields_json(group->opts, (const char *)config + group->offset, keys);
-	if (r < 0)
+	if (r)
 		return r;
 	if (json_object_size(keys) && json_object_set(root, group->name, keys))
 		return -ENOMEM;
@@ -83,7 +83,7 @@ static int class_json(const struct config *config, const struct virtio_class *cl
 		if (json_array_append_new(list, keys))
 			return -ENOMEM;
 		r = fields_json(class->opts, config->devices[i].conf, keys);
-		if (r < 0)
+		if (r)
 			return r;
 	}
 	if (json_array_size(list) == 0 && !class->by_default)
@@ -104,12 +104,12 @@ int config_print(const struct config *config, FILE *out)
 		if (group->action)
 			continue;
 		r = group_json(config, group, root);
-		if (r < 0)
+		if (r)
 			return r;
 	}
 	for (const struct virtio_class *const *class = config->classes; *class; class++) {
 		r = class_json(config, *class, root);
-		if (r < 0)
+		if (r)
 			return r;
 	}
 	if (json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF || fflush(out))

@@ -25,7 +25,7 @@ static const char examples[] =
 
 static void print_line(FILE *out, const char *left, const char *right)
 {
-	fprintf(out, "  %-22s %s\n", left, right);
+	fprintf(out, "  %-27s %s\n", left, right);
 }
 
 /* "--cpus N", "path=PATH", "engine=uring|sync": prefix, name, separator and value. */

@@ -74,7 +74,7 @@ int arch_probe_guest(int vcpu_fd, uint8_t *ram, size_t len, uint32_t loops)
 	memcpy(ram + CODE, code, sizeof(code));
 	put_page_tables(ram);
 	r = set_long_mode(vcpu_fd);
-	if (r < 0)
+	if (r)
 		return r;
 	return ioctl(vcpu_fd, KVM_SET_REGS, &regs) < 0 ? -errno : 0;
 }

@@ -96,8 +96,8 @@ static void test_mistakes(void **state)
 		const struct opt *table;
 		const char *text, *reason;
 	} cases[] = {
-		{ opts, "", "path is missing: PATH" },
-		{ opts, "ro", "path is missing" },
+		{ opts, "", "it needs path=PATH" },
+		{ opts, "ro", "it needs path=PATH" },
 		{ opts, "path=", "path: it needs a value: PATH" },
 		{ opts, "a,serial", "serial: it needs a value: TEXT" },
 		{ opts, "a,ro,", "nothing between two commas" },
