@@ -134,7 +134,6 @@ static int open_stdio(struct chardev *chardev)
 	if (stdio.taken)
 		return -EBUSY;
 	stdio.taken = chardev->stdio = true;
-	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTTIN, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN);
 	chardev->in = stdio_own(STDIN_FILENO, O_RDONLY, &chardev->shared_in);
@@ -234,6 +233,8 @@ int chardev_open(struct chardev *chardev, const struct chardev_conf *conf)
 	*chardev = (struct chardev){ .in = -1, .out = -1, .listen = -1, .peer = -1 };
 	if (named > 1)
 		return -EINVAL;
+	/* A reader that leaves is an error of write(). */
+	signal(SIGPIPE, SIG_IGN);
 	if (conf->pty)
 		return open_pty(chardev);
 	if (conf->file)

@@ -51,9 +51,9 @@ struct chardev {
 };
 
 /*
- * Opens what conf names, before confinement. For stdio the process ignores
- * SIGPIPE, SIGTTIN and SIGTTOU from here on, and a terminal becomes raw unless
- * the process is in its background. -EBUSY: stdio is in use by another chardev
+ * Opens what conf names, before confinement. The process ignores SIGPIPE from
+ * here on; for stdio SIGTTIN and SIGTTOU as well, and a terminal becomes raw
+ * unless the process is in its background. -EBUSY: stdio is in use by another chardev
  * of this process. -EINVAL: more than one is named. -errno.
  */
 int chardev_open(struct chardev *chardev, const struct chardev_conf *conf);

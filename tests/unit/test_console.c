@@ -1,0 +1,581 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <endian.h>
+#include <fcntl.h>
+#include <linux/virtio_console.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <termios.h>
+#include "core/chardev.h"
+#include "tests/unit/driver.h"
+
+extern const struct virtio_class console_class;
+
+enum { RECEIVE, TRANSMIT };
+
+#define F_SIZE (1ULL << VIRTIO_CONSOLE_F_SIZE)
+#define F_EMERG_WRITE (1ULL << VIRTIO_CONSOLE_F_EMERG_WRITE)
+
+struct rig {
+	struct vq_guest guest;
+	struct chardev_conf conf;
+	int peer;
+	char dir[32], path[64];
+};
+
+static int set_up(void **state)
+{
+	struct rig *rig = test_calloc(1, sizeof(*rig));
+
+	strcpy(rig->dir, "/tmp/console.XXXXXX");
+	assert_non_null(mkdtemp(rig->dir));
+	snprintf(rig->path, sizeof(rig->path), "%s/x", rig->dir);
+	rig->peer = -1;
+	*state = rig;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct rig *rig = *state;
+
+	vq_guest_free(&rig->guest);
+	if (rig->peer >= 0)
+		close(rig->peer);
+	unlink(rig->path);
+	rmdir(rig->dir);
+	test_free(rig);
+	return 0;
+}
+
+static void init_console(struct rig *rig)
+{
+	assert_int_equal(vq_guest_init(&rig->guest, &console_class, &rig->conf), 0);
+}
+
+/* A console whose other end is the test, by way of a UNIX socket. */
+static void start_on_socket(struct rig *rig)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+	rig->conf.socket = rig->path;
+	init_console(rig);
+	assert_string_equal(rig->guest.dev->where, rig->path);
+	rig->peer = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	strcpy(addr.sun_path, rig->path);
+	assert_int_equal(connect(rig->peer, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	vq_turn(&rig->guest);
+	vq_start(&rig->guest, F_EMERG_WRITE);
+}
+
+static uint64_t counter(const struct rig *rig, const char *name)
+{
+	for (unsigned int i = 0; console_class.counters[i]; i++)
+		if (!strcmp(console_class.counters[i], name))
+			return stat_read(&rig->guest.dev->counters[i]);
+	fail_msg("there is no counter %s", name);
+	return 0;
+}
+
+/* Makes text available for transmission, in two buffers where it is long enough. */
+static void post_output(struct rig *rig, const void *text, uint32_t len)
+{
+	uint64_t gpa = vq_alloc(&rig->guest, len);
+	const struct vq_buffer buffers[] = {
+		{ .gpa = gpa, .len = len - len / 2 },
+		{ .gpa = gpa + len - len / 2, .len = len / 2 },
+	};
+
+	memcpy(vq_ptr(&rig->guest, gpa, len), text, len);
+	vq_post(&rig->guest, TRANSMIT, buffers, len / 2 ? 2 : 1);
+}
+
+static uint64_t post_input(struct rig *rig, uint32_t len)
+{
+	const struct vq_buffer buffer = {
+		.gpa = vq_alloc(&rig->guest, len), .len = len, .writable = true
+	};
+
+	vq_post(&rig->guest, RECEIVE, &buffer, 1);
+	return buffer.gpa;
+}
+
+static void kick(struct rig *rig, unsigned int queue)
+{
+	vq_notify(&rig->guest, queue);
+	vq_turn(&rig->guest);
+}
+
+static void assert_peer_reads(struct rig *rig, const char *want)
+{
+	char buffer[64];
+
+	assert_int_equal(read(rig->peer, buffer, sizeof(buffer)), strlen(want));
+	assert_memory_equal(buffer, want, strlen(want));
+}
+
+static void assert_received(struct rig *rig, uint64_t gpa, const char *want)
+{
+	uint16_t head;
+	uint32_t len;
+
+	assert_true(vq_take(&rig->guest, RECEIVE, &head, &len));
+	assert_int_equal(len, strlen(want));
+	assert_memory_equal(vq_ptr(&rig->guest, gpa, len), want, len);
+}
+
+static void test_output(void **state)
+{
+	struct rig *rig = *state;
+	uint16_t head;
+	uint32_t len;
+
+	start_on_socket(rig);
+	post_output(rig, "hello ", 6);
+	post_output(rig, "world", 5);
+	kick(rig, TRANSMIT);
+	assert_peer_reads(rig, "hello world");
+	for (int i = 0; i < 2; i++) {
+		assert_true(vq_take(&rig->guest, TRANSMIT, &head, &len));
+		assert_int_equal(len, 0);
+	}
+	assert_false(vq_take(&rig->guest, TRANSMIT, &head, &len));
+	assert_true(rig->guest.queue_interrupts[TRANSMIT] > 0);
+	assert_int_equal(counter(rig, "out_bytes"), 11);
+	assert_int_equal(counter(rig, "lost_bytes"), 0);
+}
+
+/* Half of the queue's descriptors at a time: a chain takes two. */
+#define BLOCK KIB(16)
+#define BLOCKS 64
+
+static void fill_block(uint8_t *block, unsigned int number)
+{
+	for (size_t i = 0; i < BLOCK; i++)
+		block[i] = (uint8_t)(number * 31 + i * 7 + i / 251);
+}
+
+static void read_some(struct rig *rig, uint8_t *seen, size_t *got)
+{
+	ssize_t n = read(rig->peer, seen + *got, 7000);
+
+	if (n > 0)
+		*got += (size_t)n;
+}
+
+static void assert_blocks(const uint8_t *seen)
+{
+	static uint8_t block[BLOCK];
+
+	for (unsigned int i = 0; i < BLOCKS; i++) {
+		fill_block(block, i);
+		assert_memory_equal(seen + i * BLOCK, block, BLOCK);
+	}
+}
+
+static void test_one_mebibyte_to_a_slow_reader(void **state)
+{
+	struct rig *rig = *state;
+	uint8_t *seen = test_calloc(BLOCKS, BLOCK);
+	static uint8_t block[BLOCK];
+	unsigned int posted = 0, done = 0;
+	bool waited = false;
+	size_t got = 0;
+	uint16_t head;
+
+	start_on_socket(rig);
+	while (got < BLOCKS * BLOCK) {
+		bool moved = false;
+
+		for (; posted < BLOCKS && posted - done < VQ_SIZE / 2; posted++, moved = true) {
+			fill_block(block, posted);
+			post_output(rig, block, BLOCK);
+		}
+		kick(rig, TRANSMIT);
+		for (; vq_take(&rig->guest, TRANSMIT, &head, NULL); moved = true)
+			done++;
+		if (moved)
+			continue;
+		/* Only when nothing moves any more the reader takes a little. */
+		waited = waited || posted < BLOCKS;
+		read_some(rig, seen, &got);
+		vq_turn(&rig->guest);
+	}
+	assert_true(waited);
+	vq_turn(&rig->guest);
+	assert_blocks(seen);
+	assert_int_equal(counter(rig, "out_bytes"), BLOCKS * BLOCK);
+	assert_int_equal(counter(rig, "lost_bytes"), 0);
+	test_free(seen);
+}
+
+struct reader {
+	int fd;
+	uint8_t *seen;
+	size_t got;
+};
+
+static void *read_all(void *arg)
+{
+	struct reader *reader = arg;
+	struct pollfd poll_fd = { .fd = reader->fd, .events = POLLIN };
+	ssize_t n;
+
+	while (reader->got < VQ_SIZE / 2 * BLOCK && poll(&poll_fd, 1, 10000) > 0) {
+		n = read(reader->fd, reader->seen + reader->got, 5000);
+		if (n <= 0)
+			break;
+		reader->got += (size_t)n;
+	}
+	return NULL;
+}
+
+/* At the end of the run the reader gets what the guest had queued, kicked or not. */
+static void test_drain(void **state)
+{
+	struct rig *rig = *state;
+	const size_t total = VQ_SIZE / 2 * BLOCK;
+	struct reader reader = { .seen = test_calloc(1, total) };
+	int small = 4096;
+	static uint8_t block[BLOCK];
+	pthread_t thread;
+
+	start_on_socket(rig);
+	reader.fd = rig->peer;
+	assert_int_equal(setsockopt(rig->peer, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
+	for (unsigned int i = 0; i < VQ_SIZE / 2; i++) {
+		fill_block(block, i);
+		post_output(rig, block, BLOCK);
+	}
+	assert_int_equal(pthread_create(&thread, NULL, read_all, &reader), 0);
+	virtio_dev_drain(rig->guest.dev);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(reader.got, total);
+	for (unsigned int i = 0; i < VQ_SIZE / 2; i++) {
+		fill_block(block, i);
+		assert_memory_equal(reader.seen + i * BLOCK, block, BLOCK);
+	}
+	assert_int_equal(counter(rig, "lost_bytes"), 0);
+	test_free(reader.seen);
+}
+
+/* What a reset cuts off is counted; what comes after it is delivered. */
+static void test_reset_while_the_reader_is_slow(void **state)
+{
+	struct rig *rig = *state;
+	static const uint8_t zeroes[BLOCK];
+	static uint8_t buffer[BLOCK];
+	uint64_t before;
+	uint16_t head;
+
+	start_on_socket(rig);
+	do {
+		before = counter(rig, "out_bytes");
+		post_output(rig, zeroes, BLOCK);
+		kick(rig, TRANSMIT);
+	} while (vq_take(&rig->guest, TRANSMIT, &head, NULL));
+
+	virtio_set_status(rig->guest.dev, 0);
+	assert_int_equal(counter(rig, "lost_bytes"),
+			 BLOCK - (counter(rig, "out_bytes") - before));
+	while (read(rig->peer, buffer, sizeof(buffer)) > 0)
+		;
+	vq_turn(&rig->guest);
+	vq_start(&rig->guest, 0);
+	post_output(rig, "again", 5);
+	kick(rig, TRANSMIT);
+	assert_peer_reads(rig, "again");
+}
+
+static void test_peer_leaves_while_slow(void **state)
+{
+	struct rig *rig = *state;
+	static const uint8_t zeroes[BLOCK];
+	uint16_t head;
+
+	start_on_socket(rig);
+	do {
+		post_output(rig, zeroes, BLOCK);
+		kick(rig, TRANSMIT);
+	} while (vq_take(&rig->guest, TRANSMIT, &head, NULL));
+	close(rig->peer);
+	rig->peer = -1;
+	vq_turn(&rig->guest);
+	assert_true(vq_take(&rig->guest, TRANSMIT, &head, NULL));
+}
+
+static void test_input(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t first, second, third;
+	uint16_t head;
+
+	start_on_socket(rig);
+	first = post_input(rig, 4);
+	second = post_input(rig, 64);
+	kick(rig, RECEIVE);
+	assert_false(vq_take(&rig->guest, RECEIVE, &head, NULL));
+
+	/* Longer than the first buffer; no escapes here. */
+	assert_int_equal(write(rig->peer, "abcd\001xyz", 8), 8);
+	vq_turn(&rig->guest);
+	assert_received(rig, first, "abcd");
+	assert_received(rig, second, "\001xyz");
+	assert_int_equal(rig->guest.escape, 0);
+	assert_true(rig->guest.queue_interrupts[RECEIVE] > 0);
+
+	/* The buffer that waited is used by what comes next. */
+	third = post_input(rig, 64);
+	kick(rig, RECEIVE);
+	assert_int_equal(write(rig->peer, "more", 4), 4);
+	vq_turn(&rig->guest);
+	assert_received(rig, third, "more");
+	assert_int_equal(counter(rig, "in_bytes"), 12);
+}
+
+/* Input waits with the host for as long as the guest has no room, and nothing spins. */
+static void test_input_without_buffers(void **state)
+{
+	struct rig *rig = *state;
+	static const uint8_t zeroes[4096];
+	uint64_t total = 0, got = 0;
+	uint16_t head;
+	uint32_t len;
+	ssize_t n;
+
+	start_on_socket(rig);
+	while ((n = write(rig->peer, zeroes, sizeof(zeroes))) > 0)
+		total += (uint64_t)n;
+	assert_int_equal(errno, EAGAIN);
+	vq_turn(&rig->guest);
+	assert_int_equal(counter(rig, "in_bytes"), 0);
+	assert_int_equal(loop_turn(&rig->guest.dev->worker.loop, 0), 0);
+
+	while (got < total) {
+		post_input(rig, 1000);
+		post_input(rig, 1);
+		kick(rig, RECEIVE);
+		for (n = 0; vq_take(&rig->guest, RECEIVE, &head, &len); n++)
+			got += len;
+		assert_true(n > 0);
+		rig->guest.next -= 1088;
+	}
+	assert_int_equal(got, total);
+}
+
+/* The driver may hand out a buffer that nothing fits in; it comes back empty, and no input is lost. */
+static void test_readable_receive_buffer(void **state)
+{
+	struct rig *rig = *state;
+	struct vq_buffer readable = { .len = 16 };
+	uint64_t right;
+
+	start_on_socket(rig);
+	readable.gpa = vq_alloc(&rig->guest, 16);
+	vq_post(&rig->guest, RECEIVE, &readable, 1);
+	right = post_input(rig, 16);
+	assert_int_equal(write(rig->peer, "text", 4), 4);
+	kick(rig, RECEIVE);
+	assert_received(rig, readable.gpa, "");
+	assert_received(rig, right, "text");
+}
+
+static int open_terminal(int *ret_slave, uint16_t columns, uint16_t rows)
+{
+	struct winsize size = { .ws_col = columns, .ws_row = rows };
+	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	char path[64];
+
+	assert_true(master >= 0);
+	assert_int_equal(grantpt(master), 0);
+	assert_int_equal(unlockpt(master), 0);
+	assert_int_equal(ptsname_r(master, path, sizeof(path)), 0);
+	*ret_slave = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	assert_true(*ret_slave >= 0);
+	assert_int_equal(ioctl(master, TIOCSWINSZ, &size), 0);
+	return master;
+}
+
+/* A console on a terminal in place of the program's stdin and stdout, which are put back. */
+static void init_on_terminal(struct rig *rig, int slave)
+{
+	int in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 10);
+	int out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 10), rc;
+
+	fflush(stdout);
+	dup2(slave, STDIN_FILENO);
+	dup2(slave, STDOUT_FILENO);
+	rc = vq_guest_init(&rig->guest, &console_class, &rig->conf);
+	dup2(in, STDIN_FILENO);
+	dup2(out, STDOUT_FILENO);
+	close(in);
+	close(out);
+	assert_int_equal(rc, 0);
+}
+
+static struct virtio_console_config read_config(struct rig *rig)
+{
+	struct virtio_console_config config;
+
+	virtio_config_read(rig->guest.dev, 0, &config, sizeof(config));
+	return config;
+}
+
+static void test_resize(void **state)
+{
+	struct rig *rig = *state;
+	struct winsize size = { .ws_col = 200, .ws_row = 50 };
+	struct virtio_console_config config;
+	uint32_t generation;
+	int slave, master = open_terminal(&slave, 80, 24);
+
+	init_on_terminal(rig, slave);
+	assert_true(rig->guest.dev->offered & F_SIZE);
+	assert_null(rig->guest.dev->where);
+	vq_start(&rig->guest, F_SIZE);
+	config = read_config(rig);
+	assert_int_equal(le16toh(config.cols), 80);
+	assert_int_equal(le16toh(config.rows), 24);
+
+	generation = virtio_generation(rig->guest.dev);
+	assert_int_equal(ioctl(master, TIOCSWINSZ, &size), 0);
+	virtio_dev_resize(rig->guest.dev);
+	config = read_config(rig);
+	assert_int_equal(le16toh(config.cols), 200);
+	assert_int_equal(le16toh(config.rows), 50);
+	assert_int_not_equal(virtio_generation(rig->guest.dev), generation);
+	assert_int_equal(rig->guest.config_interrupts, 1);
+	close(slave);
+	close(master);
+}
+
+static void test_escape_on_a_terminal(void **state)
+{
+	struct rig *rig = *state;
+	int slave, master = open_terminal(&slave, 80, 24);
+	uint64_t gpa;
+
+	init_on_terminal(rig, slave);
+	vq_start(&rig->guest, F_SIZE);
+	gpa = post_input(rig, 64);
+	kick(rig, RECEIVE);
+	assert_int_equal(write(master, "ls\001c\r", 5), 5);
+	assert_true(loop_turn(&rig->guest.dev->worker.loop, 1000) > 0);
+	assert_received(rig, gpa, "ls\r");
+	assert_int_equal(rig->guest.escape, CHARDEV_ESCAPE_STATUS);
+
+	/* An escape alone is told, and gives the guest nothing. */
+	post_input(rig, 64);
+	kick(rig, RECEIVE);
+	assert_int_equal(write(master, "\001x", 2), 2);
+	assert_true(loop_turn(&rig->guest.dev->worker.loop, 1000) > 0);
+	assert_int_equal(rig->guest.escape, CHARDEV_ESCAPE_QUIT);
+	assert_false(vq_take(&rig->guest, RECEIVE, &(uint16_t){ 0 }, NULL));
+	close(slave);
+	close(master);
+}
+
+static void test_no_size_without_a_window(void **state)
+{
+	struct rig *rig = *state;
+
+	rig->conf.none = true;
+	init_console(rig);
+	assert_false(rig->guest.dev->offered & F_SIZE);
+	vq_start(&rig->guest, 0);
+	post_output(rig, "into nothing", 12);
+	post_input(rig, 16);
+	kick(rig, TRANSMIT);
+	kick(rig, RECEIVE);
+	assert_true(vq_take(&rig->guest, TRANSMIT, &(uint16_t){ 0 }, NULL));
+	assert_false(vq_take(&rig->guest, RECEIVE, &(uint16_t){ 0 }, NULL));
+	virtio_dev_resize(rig->guest.dev);
+	assert_int_equal(rig->guest.config_interrupts, 0);
+}
+
+static void test_file(void **state)
+{
+	struct rig *rig = *state;
+	char buffer[16];
+	int fd;
+
+	rig->conf.file = rig->path;
+	init_console(rig);
+	vq_start(&rig->guest, 0);
+	post_output(rig, "written", 7);
+	kick(rig, TRANSMIT);
+	fd = open(rig->path, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(read(fd, buffer, sizeof(buffer)), 7);
+	assert_memory_equal(buffer, "written", 7);
+	close(fd);
+}
+
+/* A host's error loses bytes, which are counted; the guest goes on. */
+static void test_full_disk(void **state)
+{
+	struct rig *rig = *state;
+
+	rig->conf.file = (char *)"/dev/full";
+	init_console(rig);
+	vq_start(&rig->guest, 0);
+	post_output(rig, "no space", 8);
+	post_output(rig, "left", 4);
+	kick(rig, TRANSMIT);
+	assert_true(vq_take(&rig->guest, TRANSMIT, &(uint16_t){ 0 }, NULL));
+	assert_true(vq_take(&rig->guest, TRANSMIT, &(uint16_t){ 0 }, NULL));
+	assert_int_equal(counter(rig, "lost_bytes"), 12);
+	assert_int_equal(counter(rig, "out_bytes"), 0);
+}
+
+static void test_emergency_write(void **state)
+{
+	struct rig *rig = *state;
+	const uint32_t offset = offsetof(struct virtio_console_config, emerg_wr);
+	const uint32_t bytes[] = { htole32('o'), htole32('k') };
+
+	start_on_socket(rig);
+	virtio_set_status(rig->guest.dev, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(bytes); i++)
+		virtio_config_write(rig->guest.dev, offset, &bytes[i], sizeof(bytes[i]));
+	virtio_config_write(rig->guest.dev, 0, &bytes[0], 2);
+	assert_peer_reads(rig, "ok");
+}
+
+static void test_wrong_configuration(void **state)
+{
+	struct rig *rig = *state;
+
+	rig->conf.none = rig->conf.pty = true;
+	assert_int_equal(vq_guest_init(&rig->guest, &console_class, &rig->conf), -EINVAL);
+	assert_null(rig->guest.dev);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_output, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_one_mebibyte_to_a_slow_reader, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_drain, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_reset_while_the_reader_is_slow, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_peer_leaves_while_slow, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_input, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_input_without_buffers, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_readable_receive_buffer, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_resize, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_escape_on_a_terminal, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_no_size_without_a_window, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_file, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_full_disk, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_emergency_write, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_wrong_configuration, set_up, tear_down),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
