@@ -305,7 +305,7 @@ static void net_stop(struct virtio_dev *dev)
 
 static int net_open(struct net *net, const struct net_conf *conf)
 {
-	if (!conf->tap == !conf->fd || conf->mac[0] & 1)
+	if (!conf->tap == !conf->fd)
 		return -EINVAL;
 	if (conf->tap)
 		return netdev_tap_open(&net->netdev, conf->tap, (uint16_t)conf->mtu);
@@ -378,7 +378,7 @@ static const struct opt net_opts[] = {
 };
 
 static const struct hint net_hints[] = {
-	{ EINVAL, "give one of tap=NAME and fd=N, a tap with a single queue, a unicast mac" },
+	{ EINVAL, "give exactly one of tap=NAME and fd=N, of a tap with a single queue" },
 	{ EBUSY, "another process has this tap: stop it, or make another tap" },
 	{ EPERM, "not permitted: as root, ip tuntap add NAME mode tap vnet_hdr user YOU, "
 		 "and ip link set NAME up" },
