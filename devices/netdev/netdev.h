@@ -29,7 +29,7 @@ struct netdev {
  * needed; -EINVAL: it is no tap, or one with several queues; -ENAMETOOLONG.
  */
 int netdev_tap_open(struct netdev *netdev, const char *name, uint16_t mtu);
-/* The same for a tap fd that was inherited; checked to be one with a virtio header. -EBADFD when it is not. */
+/* The same for a tap that was inherited. -EBADFD when fd is not one with a virtio header. */
 int netdev_tap_adopt(struct netdev *netdev, int fd);
 /* Accepts one whose fd is -1. */
 void netdev_close(struct netdev *netdev);

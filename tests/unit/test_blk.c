@@ -127,9 +127,9 @@ static void set_header(struct vq_guest *guest, uint32_t type, uint64_t sector)
 	*byte(guest, STATUS) = 0xff;
 }
 
-/* A request with a data buffer (none when data_len is 0); returns its status, 0xff for no answer. */
-static uint8_t request(struct vq_guest *guest, uint32_t type, uint64_t sector, uint32_t data_len, bool write,
-		       uint32_t *ret_used)
+/* A request with a data buffer (none for no length); returns its status, 0xff for no answer. */
+static uint8_t request(struct vq_guest *guest, uint32_t type, uint64_t sector, uint32_t data_len,
+		       bool write, uint32_t *ret_used)
 {
 	struct vq_buffer bufs[3] = { { HEADER, 16, false } };
 	uint32_t len;

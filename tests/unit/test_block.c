@@ -189,7 +189,7 @@ static void test_drain(void **state)
 	remove_file(&file);
 }
 
-/* The file shrinks under the disk: what is there is read, the rest is an error and no endless loop. */
+/* The file shrinks under the disk: what is there is read, the rest is an error, not a loop. */
 static void test_shrunk(void **state)
 {
 	const struct block_engine_ops *ops = *state;
