@@ -61,7 +61,7 @@ const struct opt chardev_opts[] = {
 
 const struct hint chardev_hints[] = {
 	{ EINVAL, "give one of stdio, pty, file=PATH, socket=PATH and none" },
-	{ EBUSY, "stdio serves another port already: give one of them pty, file=PATH or socket=PATH" },
+	{ EBUSY, "stdio serves another port: give one of them pty, file=PATH or socket=PATH" },
 	{ EADDRINUSE, "another process listens on this socket: choose another path" },
 	{ EEXIST, "the path is there and is not a socket: remove it or choose another" },
 	{ ENAMETOOLONG, "the path is too long: a UNIX socket's has 107 bytes at the most" },
@@ -200,13 +200,15 @@ static int open_socket(struct chardev *chardev, const char *path)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	size_t size = strlen(path) + 1;
 	int rc;
 
+	static_assert(sizeof(chardev->path) >= sizeof(addr.sun_path), "any socket's path fits");
 	if (fd < 0)
 		return -errno;
-	if (strlen(path) >= sizeof(addr.sun_path))
+	if (size > sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
-	strcpy(addr.sun_path, path);
+	memcpy(addr.sun_path, path, size);
 	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
 		if (errno != EADDRINUSE)
 			return -errno;
@@ -221,7 +223,7 @@ static int open_socket(struct chardev *chardev, const char *path)
 	chardev->peer = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (chardev->peer < 0)
 		return -errno;
-	strcpy(chardev->path, path);
+	memcpy(chardev->path, path, size);
 	chardev->listen = util_steal_fd(&fd);
 	return 0;
 }
@@ -423,7 +425,7 @@ static size_t filter_escapes(struct chardev *chardev, uint8_t *to, const uint8_t
 static ssize_t no_input(struct chardev *chardev, int err)
 {
 	/* EIO: a process in the background of its terminal, or a pty that nobody has open. */
-	if (err == EAGAIN || (err == EIO && (chardev->terminal || chardev->pty)))
+	if (err == EAGAIN || (err == EIO && isatty(chardev->in)))
 		return 0;
 	if (chardev->listen >= 0) {
 		hangup(chardev);

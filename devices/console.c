@@ -71,8 +71,9 @@ static bool console_read(struct console *console)
 {
 	const struct virtio_host *host = console->dev.host;
 	enum chardev_escape escape;
-	ssize_t n = chardev_read(&console->chardev, console->input, sizeof(console->input), &escape);
+	ssize_t n;
 
+	n = chardev_read(&console->chardev, console->input, sizeof(console->input), &escape);
 	if (escape)
 		host->escape(host->opaque, escape);
 	if (n <= 0)
@@ -214,8 +215,6 @@ static const struct sandbox console_sandbox = SANDBOX(
 	SC_ARG(ioctl, 1, TIOCGWINSZ),
 	SC(accept4),
 	SC(dup3),
-	SC(close),
-	SC(epoll_ctl),
 );
 
 const struct virtio_class console_class = {
@@ -236,6 +235,7 @@ const struct virtio_class console_class = {
 	.sandbox = &console_sandbox,
 	.max = 1,
 	.by_default = true,
+	.kernel_words = "console=hvc0",
 	.init = console_init,
 	.kick = console_kick,
 	.stop = console_stop,

@@ -188,7 +188,7 @@ static void write_ier(struct uart *uart, uint8_t value)
 	uint8_t enabled = value & ~uart->ier;
 
 	uart->ier = value & IER_MASK;
-	/* Enabling it with an idle transmitter interrupts at once; Linux starts to send that way. */
+	/* With an idle transmitter that interrupts at once; Linux starts to send that way. */
 	if (enabled & UART_IER_THRI)
 		uart->thr_empty = has_room(uart);
 }

@@ -115,7 +115,8 @@ static inline void vq_set_up_queue(struct vq_guest *guest, unsigned int index)
 
 	*queue = (struct vq){
 		.desc = vq_alloc(guest, VQ_SIZE * sizeof(struct vring_desc)),
-		.avail = vq_alloc(guest, sizeof(struct vring_avail) + (VQ_SIZE + 1) * sizeof(uint16_t)),
+		.avail = vq_alloc(guest, sizeof(struct vring_avail) +
+						 (VQ_SIZE + 1) * sizeof(uint16_t)),
 		.used = vq_alloc(guest, sizeof(struct vring_used) +
 						VQ_SIZE * sizeof(struct vring_used_elem) +
 						sizeof(uint16_t)),

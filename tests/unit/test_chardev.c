@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include "core/chardev.h"
 
@@ -341,6 +342,67 @@ static void test_closing_restores(void **state)
 	close(master);
 }
 
+/* In the background of its terminal: 0 when all is well, else the number of the step. */
+static int use_in_background(int slave)
+{
+	const struct chardev_conf conf = { .stdio = true };
+	enum chardev_escape escape;
+	struct chardev chardev;
+	struct termios modes;
+	char buffer[8];
+
+	if (setpgid(0, 0) < 0 || tcgetpgrp(slave) == getpgrp())
+		return 1;
+	dup2(slave, STDIN_FILENO);
+	dup2(slave, STDOUT_FILENO);
+	if (chardev_open(&chardev, &conf) < 0 || chardev.terminal)
+		return 2;
+	if (tcgetattr(slave, &modes) < 0 || !(modes.c_lflag & ICANON))
+		return 3;
+	if (chardev_read(&chardev, buffer, sizeof(buffer), &escape) != 0)
+		return 4;
+	return chardev_write(&chardev, "out", 3) == 3 ? 0 : 5;
+}
+
+/* The leader of a session on the terminal, as a shell is, with a job in the background. */
+static int lead_session(int slave)
+{
+	struct termios modes;
+	int status;
+	pid_t job;
+
+	if (setsid() < 0 || ioctl(slave, TIOCSCTTY, 0) < 0 || tcgetattr(slave, &modes) < 0)
+		return 10;
+	modes.c_lflag |= TOSTOP;
+	if (tcsetattr(slave, TCSANOW, &modes) < 0)
+		return 11;
+	job = fork();
+	if (job == 0)
+		_exit(use_in_background(slave));
+	if (waitpid(job, &status, WUNTRACED) != job)
+		return 12;
+	if (WIFSTOPPED(status))
+		kill(job, SIGKILL);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 13;
+}
+
+static void test_background(void **state)
+{
+	int master = open_master(), slave = open_slave(master), status;
+	pid_t leader;
+
+	(void)state;
+	fflush(stdout);
+	leader = fork();
+	if (leader == 0)
+		_exit(lead_session(slave));
+	assert_int_equal(waitpid(leader, &status, 0), leader);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	close(slave);
+	close(master);
+}
+
 static void test_escapes(void **state)
 {
 	struct rig *rig = *state;
@@ -466,7 +528,8 @@ static void test_file(void **state)
 static void test_file_errors(void **state)
 {
 	struct rig *rig = *state;
-	const struct chardev_conf fifo = { .file = rig->path }, missing = { .file = (char *)"/no/x" };
+	const struct chardev_conf fifo = { .file = rig->path };
+	const struct chardev_conf missing = { .file = (char *)"/no/x" };
 
 	assert_int_equal(chardev_open(&rig->chardev, &missing), -ENOENT);
 	assert_int_equal(mkfifo(rig->path, 0600), 0);
@@ -615,6 +678,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_stdio_only_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_terminal, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_closing_restores, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_background, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_escapes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_escapes_in_little_room, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_pty, set_up, tear_down),

@@ -60,17 +60,23 @@ static void init_console(struct rig *rig)
 	assert_int_equal(vq_guest_init(&rig->guest, &console_class, &rig->conf), 0);
 }
 
-/* A console whose other end is the test, by way of a UNIX socket. */
-static void start_on_socket(struct rig *rig)
+static void connect_peer(struct rig *rig)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 
+	rig->peer = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	assert_true(rig->peer >= 0);
+	strcpy(addr.sun_path, rig->path);
+	assert_int_equal(connect(rig->peer, (struct sockaddr *)&addr, sizeof(addr)), 0);
+}
+
+/* A console whose other end is the test, by way of a UNIX socket. */
+static void start_on_socket(struct rig *rig)
+{
 	rig->conf.socket = rig->path;
 	init_console(rig);
 	assert_string_equal(rig->guest.dev->where, rig->path);
-	rig->peer = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	strcpy(addr.sun_path, rig->path);
-	assert_int_equal(connect(rig->peer, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	connect_peer(rig);
 	vq_turn(&rig->guest);
 	vq_start(&rig->guest, F_EMERG_WRITE);
 }
@@ -180,7 +186,7 @@ static void assert_blocks(const uint8_t *seen)
 	}
 }
 
-static void test_one_mebibyte_to_a_slow_reader(void **state)
+static void test_slow_reader(void **state)
 {
 	struct rig *rig = *state;
 	uint8_t *seen = test_calloc(BLOCKS, BLOCK);
@@ -267,7 +273,7 @@ static void test_drain(void **state)
 }
 
 /* What a reset cuts off is counted; what comes after it is delivered. */
-static void test_reset_while_the_reader_is_slow(void **state)
+static void test_reset_while_slow(void **state)
 {
 	struct rig *rig = *state;
 	static const uint8_t zeroes[BLOCK];
@@ -370,7 +376,7 @@ static void test_input_without_buffers(void **state)
 	assert_int_equal(got, total);
 }
 
-/* The driver may hand out a buffer that nothing fits in; it comes back empty, and no input is lost. */
+/* A buffer that nothing fits in comes back empty, and no input is lost. */
 static void test_readable_receive_buffer(void **state)
 {
 	struct rig *rig = *state;
@@ -548,6 +554,51 @@ static void test_emergency_write(void **state)
 	assert_peer_reads(rig, "ok");
 }
 
+static size_t read_peer(struct rig *rig, char *buffer, size_t len)
+{
+	struct pollfd poll_fd = { .fd = rig->peer, .events = POLLIN };
+	size_t got = 0;
+	ssize_t n;
+
+	while (got < len && poll(&poll_fd, 1, 10000) > 0) {
+		n = read(rig->peer, buffer + got, len - got);
+		if (n <= 0)
+			break;
+		got += (size_t)n;
+	}
+	return got;
+}
+
+/* On its own thread, in its own fd table and under its filter: peers come, go, and come. */
+static void test_confined(void **state)
+{
+	struct rig *rig = *state;
+	char buffer[16];
+
+	rig->conf.socket = rig->path;
+	init_console(rig);
+	rig->guest.dev->worker.confine = true;
+	assert_int_equal(virtio_dev_launch(rig->guest.dev), 0);
+	vq_start(&rig->guest, 0);
+	for (int i = 0; i < 2; i++) {
+		connect_peer(rig);
+		/* Whoever was answered by the worker was accepted before. */
+		assert_int_equal(write(rig->peer, "in", 2), 2);
+		post_input(rig, 16);
+		vq_notify(&rig->guest, RECEIVE);
+		while (counter(rig, "in_bytes") < 2 * (uint64_t)(i + 1))
+			usleep(1000);
+		post_output(rig, "out", 3);
+		vq_notify(&rig->guest, TRANSMIT);
+		assert_int_equal(read_peer(rig, buffer, 3), 3);
+		assert_memory_equal(buffer, "out", 3);
+		virtio_dev_resize(rig->guest.dev);
+		virtio_dev_drain(rig->guest.dev);
+		close(rig->peer);
+		rig->peer = -1;
+	}
+}
+
 static void test_wrong_configuration(void **state)
 {
 	struct rig *rig = *state;
@@ -561,9 +612,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_output, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_one_mebibyte_to_a_slow_reader, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_slow_reader, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_drain, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_reset_while_the_reader_is_slow, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_reset_while_slow, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_peer_leaves_while_slow, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_input, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_input_without_buffers, set_up, tear_down),
@@ -574,6 +625,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_file, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_full_disk, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_emergency_write, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_confined, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_wrong_configuration, set_up, tear_down),
 	};
 

@@ -73,8 +73,8 @@ static void test_debug_exit(void **state)
 		uint32_t value;
 		int code;
 	} cases[] = {
-		{ 1, 0, 1 }, { 1, 0x10, 0x21 }, { 1, 0xff, 0xff }, { 2, 0x8001, 3 }, { 4, 0x7f, 0xff },
-		{ 4, 0xffffff00, 1 },
+		{ 1, 0, 1 }, { 1, 0x10, 0x21 }, { 1, 0xff, 0xff }, { 2, 0x8001, 3 },
+		{ 4, 0x7f, 0xff }, { 4, 0xffffff00, 1 },
 	};
 	struct rig rig;
 

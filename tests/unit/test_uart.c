@@ -57,6 +57,7 @@ static int set_up(void **state)
 {
 	struct rig *rig = test_calloc(1, sizeof(*rig));
 	const struct chardev_conf conf = { .socket = rig->path };
+	int rc;
 
 	strcpy(rig->dir, "/tmp/uart.XXXXXX");
 	assert_non_null(mkdtemp(rig->dir));
@@ -64,8 +65,8 @@ static int set_up(void **state)
 	assert_int_equal(loop_init(&rig->loop), 0);
 	assert_int_equal(chardev_open(&rig->chardev, &conf), 0);
 	rig->line.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	assert_int_equal(uart_new(&rig->chardev, &rig->line, &rig->loop, on_escape, rig, &rig->uart),
-			 0);
+	rc = uart_new(&rig->chardev, &rig->line, &rig->loop, on_escape, rig, &rig->uart);
+	assert_int_equal(rc, 0);
 	bus_init(&rig->bus, -1, true);
 	assert_int_equal(bus_add(&rig->bus, BASE, UART_LEN, &uart_ops, rig->uart), 0);
 	rig->peer = connect_to(rig->path);
