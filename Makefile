@@ -8,6 +8,16 @@ CC = gcc
 PKG_CONFIG ?= pkg-config
 PREFIX ?= /usr/local
 DESTDIR ?=
+comma := ,
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# What it takes to build, and what the tests and the demo take besides.
+DEPS_BUILD := gcc make pkg-config libc6-dev linux-libc-dev libseccomp-dev libcap-ng-dev liburing-dev \
+	libjansson-dev
+DEPS_TEST := libcmocka-dev acpica-tools clang clang-tidy cppcheck libclang-rt-14-dev mandoc strace \
+	python3-minimal python3 util-linux qemu-system-x86 busybox-static cpio kmod lz4 xz-utils zstd gzip \
+	binutils mmdebstrap e2fsprogs iproute2 iputils-ping ethtool bc bison flex libelf-dev libssl-dev \
+	patch perl rsync
 
 FOLDERS := core seccomp devices/block devices/netdev devices/pci devices/platform \
 	   arch/$(ARCH) boot devices/virtio devices vmm
@@ -16,19 +26,24 @@ LIBS := libseccomp libcap-ng liburing jansson
 SRC := $(foreach folder,$(FOLDERS),$(wildcard $(folder)/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/%.o)
 LIB := $(BUILD)/libmicrovm.a
+UNIT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wwrite-strings -Wvla -Wimplicit-fallthrough -Werror=implicit-function-declaration
-HARDEN := -fstack-protector-strong -fstack-clash-protection -D_FORTIFY_SOURCE=2 -fPIE \
-	  -fno-strict-aliasing -fno-common
-CPPFLAGS += -I. -I$(BUILD) -D_GNU_SOURCE -DMICROVM_VERSION='"$(VERSION)"'
+HARDEN := -fstack-protector-strong -fstack-clash-protection -fPIE -fno-strict-aliasing -fno-common \
+	  $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
 OPTIMISE ?= -O2 -g
-CFLAGS += -std=gnu17 $(OPTIMISE) $(WARN) $(HARDEN) -pthread $(shell $(PKG_CONFIG) --cflags $(LIBS))
-LDFLAGS += -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed -pthread
-LDLIBS += $(shell $(PKG_CONFIG) --libs $(LIBS))
+PACKAGES := $(shell $(PKG_CONFIG) --cflags $(LIBS) 2>/dev/null)
+PACKAGE_LIBS := $(shell $(PKG_CONFIG) $(if $(STATIC),--static) --libs $(LIBS) 2>/dev/null)
+CPPFLAGS += -I. -I$(BUILD) -D_GNU_SOURCE -DMICROVM_VERSION='"$(VERSION)"'
+CFLAGS += -std=gnu17 $(OPTIMISE) $(WARN) $(HARDEN) -pthread $(PACKAGES) \
+	  -ffunction-sections -fdata-sections $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+# libcap-ng has a function, unused here, that would need the C library's shared objects: no warning of it.
+LDFLAGS += $(if $(STATIC),-static-pie -Wl$(comma)--no-warnings,-pie) -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed,--gc-sections -pthread
+LDLIBS += $(PACKAGE_LIBS)
 
 .PHONY: all
-all: $(BUILD)/microvm
+all: $(BUILD)/microvm ## build the program (also: CC=, BUILD=, OPTIMISE=)
 
 $(BUILD)/microvm: $(BUILD)/vmm/main.o $(LIB)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -41,11 +56,85 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-# The kernel's own list: the names of system calls for the violation report.
+# The kernel's own list: the names of system calls for the report of a violation.
 $(BUILD)/syscall-names.h:
 	@mkdir -p $(@D)
 	echo '#include <asm/unistd.h>' | $(CC) -E -dM - | \
 		sed -n 's/^#define __NR_\([a-z0-9_]*\) [0-9].*/\t[__NR_\1] = "\1",/p' | sort > $@
 $(BUILD)/seccomp/filter.o: $(BUILD)/syscall-names.h
 
--include $(OBJ:.o=.d)
+$(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(LIB)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+include images/images.mk
+
+# ---- what a person calls ----
+
+.PHONY: help deps static install uninstall demo clean
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+deps: ## install the Debian packages that building and testing take
+	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(DEPS_BUILD) $(DEPS_TEST) 2>/dev/null | \
+		awk '$$2 == "installed" { have[$$1] = 1 } \
+		     END { n = split("$(DEPS_BUILD) $(DEPS_TEST)", want); \
+			   for (i = 1; i <= n; i++) if (!(want[i] in have)) printf "%s ", want[i] }'); \
+	[ -z "$$missing" ] || { $(SUDO) apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive $(SUDO) -E apt-get install -y -qq --no-install-recommends $$missing; }
+
+static: ## build one static-pie binary, stripped: $(BUILD)/static/microvm
+	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/static STATIC=1 OPTIMISE=-O2 $(BUILD)/static/microvm
+	strip $(BUILD)/static/microvm
+
+install: $(BUILD)/microvm ## install to DESTDIR and PREFIX: program, man page, completion
+	install -D -m 755 $(BUILD)/microvm $(DESTDIR)$(PREFIX)/bin/microvm
+	install -D -m 644 docs/microvm.1 $(DESTDIR)$(PREFIX)/share/man/man1/microvm.1
+	install -D -m 644 contrib/completions/microvm.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/microvm
+
+uninstall: ## remove what install put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/microvm $(DESTDIR)$(PREFIX)/share/man/man1/microvm.1 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/microvm
+
+demo: deps ## install, build, and boot a Linux guest with disk, network and entropy
+	+@$(MAKE) --no-print-directory all initramfs host-kernel
+	@$(SUDO) tests/lab/host --env BUILD -- tests/demo
+
+clean: ## remove everything that was built, images included
+	rm -rf $(BUILD)
+
+# ---- tests ----
+
+.PHONY: check check-all check-unit check-usage check-guest check-budget asan tsan layers lint bench
+check: deps ## install, build, and run every test
+	+@$(MAKE) --no-print-directory -j$$(nproc) all static images
+	@tests/check
+
+check-unit: $(UNIT) ## the unit tests (of this BUILD)
+	@tests/unit/run $(UNIT)
+
+asan: ## the unit tests under the address and undefined-behaviour sanitizers
+	+@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)/asan SANITIZE=address,undefined OPTIMISE='-O1 -g' check-unit
+
+tsan: ## the unit tests under the thread sanitizer
+	+@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)/tsan SANITIZE=thread OPTIMISE='-O1 -g' check-unit
+
+check-usage: $(BUILD)/microvm ## a user's mistakes and what they are told
+	@tests/guest/mistakes
+
+check-guest: $(BUILD)/microvm images ## real guests, where need be in an emulated host
+	@$(SUDO) tests/lab/host --timeout 1500 --env BUILD -- tests/guest/run
+
+check-budget: $(BUILD)/microvm static images ## size, memory and system calls
+	@$(SUDO) tests/lab/host --env BUILD -- tests/guest/budget
+
+layers: ## dependencies only point down
+	@tests/layers
+
+lint: $(BUILD)/syscall-names.h ## clang-tidy, cppcheck, gcc -fanalyzer, mandoc
+	@tests/lint $(SRC) -- $(CPPFLAGS) -std=gnu17 $(PACKAGES)
+
+bench: $(BUILD)/microvm initramfs host-kernel ## ratios against QEMU's microvm machine, in the same host
+	@$(SUDO) tests/lab/host --timeout 1800 --env BUILD -- tests/bench/boot
+
+-include $(OBJ:.o=.d) $(UNIT:=.d)

@@ -162,8 +162,8 @@ static int add_device(struct machine *machine, const struct config_device *wante
 			     &device->dev);
 	if (err)
 		return report(err, wanted->class->hints, wanted->text);
-	if (*device->dev->note)
-		log_info("%s: %s", device->dev->name, device->dev->note);
+	if (device->dev->where)
+		log_info("%s: it is at %s", device->dev->name, device->dev->where);
 	err = attach(machine, device, (uint32_t)machine->device_count++);
 	if (!err)
 		err = worker_keep_fd(&device->dev->worker, events->fd);

@@ -64,7 +64,10 @@ void summary_write(int fd, const struct machine *machine, const struct summary *
 	struct rusage usage = { 0 };
 	_cleanup_free_ char *text = NULL;
 	json_t *line;
+	size_t len;
 
+	/* Else jansson would look for a seed in /dev/urandom, which is out of reach by now. */
+	json_object_seed(1);
 	getrusage(RUSAGE_SELF, &usage);
 	line = json_pack("{s:s, s:s, s:i, s:f, s:i, s:i, s:I, s:I, s:o}", "name",
 			 machine->config->name ? machine->config->name : "", "end", summary->end,
@@ -74,6 +77,10 @@ void summary_write(int fd, const struct machine *machine, const struct summary *
 			 (json_int_t)usage.ru_maxrss, "devices", counters(machine));
 	text = line ? json_dumps(line, JSON_COMPACT) : NULL;
 	json_decref(line);
-	if (!text || dprintf(fd, "%s\n", text) < 0)
+	len = text ? strlen(text) : 0;
+	/* The final NUL makes room for the end of the line. */
+	if (text)
+		text[len] = '\n';
+	if (!text || write(fd, text, len + 1) != (ssize_t)(len + 1))
 		log_error("--summary: it cannot be written: %s", text ? strerror(errno) : "no memory");
 }

@@ -345,8 +345,9 @@ void virtio_dev_free(struct virtio_dev *dev)
 {
 	if (!dev)
 		return;
+	/* Where it was started: what a device has in flight may belong to its thread. */
+	worker_call(&dev->worker, stop, dev);
 	worker_stop(&dev->worker);
-	stop(dev);
 	if (dev->initialised && dev->class->free)
 		dev->class->free(dev);
 	for (unsigned int i = 0; i < dev->queue_count; i++)

@@ -104,7 +104,6 @@ struct virtio_dev {
 	const char *where; /* for people: the pty or socket to go to; NULL where there is none */
 	const void *conf;
 	const struct virtio_host *host;
-	char note[128]; /* what a person wants to know of it, set by init: where a pty is */
 	const struct mem *mem;
 	struct transport *transport;
 	struct worker worker;
