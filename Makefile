@@ -42,29 +42,37 @@ CFLAGS += -std=gnu17 $(OPTIMISE) $(WARN) $(HARDEN) -pthread $(PACKAGES) \
 LDFLAGS += $(if $(STATIC),-static-pie -Wl$(comma)--no-warnings,-pie) -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed,--gc-sections -pthread
 LDLIBS += $(PACKAGE_LIBS)
 
+# make V=1 shows the commands.
+Q := $(if $(V),,@)
+say = @$(if $(V),:,printf '  %-6s %s\n' $(1) $@)
+
 .PHONY: all
 all: $(BUILD)/microvm ## build the program (also: CC=, BUILD=, OPTIMISE=)
 
 $(BUILD)/microvm: $(BUILD)/vmm/main.o $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(LIB): $(filter-out $(BUILD)/vmm/main.o,$(OBJ))
-	rm -f $@
-	ar rcs $@ $^
+	$(call say,AR)
+	$(Q)rm -f $@
+	$(Q)ar rcs $@ $^
 
 $(BUILD)/%.o: %.c
+	$(call say,CC)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # The kernel's own list: the names of system calls for the report of a violation.
 $(BUILD)/syscall-names.h:
 	@mkdir -p $(@D)
-	echo '#include <asm/unistd.h>' | $(CC) -E -dM - | \
+	$(Q)echo '#include <asm/unistd.h>' | $(CC) -E -dM - | \
 		sed -n 's/^#define __NR_\([a-z0-9_]*\) [0-9].*/\t[__NR_\1] = "\1",/p' | sort > $@
 $(BUILD)/seccomp/filter.o: $(BUILD)/syscall-names.h
 
 $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(LIB)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 include images/images.mk
 
@@ -80,11 +88,11 @@ deps: ## install the Debian packages that building and testing take
 		     END { n = split("$(DEPS_BUILD) $(DEPS_TEST)", want); \
 			   for (i = 1; i <= n; i++) if (!(want[i] in have)) printf "%s ", want[i] }'); \
 	[ -z "$$missing" ] || { $(SUDO) apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive $(SUDO) -E apt-get install -y -qq --no-install-recommends $$missing; }
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; }
 
 static: ## build one static-pie binary, stripped: $(BUILD)/static/microvm
 	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/static STATIC=1 OPTIMISE=-O2 $(BUILD)/static/microvm
-	strip $(BUILD)/static/microvm
+	$(Q)strip $(BUILD)/static/microvm
 
 install: $(BUILD)/microvm ## install to DESTDIR and PREFIX: program, man page, completion
 	install -D -m 755 $(BUILD)/microvm $(DESTDIR)$(PREFIX)/bin/microvm

@@ -72,8 +72,10 @@ static const struct sandbox_rule base[] = {
 	SC(getpid),
 	SC(gettid),
 
-	/* Every way out puts the terminal back: tcsetattr(), the latter since glibc 2.42. */
+	/* Every way out puts the terminal back: tcsetattr() looks first, and since 2.42 uses the 2nd. */
+	SC_ARG(ioctl, 1, TCGETS),
 	SC_ARG(ioctl, 1, TCSETS),
+	SC_ARG(ioctl, 1, TCGETS2),
 	SC_ARG(ioctl, 1, TCSETS2),
 };
 

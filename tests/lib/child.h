@@ -31,7 +31,7 @@ static inline void child_check(int holds, const char *condition, const char *fil
 	_exit(1);
 }
 
-/* Runs fn(arg) in a child, as uid; its result is the exit status. */
+/* Runs fn(arg) in a child, as uid where we are root; its result is the exit status. */
 static inline struct child child_run(uid_t uid, int (*fn)(void *arg), void *arg)
 {
 	struct child child = { 0 };
@@ -47,7 +47,7 @@ static inline struct child child_run(uid_t uid, int (*fn)(void *arg), void *arg)
 		dup2(fds[1], STDERR_FILENO);
 		close(fds[0]);
 		close(fds[1]);
-		if (uid != geteuid())
+		if (geteuid() == 0 && uid != 0)
 			CHILD_CHECK(setgroups(0, NULL) == 0 && setgid(uid) == 0 && setuid(uid) == 0);
 		_exit(fn(arg));
 	}
