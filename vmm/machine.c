@@ -115,7 +115,7 @@ static int add_serial(struct machine *machine, const struct machine_events *even
 	uart_each_fd(machine->uart, keep_for_serial, machine);
 	keep_for_serial(machine, events->fd);
 	if (*machine->serial.path)
-		log_info("--serial: it is at %s", machine->serial.path);
+		log_warn("--serial: it is at %s", machine->serial.path);
 	return add_platform(machine, &arch_layout.uart, UART_LEN, &uart_ops, machine->uart);
 }
 
@@ -163,7 +163,7 @@ static int add_device(struct machine *machine, const struct config_device *wante
 	if (err)
 		return report(err, wanted->class->hints, wanted->text);
 	if (device->dev->where)
-		log_info("%s: it is at %s", device->dev->name, device->dev->where);
+		log_warn("%s: it is at %s", device->dev->name, device->dev->where);
 	err = attach(machine, device, (uint32_t)machine->device_count++);
 	if (!err)
 		err = worker_keep_fd(&device->dev->worker, events->fd);
