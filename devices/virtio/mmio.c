@@ -85,16 +85,6 @@ static uint64_t mmio_read(void *opaque, uint64_t offset, unsigned int len)
 	return value;
 }
 
-static void set_low(uint64_t *address, uint32_t value)
-{
-	*address = (*address & ~0xffffffffULL) | value;
-}
-
-static void set_high(uint64_t *address, uint32_t value)
-{
-	*address = (*address & 0xffffffffULL) | (uint64_t)value << 32;
-}
-
 static void write_queue(struct virtio_mmio *mmio, uint64_t offset, uint32_t value)
 {
 	struct virtq_layout layout = virtio_queue(mmio->dev, mmio->queue);
@@ -108,22 +98,22 @@ static void write_queue(struct virtio_mmio *mmio, uint64_t offset, uint32_t valu
 		layout.ready = value & 1;
 		break;
 	case VIRTIO_MMIO_QUEUE_DESC_LOW:
-		set_low(&layout.desc, value);
+		virtio_set_low(&layout.desc, value);
 		break;
 	case VIRTIO_MMIO_QUEUE_DESC_HIGH:
-		set_high(&layout.desc, value);
+		virtio_set_high(&layout.desc, value);
 		break;
 	case VIRTIO_MMIO_QUEUE_AVAIL_LOW:
-		set_low(&layout.driver, value);
+		virtio_set_low(&layout.driver, value);
 		break;
 	case VIRTIO_MMIO_QUEUE_AVAIL_HIGH:
-		set_high(&layout.driver, value);
+		virtio_set_high(&layout.driver, value);
 		break;
 	case VIRTIO_MMIO_QUEUE_USED_LOW:
-		set_low(&layout.device, value);
+		virtio_set_low(&layout.device, value);
 		break;
 	case VIRTIO_MMIO_QUEUE_USED_HIGH:
-		set_high(&layout.device, value);
+		virtio_set_high(&layout.device, value);
 		break;
 	default:
 		return;

@@ -165,16 +165,6 @@ static uint64_t read_common(struct virtio_pci *pci, uint64_t offset)
 	}
 }
 
-static void set_low(uint64_t *address, uint64_t value)
-{
-	*address = (*address & ~0xffffffffULL) | value;
-}
-
-static void set_high(uint64_t *address, uint64_t value)
-{
-	*address = (*address & 0xffffffffULL) | value << 32;
-}
-
 static void write_queue(struct virtio_pci *pci, uint64_t offset, uint64_t value)
 {
 	struct virtq_layout layout = virtio_queue(pci->dev, pci->queue);
@@ -188,22 +178,22 @@ static void write_queue(struct virtio_pci *pci, uint64_t offset, uint64_t value)
 		layout.ready |= value == 1;
 		break;
 	case VIRTIO_PCI_COMMON_Q_DESCLO:
-		set_low(&layout.desc, value);
+		virtio_set_low(&layout.desc, value);
 		break;
 	case VIRTIO_PCI_COMMON_Q_DESCHI:
-		set_high(&layout.desc, value);
+		virtio_set_high(&layout.desc, value);
 		break;
 	case VIRTIO_PCI_COMMON_Q_AVAILLO:
-		set_low(&layout.driver, value);
+		virtio_set_low(&layout.driver, value);
 		break;
 	case VIRTIO_PCI_COMMON_Q_AVAILHI:
-		set_high(&layout.driver, value);
+		virtio_set_high(&layout.driver, value);
 		break;
 	case VIRTIO_PCI_COMMON_Q_USEDLO:
-		set_low(&layout.device, value);
+		virtio_set_low(&layout.device, value);
 		break;
 	case VIRTIO_PCI_COMMON_Q_USEDHI:
-		set_high(&layout.device, value);
+		virtio_set_high(&layout.device, value);
 		break;
 	default:
 		return;

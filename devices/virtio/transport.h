@@ -43,6 +43,17 @@ struct virtq_layout virtio_queue(struct virtio_dev *dev, uint32_t queue);
 void virtio_set_queue(struct virtio_dev *dev, uint32_t queue, const struct virtq_layout *layout);
 uint16_t virtio_queue_max(struct virtio_dev *dev, uint32_t queue);
 
+/* Drivers write the addresses of a layout in halves. */
+static inline void virtio_set_low(uint64_t *address, uint64_t value)
+{
+	*address = (*address & ~0xffffffffULL) | (value & 0xffffffff);
+}
+
+static inline void virtio_set_high(uint64_t *address, uint64_t value)
+{
+	*address = (*address & 0xffffffffULL) | value << 32;
+}
+
 /* Device configuration, any offset and width; outside of it reads give zeroes and writes are ignored. */
 void virtio_config_read(struct virtio_dev *dev, uint32_t offset, void *data, uint32_t len);
 void virtio_config_write(struct virtio_dev *dev, uint32_t offset, const void *data, uint32_t len);
