@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests for tests: a microvm process, its console, and a shell in it.
+
+A Guest runs images/initramfs.cpio, in which tests/guest/initramfs/agent runs what Guest.sh() sends. A Group is a
+series of checks that share guests, since booting is what takes time; tests/guest/run runs them. Its thread may have
+a network of its own: what it starts, and the sockets that it opens, are there.
+"""
+import contextlib
+import ctypes
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / os.environ.get("BUILD", "build")
+MICROVM = str(BUILD / "microvm")
+IMAGES = BUILD / "images"
+CLONE_NEWNET = 0x40000000
+BOOT_SECONDS = 150  # a limit, for machines that are busy; an emulated host takes 8
+
+
+class Failure(Exception):
+    """What a check found, in a sentence."""
+
+
+class Skip(Exception):
+    """Why a check cannot be made here."""
+
+
+def equal(found, wanted):
+    if found != wanted:
+        raise Failure(f"{found!r} instead of {wanted!r}")
+
+
+def run(*command, **keys):
+    """Runs a program of the host; returns what it printed."""
+    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, **keys)
+    if result.returncode:
+        raise Failure(f"{' '.join(map(str, command))}: {result.stderr.strip() or result.returncode}")
+    return result.stdout
+
+
+def private_network():
+    """Gives this thread, and what it starts, a network namespace that ends with them."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+        raise Skip(f"no network namespace: {os.strerror(ctypes.get_errno())}")
+    run("ip", "link", "set", "lo", "up")
+
+
+class Guest:
+    """A microvm whose console is at hand: pipes, or with terminal=True a terminal of its own."""
+
+    def __init__(self, *arguments, terminal=False, **keys):
+        self.seen, self.at = b"", 0  # the console's output, and how much of it has been looked at
+        self.inp = self.out = self.terminal = None
+        self.stderr = tempfile.TemporaryFile()
+        command = [MICROVM, *map(str, arguments)]
+        if terminal:
+            self.inp, self.terminal = pty.openpty()
+            self.out = self.inp
+            command = ["setsid", "--ctty", *command]
+            ends = {"stdin": self.terminal, "stdout": self.terminal}
+        else:
+            ends = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = subprocess.Popen(command, bufsize=0, stderr=self.stderr, **ends, **keys)
+        self.pid = self.process.pid
+        if not terminal:
+            self.inp, self.out = self.process.stdin.fileno(), self.process.stdout.fileno()
+
+    def attach(self, fd):
+        """Takes fd for the console instead."""
+        self.inp = self.out = fd
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if self.terminal:
+            os.close(self.terminal)
+            os.close(self.inp)
+        for file in self.process.stdin, self.process.stdout, self.stderr:
+            if file:
+                file.close()
+
+    def errors(self):
+        """What microvm wrote to stderr."""
+        return os.pread(self.stderr.fileno(), 1 << 20, 0).decode(errors="replace")
+
+    def read(self, seconds):
+        """Takes what the console has; False at its end."""
+        if not select.select([self.out], [], [], max(0, seconds))[0]:
+            return True
+        try:
+            data = os.read(self.out, 1 << 16)
+        except OSError:  # a terminal that is left
+            return False
+        self.seen += data
+        return bool(data)
+
+    def expect(self, pattern, seconds=60):
+        """Waits for text that matches, and goes behind it. Returns the match."""
+        deadline = time.monotonic() + seconds
+        regex = re.compile(pattern.encode(), re.M)
+        while not (match := regex.search(self.seen, self.at)):
+            if time.monotonic() > deadline:
+                raise Failure(f"no {pattern!r} within {seconds} s")
+            if not self.read(deadline - time.monotonic()):
+                raise Failure(f"the guest ended (status {self.process.wait()}) before {pattern!r}")
+        self.at = match.end()
+        return match
+
+    def send(self, text):
+        os.write(self.inp, text.encode())
+
+    def ready(self):
+        """Waits until sh() can be used."""
+        self.expect("^=> ready\r?\n", BOOT_SECONDS)
+        return self
+
+    def ask(self, command, seconds=60):
+        """Runs a line of shell in the guest; returns its exit status and its output."""
+        start = self.at
+        self.send(command + "\n")
+        match = self.expect(r"^=> (\d+)\r?\n", seconds)
+        output = self.seen[start:match.start()].decode(errors="replace").replace("\r", "")
+        return int(match[1]), output.strip("\n")
+
+    def sh(self, command, seconds=60):
+        """Likewise, for a line that succeeds; returns its output."""
+        status, output = self.ask(command, seconds)
+        if status:
+            raise Failure(f"in the guest: {command}: status {status}: {output}")
+        return output
+
+    def wait(self, seconds=60):
+        """Takes all output and returns the exit status."""
+        deadline = time.monotonic() + seconds
+        while self.out is not None and self.read(deadline - time.monotonic()):
+            if self.terminal and self.process.poll() is not None:
+                break  # a terminal that we hold open has no end
+            if time.monotonic() > deadline:
+                raise Failure(f"still running after {seconds} s")
+        try:
+            return self.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise Failure(f"still running after {seconds} s") from None
+
+    def power_off(self):
+        """The guest's own way out; returns the exit status."""
+        self.send("poweroff -f\n")
+        return self.wait()
+
+    def tail(self, lines=20):
+        """For the report of a failure."""
+        for name, text in ("console", self.seen.decode(errors="replace")), ("stderr", self.errors()):
+            for line in text.splitlines()[-lines:]:
+                yield f"{name}| {line}"
+
+
+class Group:
+    """Checks that share guests: the methods test_*, in their order, after start()."""
+
+    transports = "pci", "mmio"
+
+    def __init__(self, transport, files):
+        self.transport = transport
+        self.files = files  # copies of the images where reading is fast
+        self.guests = []
+        self.stack = contextlib.ExitStack()
+        self.dir = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="guest.")))
+
+    def start(self):
+        """Boots what the checks need; a check itself."""
+
+    def launch(self, *arguments, **keys):
+        """A guest with just these arguments."""
+        guest = Guest(*arguments, **keys)
+        self.guests.append(guest)
+        self.stack.callback(guest.close)
+        return guest
+
+    def boot(self, *arguments, kernel="vmlinux", words="", terminal=False, **keys):
+        """A guest in which the agent runs, or will; words are for the kernel."""
+        return self.launch("--kernel", self.files / kernel, "--initrd", self.files / "initramfs.cpio",
+                           "--transport", self.transport, "--timeout", 600,
+                           "--cmdline", f"quiet root= test=agent {words}",
+                           *arguments, terminal=terminal, **keys)
+
+    def image(self, name, size):
+        """An empty disk image."""
+        path = self.dir / name
+        with open(path, "wb") as file:
+            file.truncate(size)
+        return path
+
+    @classmethod
+    def name(cls):
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+
+    @classmethod
+    def checks(cls):
+        return ["start"] + [name for name in vars(cls) if name.startswith("test_")]
