@@ -110,15 +110,17 @@ static int program(struct irq_router *router, uint32_t gsi, uint64_t addr, uint3
 		.address_lo = (uint32_t)addr,
 		.address_hi = (uint32_t)(addr >> 32),
 		.data = data,
-	};
+	}, old = entry->u.msi;
 
 	/* KVM replaces the whole table and waits for its readers: worth avoiding. */
-	if (!memcmp(&entry->u.msi, &msi, sizeof(msi)))
+	if (!memcmp(&old, &msi, sizeof(msi)))
 		return 0;
 	entry->u.msi = msi;
-	if (router->vm_fd >= 0 && ioctl(router->vm_fd, KVM_SET_GSI_ROUTING, router->table) < 0)
-		return -errno;
-	return 0;
+	if (router->vm_fd < 0 || ioctl(router->vm_fd, KVM_SET_GSI_ROUTING, router->table) == 0)
+		return 0;
+	/* Or every later table, other lines' too, would be refused for it. */
+	entry->u.msi = old;
+	return -errno;
 }
 
 int irq_line_unmask(struct irq_line *line, uint64_t addr, uint32_t data)

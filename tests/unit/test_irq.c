@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include "arch/arch.h"
+#include "core/irq.h"
+#include "core/util.h"
+
+#define PINS 24
+#define MSI_ADDR 0xfee00000
+
+static uint64_t count(const struct irq_line *line)
+{
+	eventfd_t n = 0;
+
+	(void)eventfd_read(line->fd, &n);
+	return n;
+}
+
+static void test_pin(void **state)
+{
+	struct irq_router router;
+	struct irq_line line = { 0 };
+
+	(void)state;
+	assert_int_equal(irq_router_init(&router, -1, 0, PINS), 0);
+	assert_int_equal(irq_line_pin(&router, &line, 5), 0);
+	assert_int_equal(line.gsi, 5);
+	assert_true(line.bound);
+	irq_raise(&line);
+	irq_raise(&line);
+	assert_false(irq_line_pending(&line));
+	assert_int_equal(count(&line), 2);
+	irq_line_free(&line);
+	irq_line_free(&line);
+	irq_router_free(&router);
+}
+
+static void test_msi(void **state)
+{
+	struct irq_router router;
+	struct irq_line line = { 0 }, other = { 0 };
+	const struct kvm_irq_routing_entry *entry;
+
+	(void)state;
+	assert_int_equal(irq_router_init(&router, -1, 0, PINS), 0);
+	assert_int_equal(irq_line_msi(&router, &line), 0);
+	assert_int_equal(irq_line_msi(&router, &other), 0);
+	assert_int_not_equal(line.gsi, other.gsi);
+	assert_true(line.gsi >= PINS);
+
+	assert_false(line.bound);
+	assert_false(irq_line_pending(&line));
+	irq_raise(&line);
+	assert_true(irq_line_pending(&line));
+	assert_false(irq_line_pending(&other));
+
+	assert_int_equal(irq_line_unmask(&line, 0x1234567800000000 | MSI_ADDR, 0x4021), 0);
+	assert_true(line.bound);
+	assert_false(irq_line_pending(&line));
+	assert_int_equal(router.table->nr, PINS + 1);
+	entry = &router.table->entries[PINS];
+	assert_int_equal(entry->gsi, line.gsi);
+	assert_int_equal(entry->type, KVM_IRQ_ROUTING_MSI);
+	assert_int_equal(entry->u.msi.address_lo, MSI_ADDR);
+	assert_int_equal(entry->u.msi.address_hi, 0x12345678);
+	assert_int_equal(entry->u.msi.data, 0x4021);
+
+	/* Programmed again: the same route. */
+	assert_int_equal(irq_line_unmask(&line, MSI_ADDR, 1), 0);
+	assert_int_equal(router.table->nr, PINS + 1);
+	assert_int_equal(entry->u.msi.address_hi, 0);
+	irq_line_mask(&line);
+	irq_line_mask(&line);
+	assert_false(line.bound);
+	irq_line_free(&line);
+	irq_line_free(&other);
+	irq_router_free(&router);
+}
+
+static void test_no_route_left(void **state)
+{
+	struct irq_line *lines = calloc(4096, sizeof(*lines));
+	struct irq_router router;
+	size_t made = 0;
+	int err = 0;
+
+	(void)state;
+	assert_int_equal(irq_router_init(&router, -1, 0, PINS), 0);
+	/* fds are scarcer than routes: only the numbers stay. */
+	while (!err && made < 4096) {
+		err = irq_line_msi(&router, &lines[made]);
+		if (!err) {
+			assert_int_equal(irq_line_unmask(&lines[made], MSI_ADDR, (uint32_t)made), 0);
+			irq_line_free(&lines[made++]);
+		}
+	}
+	assert_int_equal(err, -ENOSPC);
+	assert_int_equal(router.table->nr, PINS + made);
+	irq_router_free(&router);
+	free(lines);
+}
+
+/* What KVM refuses leaves no trace: the next route that it takes is sent with a table that it knows. */
+static void test_refused(void **state)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	const struct kvm_irq_routing_entry *entry;
+	struct irq_router router;
+	struct irq_line line = { 0 };
+
+	(void)state;
+	assert_int_equal(irq_router_init(&router, -1, 0, PINS), 0);
+	assert_int_equal(irq_line_msi(&router, &line), 0);
+	assert_int_equal(irq_line_unmask(&line, MSI_ADDR, 1), 0);
+	irq_line_mask(&line);
+
+	router.vm_fd = null;
+	assert_int_equal(irq_line_unmask(&line, MSI_ADDR, 2), -ENOTTY);
+	assert_false(line.bound);
+	entry = &router.table->entries[PINS];
+	assert_int_equal(entry->u.msi.data, 1);
+	router.vm_fd = -1;
+	assert_int_equal(irq_line_unmask(&line, MSI_ADDR, 2), 0);
+	assert_int_equal(entry->u.msi.data, 2);
+	irq_line_free(&line);
+	irq_router_free(&router);
+	close(null);
+}
+
+/* A VM with interrupt controllers; skips where there is none. */
+static int make_vm(void)
+{
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm = -1;
+
+	if (kvm >= 0)
+		vm = ioctl(kvm, KVM_CREATE_VM, 0);
+	close(kvm);
+	if (vm < 0 || ioctl(vm, KVM_CREATE_IRQCHIP, 0) < 0) {
+		print_message("needs /dev/kvm with in-kernel interrupt controllers\n");
+		skip();
+	}
+	return vm;
+}
+
+/* What was pending is delivered once: neither lost, nor pending again when the line is masked. */
+static void test_kvm(void **state)
+{
+	struct irq_router router;
+	struct irq_line line = { 0 };
+	int vm = make_vm();
+
+	(void)state;
+	assert_int_equal(irq_router_init(&router, vm, arch_layout.irq_chip, arch_layout.irq_pins), 0);
+	assert_int_equal(irq_line_msi(&router, &line), 0);
+	irq_raise(&line);
+	assert_true(irq_line_pending(&line));
+	assert_int_equal(irq_line_unmask(&line, MSI_ADDR, 0x4021), 0);
+	irq_line_mask(&line);
+	assert_false(irq_line_pending(&line));
+
+	assert_int_equal(irq_line_unmask(&line, MSI_ADDR, 0x4022), 0);
+	irq_raise(&line);
+	irq_line_mask(&line);
+	assert_false(irq_line_pending(&line));
+	irq_raise(&line);
+	assert_true(irq_line_pending(&line));
+
+	irq_line_free(&line);
+	assert_int_equal(irq_line_pin(&router, &line, 5), 0);
+	irq_raise(&line);
+	irq_line_free(&line);
+	irq_router_free(&router);
+	close(vm);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_pin),
+		cmocka_unit_test(test_msi),
+		cmocka_unit_test(test_no_route_left),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_kvm),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
