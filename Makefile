@@ -76,6 +76,12 @@ $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(LIB)
 
 include images/images.mk
 
+# Programs that the guest tests want in the initramfs.
+$(BUILD)/guest-bin/%: tests/guest/%.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu17 $(WARN) -Os -s -static -o $@ $<
+$(BUILD)/images/initramfs.cpio: $(BUILD)/guest-bin/outb
+
 # ---- what a person calls ----
 
 .PHONY: help deps static install uninstall demo clean

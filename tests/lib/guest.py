@@ -11,11 +11,12 @@ import os
 import pty
 import re
 import select
-import signal
-import socket
 import subprocess
 import tempfile
+import termios
+import threading
 import time
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +40,15 @@ def equal(found, wanted):
         raise Failure(f"{found!r} instead of {wanted!r}")
 
 
+def until(condition, seconds=20):
+    """Waits for what does not happen at once."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Failure(f"not within {seconds} s")
+        time.sleep(0.05)
+
+
 def run(*command, **keys):
     """Runs a program of the host; returns what it printed."""
     result = subprocess.run([str(word) for word in command], capture_output=True, text=True, **keys)
@@ -54,6 +64,32 @@ def private_network():
     run("ip", "link", "set", "lo", "up")
 
 
+class Report:
+    """A line per check, as soon as it is made."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.counts = {"ok": 0, "FAIL": 0, "skip": 0}
+
+    def say(self, result, name, text="", details=()):
+        with self.lock:
+            self.counts[result] += 1
+            print(f"{result} {name}{text}", *(f"     {line}" for line in details), sep="\n", flush=True)
+
+    def finish(self):
+        """The sum of it; returns an exit status."""
+        print("{ok} passed, {FAIL} failed, {skip} skipped".format(**self.counts))
+        return 1 if self.counts["FAIL"] or not self.counts["ok"] else 0
+
+
+def reason(error):
+    """A sentence; where the code does not give one, the line of the check."""
+    if isinstance(error, Failure):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} {error} at {Path(frame.filename).name}:{frame.lineno}: {frame.line}"
+
+
 class Guest:
     """A microvm whose console is at hand: pipes, or with terminal=True a terminal of its own."""
 
@@ -65,6 +101,7 @@ class Guest:
         if terminal:
             self.inp, self.terminal = pty.openpty()
             self.out = self.inp
+            self.modes = termios.tcgetattr(self.terminal)
             command = ["setsid", "--ctty", *command]
             ends = {"stdin": self.terminal, "stdout": self.terminal}
         else:

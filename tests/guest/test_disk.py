@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disks: engines, flushes, and what is there afterwards."""
+import hashlib
+import os
+import time
+
+from guest import Failure, Group, equal, run
+
+SIZE = 4 << 20
+
+
+class Disks(Group):
+    """A disk of each kind."""
+
+    def start(self):
+        self.images = {"vda": self.image("plain", SIZE), "vdb": self.image("sync", SIZE),
+                       "vdd": self.image("direct", SIZE)}
+        self.read_only = self.image("ro", SIZE)
+        self.read_only.write_bytes(os.urandom(SIZE))
+        run("modprobe", "-q", "loop")
+        loop = run("losetup", "--show", "-f", self.images["vdd"]).strip()
+        self.stack.callback(run, "losetup", "-d", loop)
+        self.vm = self.boot("--disk", self.images["vda"],
+                            "--disk", f"{self.images['vdb']},engine=sync,serial=second",
+                            "--disk", f"{self.read_only},ro,serial=twenty-bytes-long-it",
+                            "--disk", f"{loop},direct,engine=uring").ready()
+        self.sums = {}
+
+    def test_have_serial_numbers(self):
+        equal(self.vm.sh("cat /sys/block/vdb/serial; echo; cat /sys/block/vdc/serial"),
+              "second\ntwenty-bytes-long-it")
+
+    def test_take_writes_and_flushes(self):
+        for disk in self.images:
+            self.vm.sh(f"dd if=/dev/urandom of=/dev/{disk} bs=64k conv=fsync count={SIZE >> 16}")
+            self.sums[disk] = self.vm.sh(f"sha256sum </dev/{disk}")
+
+    def test_refuse_writes_when_read_only(self):
+        equal(self.vm.sh("cat /sys/block/vdc/ro"), "1")
+        status, _ = self.vm.ask("dd if=/dev/zero of=/dev/vdc bs=4k count=1")
+        assert status
+        equal(self.vm.sh("sha256sum </dev/vdc").split()[0], hashlib.sha256(self.read_only.read_bytes()).hexdigest())
+
+    def test_are_locked(self):
+        second = self.boot("--disk", self.images["vda"])
+        equal(second.wait(), 1)
+        assert "locked by another VM" in second.errors()
+
+    def test_are_shared_when_read_only(self):
+        second = self.boot("--disk", f"{self.read_only},ro", "--timeout", 1)
+        equal(second.wait(), 124)
+
+    def test_keep_everything_over_a_reboot(self):
+        self.vm.send("reboot -f\n")
+        self.vm.ready()
+        equal({disk: self.vm.sh(f"sha256sum </dev/{disk}") for disk in self.images}, self.sums)
+
+    def test_keep_everything_over_a_power_off(self):
+        equal(self.vm.power_off(), 0)
+        for disk, path in self.images.items():
+            equal(hashlib.sha256(path.read_bytes()).hexdigest(), self.sums[disk].split()[0])
+
+
+class Killed(Group):
+    """kill -9 while the guest writes: what it flushed is there."""
+
+    def start(self):
+        self.disk = self.image("disk", 1 << 20)
+        self.vm = self.boot("--disk", self.disk).ready()
+
+    def test_leaves_what_was_flushed(self):
+        self.vm.send("for i in $(seq 1 2000); do printf '%0512d' $i | "
+                     "dd of=/dev/vda bs=512 seek=$i conv=fsync 2>/dev/null; echo flushed $i; done\n")
+        self.vm.expect("^flushed 20\r?\n")
+        time.sleep(0.5)
+        self.vm.process.kill()
+        equal(self.vm.wait(), -9)
+        last = max(int(line.split()[1]) for line in self.vm.seen.splitlines()
+                   if line.startswith(b"flushed ") and line.split()[1:])
+        with open(self.disk, "rb") as file:
+            for i in range(1, last + 1):
+                file.seek(i * 512)
+                if file.read(512) != b"%0512d" % i:
+                    raise Failure(f"sector {i} of {last} is not there")
+
+    def test_leaves_no_lock(self):
+        equal(self.boot("--disk", self.disk, "--timeout", 1).wait(), 124)
