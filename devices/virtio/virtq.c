@@ -129,6 +129,7 @@ struct table {
 	const uint8_t *hva; /* NULL: it crosses regions, each entry is copied out */
 	uint64_t gpa;
 	uint32_t count;
+	bool indirect;
 };
 
 /* The one look at a descriptor. */
@@ -199,7 +200,7 @@ static bool enter_indirect(struct walk *walk, const struct virtq *queue,
 
 	if (!queue->indirect)
 		walk->fault = "an indirect table that was not agreed on";
-	else if (table->gpa != queue->layout.desc)
+	else if (table->indirect)
 		walk->fault = "an indirect table within an indirect table";
 	else if (desc->flags & VRING_DESC_F_NEXT)
 		walk->fault = "an indirect table with a successor";
@@ -213,6 +214,7 @@ static bool enter_indirect(struct walk *walk, const struct virtq *queue,
 		.hva = mem_ptr(mem, desc->addr, desc->len),
 		.gpa = desc->addr,
 		.count = desc->len / (uint32_t)sizeof(struct vring_desc),
+		.indirect = true,
 	};
 	return true;
 }
