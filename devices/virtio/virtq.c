@@ -306,7 +306,8 @@ struct chain *virtq_pop(struct virtq *queue)
 	count = waiting(queue);
 	if (!count)
 		return NULL;
-	if (count > queue->size) {
+	/* A driver learns of free entries by publication: more than all of them cannot be out until then. */
+	if ((uint16_t)(queue->next_avail - queue->published) + count > queue->size) {
 		virtio_fail(queue->dev, "queue %u: the available index jumped by %u", queue->index,
 			    count);
 		return NULL;
