@@ -74,6 +74,9 @@ $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(LIB)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
+# Kept: make would take them for intermediate and remove them.
+.SECONDARY: $(UNIT:=.o)
+
 include images/images.mk
 
 # Programs that the guest tests want in the initramfs.

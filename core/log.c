@@ -43,13 +43,16 @@ void log_at(enum log_level level, const char *format, ...)
 	snprintf(line, sizeof(line), "%s: ", log_name);
 	len = strlen(line);
 	va_start(args, format);
-	vsnprintf(line + len, sizeof(line) - len, format, args);
+	vsnprintf(line + len, sizeof(line) - len - 1, format, args);
 	va_end(args);
 
 	/* Text may come from a guest, and stderr may be a terminal. */
 	for (len = 0; line[len]; len++)
 		if (iscntrl((unsigned char)line[len]))
 			line[len] = '?';
+	/* A terminal that the guest's console made raw does not go back to the first column by itself. */
+	if (isatty(STDERR_FILENO))
+		line[len++] = '\r';
 	line[len++] = '\n';
 
 	/* One call, so that the lines of several threads do not mix. Nobody to tell when it fails. */

@@ -10,8 +10,8 @@
 #include "devices/virtio/transport.h"
 #include "vmm/config.h"
 
-/* The thread of the serial port: a peer may come to its socket. */
-static const struct sandbox serial_sandbox = SANDBOX(SC(accept4), SC(poll), SC(ppoll));
+/* A peer may come to its socket. */
+const struct sandbox serial_sandbox = SANDBOX(SC(accept4), SC(dup3), SC(ppoll));
 
 static const struct hint kvm_hints[] = {
 	{ ENOENT, "this kernel has no KVM, or its module is not loaded: modprobe kvm-intel or kvm-amd "

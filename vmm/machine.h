@@ -21,6 +21,9 @@
 
 struct config;
 
+/* What the thread of the serial port is confined to. */
+extern const struct sandbox serial_sandbox;
+
 /* A virtio device with the transport that it has: one of the two. */
 struct machine_device {
 	struct virtio_dev *dev;

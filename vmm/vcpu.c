@@ -17,8 +17,8 @@
 
 #define STACK_LEN KIB(128)
 
-/* What a vCPU thread does besides the base set: run the guest, and route the MSIs that it programs. */
-static const struct sandbox vcpu_sandbox = SANDBOX(
+/* Besides the base set: run the guest, and route the MSIs that it programs. */
+const struct sandbox vcpu_sandbox = SANDBOX(
 	SC_ARG(ioctl, 1, KVM_RUN),
 	SC_ARG(ioctl, 1, KVM_SET_GSI_ROUTING),
 	SC_ARG(ioctl, 1, KVM_IRQFD),

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include "core/bus.h"
+#include "seccomp/filter.h"
 
 struct kvm_run;
 struct vcpus;
@@ -48,6 +49,9 @@ struct vcpus {
 	_Atomic bool park; /* wanted; written under lock */
 	bool end;
 };
+
+/* What each of the threads is confined to. */
+extern const struct sandbox vcpu_sandbox;
 
 /*
  * Creates count vCPUs of the VM. mmio and ports must outlive them. -errno;

@@ -31,7 +31,7 @@
  * The main thread: every KVM call, since a reset sets all registers; the
  * terminal's settings; files to remove; the kernel to load again.
  */
-static const struct sandbox main_sandbox = SANDBOX(
+const struct sandbox main_sandbox = SANDBOX(
 	SC_MASK(ioctl, 1, 0xff00, KVMIO << 8),
 	SC_ARG(ioctl, 1, TCGETS), SC_ARG(ioctl, 1, TCSETS), SC_ARG(ioctl, 1, TCSETSW),
 	SC_ARG(ioctl, 1, TCSETSF), SC_ARG(ioctl, 1, TIOCGWINSZ), SC(unlinkat), SC(pread64),

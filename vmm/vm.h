@@ -4,6 +4,10 @@
 #define VMM_VM_H
 
 struct config;
+struct sandbox;
+
+/* What the main thread is confined to while the guest runs. */
+extern const struct sandbox main_sandbox;
 
 /*
  * Builds, confines and runs the machine until the guest ends or somebody ends
