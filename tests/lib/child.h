@@ -49,6 +49,8 @@ static inline struct child child_run(uid_t uid, int (*fn)(void *arg), void *arg)
 		close(fds[1]);
 		if (geteuid() == 0 && uid != 0)
 			CHILD_CHECK(setgroups(0, NULL) == 0 && setgid(uid) == 0 && setuid(uid) == 0);
+		/* Whatever hangs must not outlive the tests. */
+		alarm(60);
 		_exit(fn(arg));
 	}
 	close(fds[1]);
