@@ -140,7 +140,7 @@ check-usage: $(BUILD)/microvm ## a user's mistakes and what they are told
 	@tests/guest/mistakes
 
 check-guest: $(BUILD)/microvm images ## real guests, where need be in an emulated host
-	@$(SUDO) tests/lab/host --timeout 1500 --env BUILD -- tests/guest/run
+	@$(SUDO) tests/lab/host --memory 7168 --timeout 1500 --env BUILD -- tests/guest/run
 
 check-budget: $(BUILD)/microvm static images ## size, memory and system calls
 	@$(SUDO) tests/lab/host --env BUILD -- tests/guest/budget

@@ -5,6 +5,7 @@
 #include "core/util.h"
 
 #define PAGE 4096ULL
+#define HUGE_PAGE MIB(2)
 
 /* The region that holds gpa, or NULL. */
 static const struct mem_region *find(const struct mem *mem, uint64_t gpa)
@@ -52,6 +53,24 @@ static bool valid_range(uint64_t gpa, uint64_t len, uint64_t align)
 	return len && !((gpa | len) & (align - 1)) && gpa <= UINT64_MAX - len;
 }
 
+/*
+ * Addresses that are aligned as the guest's are, or no huge page could stand
+ * for a part of its memory. Before Linux 6.7 mmap() does not see to it.
+ */
+static void *reserve(size_t len)
+{
+	size_t all = len + HUGE_PAGE, before;
+	uint8_t *start = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (start == MAP_FAILED)
+		return NULL;
+	before = util_align_up((uintptr_t)start, HUGE_PAGE) - (uintptr_t)start;
+	if (before)
+		munmap(start, before);
+	munmap(start + before + len, HUGE_PAGE - before);
+	return start + before;
+}
+
 static int map(struct mem_region *region, const struct mem_backing *backing)
 {
 	int prot = PROT_READ | PROT_WRITE, flags = MAP_NORESERVE;
@@ -74,7 +93,13 @@ static int map(struct mem_region *region, const struct mem_backing *backing)
 	/* Without a reservation a missing huge page would kill the guest later instead of failing here. */
 	if (huge)
 		flags &= ~MAP_NORESERVE;
-	hva = mmap(NULL, region->len, prot, flags, region->fd, 0);
+	if (!huge) {
+		region->hva = reserve(region->len);
+		if (!region->hva)
+			return -errno;
+		flags |= MAP_FIXED;
+	}
+	hva = mmap(region->hva, region->len, prot, flags, region->fd, 0);
 	if (hva == MAP_FAILED)
 		return -errno;
 	region->hva = hva;

@@ -5,6 +5,7 @@
 #include <linux/kvm.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/sysinfo.h>
 #include "arch/arch.h"
 #include "core/log.h"
 #include "devices/virtio/transport.h"
@@ -25,7 +26,15 @@ static const struct hint kvm_hints[] = {
 static const struct hint memory_hints[] = {
 	{ ENOMEM, "the host has not that much memory, or not enough free huge pages (see "
 		  "/sys/kernel/mm/hugepages): use less, or set some aside" },
+	{ ENOSPC, "the host has not that much memory, even with its swap: use less" },
 	{ EINVAL, "the size is not a multiple of the page size" },
+	{ 0 },
+};
+
+static const struct hint cmdline_hints[] = {
+	{ E2BIG, "with what microvm adds it is longer than 2047 characters, or than this kernel takes: "
+		 "shorten it" },
+	{ ENOSPC, "the memory map has too many entries" },
 	{ 0 },
 };
 
@@ -55,12 +64,22 @@ static int open_kvm(struct machine *machine)
 		      "/dev/kvm: no interrupt controller can be made");
 }
 
+/* Pages come when they are touched, so what the host can never back would only show much later. */
+static int check_memory(uint64_t size)
+{
+	struct sysinfo host;
+
+	if (sysinfo(&host) < 0)
+		return -errno;
+	return size / host.mem_unit > host.totalram + host.totalswap ? -ENOSPC : 0;
+}
+
 static int add_memory(struct machine *machine)
 {
 	const struct config_memory *memory = &machine->config->memory;
 	struct mem_range ranges[2];
 	size_t count = arch_ram_ranges(memory->size, ranges);
-	int err = 0;
+	int err = check_memory(memory->size);
 
 	for (uint32_t i = 0; !err && i < count; i++)
 		err = mem_add(&machine->mem, ranges[i].gpa, ranges[i].len, &memory->backing);
@@ -227,7 +246,7 @@ static int compose_cmdline(struct machine *machine)
 	if (!err && config->cmdline)
 		err = boot_cmdline_add(line, "%s", config->cmdline);
 	if (err)
-		return report(err, NULL, "--cmdline: it is too long");
+		return report(err, cmdline_hints, "--cmdline");
 	machine->cmdline = strdup(line->text);
 	return machine->cmdline ? 0 : -ENOMEM;
 }
@@ -279,7 +298,7 @@ static int load(struct machine *machine, struct arch_entry *ret_entry)
 	ret_entry->pc = kernel.entry;
 	ret_entry->long_mode = kernel.protocol == BOOT_LINUX64;
 	err = boot_finish(&kernel, &machine->mem, &info, &ret_entry->info);
-	return report(err, NULL, "--cmdline: it is longer than this kernel takes");
+	return report(err, cmdline_hints, "--cmdline");
 }
 
 /* ---- life ---- */
