@@ -107,7 +107,7 @@ static int jail_switch_root(void)
 		return umount2(".", MNT_DETACH);
 	if (errno != EINVAL)
 		return -1;
-	/* The root is an initramfs or a chroot, which cannot be pivoted away from: cover it. */
+	/* An initramfs cannot be pivoted away from: cover it. */
 	if (mount(".", "/", NULL, MS_MOVE, NULL) < 0)
 		return -1;
 	return chroot(".");
@@ -119,9 +119,10 @@ static int jail_empty_root(struct jail *jail)
 
 	if (!jail->report.namespaces)
 		return 0;
-	/* Private first, or the mount would show up on the host. */
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	    mount("microvm", JAIL_MOUNTPOINT, "tmpfs", flags, "nr_blocks=1,nr_inodes=1") < 0 ||
+	/* Private first, or the mount would show up on the host. EINVAL: a chroot, which is no mount. */
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return jail_refused(errno) || errno == EINVAL ? 0 : -errno;
+	if (mount("microvm", JAIL_MOUNTPOINT, "tmpfs", flags, "nr_blocks=1,nr_inodes=1") < 0 ||
 	    chdir(JAIL_MOUNTPOINT) < 0 || jail_switch_root() < 0)
 		return jail_refused(errno) ? 0 : -errno;
 	jail->report.empty_root = true;
