@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/mem.h"
 
+#include <assert.h>
 #include <sys/mman.h>
 #include "core/util.h"
 
@@ -59,9 +60,14 @@ static bool valid_range(uint64_t gpa, uint64_t len, uint64_t align)
  */
 static void *reserve(size_t len)
 {
-	size_t all = len + HUGE_PAGE, before;
-	uint8_t *start = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t all, before;
+	uint8_t *start;
 
+	if (__builtin_add_overflow(len, HUGE_PAGE, &all)) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	start = mmap(NULL, all, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (start == MAP_FAILED)
 		return NULL;
 	before = util_align_up((uintptr_t)start, HUGE_PAGE) - (uintptr_t)start;
@@ -212,6 +218,7 @@ int mem_read(const struct mem *mem, uint64_t gpa, void *buffer, size_t len)
 	while (len) {
 		struct iovec part = piece(mem, gpa, len);
 
+		assert(part.iov_base);
 		memcpy(to, part.iov_base, part.iov_len);
 		to += part.iov_len;
 		gpa += part.iov_len;
@@ -229,6 +236,7 @@ int mem_write(const struct mem *mem, uint64_t gpa, const void *buffer, size_t le
 	while (len) {
 		struct iovec part = piece(mem, gpa, len);
 
+		assert(part.iov_base);
 		memcpy(part.iov_base, from, part.iov_len);
 		from += part.iov_len;
 		gpa += part.iov_len;
