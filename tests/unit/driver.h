@@ -75,7 +75,8 @@ static inline void *vq_ptr(struct vq_guest *guest, uint64_t gpa, uint64_t len)
 static inline int vq_guest_init(struct vq_guest *guest, const struct virtio_class *class,
 				const void *conf)
 {
-	const struct mem_backing backing = { 0 };
+	/* Shared, so that threads which play vCPUs can have a mapping of their own. */
+	const struct mem_backing backing = { .shared = true };
 	int rc;
 
 	*guest = (struct vq_guest){
