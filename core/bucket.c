@@ -40,7 +40,7 @@ static void bucket_refill(struct bucket *bucket, uint64_t now_ns)
 
 uint64_t bucket_take(struct bucket *bucket, uint64_t want, uint64_t now_ns, uint64_t *ret_wait_ns)
 {
-	uint64_t taken, due_ns;
+	uint64_t taken;
 
 	if (bucket->rate == 0)
 		return want;
@@ -48,10 +48,8 @@ uint64_t bucket_take(struct bucket *bucket, uint64_t want, uint64_t now_ns, uint
 	bucket_refill(bucket, now_ns);
 	taken = util_min(want, bucket->tokens);
 	bucket->tokens -= taken;
-	if (taken == 0) {
-		/* Later than now: what is left since last_ns is less than a token's time. */
-		due_ns = bucket->last_ns + (SECOND_NS - 1) / bucket->rate + 1;
-		*ret_wait_ns = due_ns - now_ns;
-	}
+	if (taken == 0)
+		/* What is left since last_ns is less than a token's time: this is never 0. */
+		*ret_wait_ns = bucket->last_ns + (SECOND_NS - 1) / bucket->rate + 1 - now_ns;
 	return taken;
 }

@@ -50,12 +50,12 @@ void log_at(enum log_level level, const char *format, ...)
 	for (len = 0; line[len]; len++)
 		if (iscntrl((unsigned char)line[len]))
 			line[len] = '?';
-	/* A terminal that the guest's console made raw does not go back to the first column by itself. */
+	/* A terminal that a guest's console made raw stays in its column. */
 	if (isatty(STDERR_FILENO))
 		line[len++] = '\r';
 	line[len++] = '\n';
 
-	/* One call, so that the lines of several threads do not mix. Nobody to tell when it fails. */
+	/* In one call, or the lines of several threads would mix. Nobody to tell if it fails. */
 	(void)!write(STDERR_FILENO, line, len);
 }
 

@@ -96,7 +96,7 @@ static void timer_ready(struct event *event, uint32_t revents)
 	uint64_t expired;
 
 	(void)revents;
-	/* Another handler of this turn may have set the timer anew: then there is nothing to read. */
+	/* Another handler of this turn may have set it anew: then there is nothing to read. */
 	if (read(event->fd, &expired, sizeof(expired)) == sizeof(expired))
 		timer->fn(timer);
 }
@@ -123,8 +123,8 @@ int timer_init(struct timer *timer, struct loop *loop, void (*fn)(struct timer *
 int timer_set(struct timer *timer, uint64_t ns)
 {
 	struct itimerspec when = {
-		.it_value.tv_sec = ns / 1000000000,
-		.it_value.tv_nsec = ns % 1000000000,
+		.it_value.tv_sec = (time_t)(ns / 1000000000),
+		.it_value.tv_nsec = (long)(ns % 1000000000),
 	};
 
 	return timerfd_settime(timer->event.fd, 0, &when, NULL) < 0 ? -errno : 0;

@@ -72,7 +72,7 @@ static const struct sandbox_rule base[] = {
 	SC(getpid),
 	SC(gettid),
 
-	/* Every way out puts the terminal back: tcsetattr() looks first, and since 2.42 uses the 2nd. */
+	/* Every way out puts the terminal back: tcsetattr() looks first; the last two since 2.42. */
 	SC_ARG(ioctl, 1, TCGETS),
 	SC_ARG(ioctl, 1, TCSETS),
 	SC_ARG(ioctl, 1, TCGETS2),

@@ -119,7 +119,7 @@ static int jail_empty_root(struct jail *jail)
 
 	if (!jail->report.namespaces)
 		return 0;
-	/* Private first, or the mount would show up on the host. EINVAL: a chroot, which is no mount. */
+	/* Private first, or the mount would show up on the host. EINVAL: a chroot, no mount. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return jail_refused(errno) || errno == EINVAL ? 0 : -errno;
 	if (mount("microvm", JAIL_MOUNTPOINT, "tmpfs", flags, "nr_blocks=1,nr_inodes=1") < 0 ||

@@ -200,7 +200,7 @@ static int worker_post(struct worker *worker, int (*fn)(void *arg), void *arg)
 	worker->arg = arg;
 	pthread_mutex_unlock(&worker->lock);
 
-	/* A caller with an fd table of its own must have kept the eventfd, or it would wait for ever. */
+	/* A caller with its own fd table must have kept the eventfd, or it would wait for ever. */
 	rc = eventfd_write(worker->call_event.fd, 1);
 	assert(rc == 0);
 	(void)rc;

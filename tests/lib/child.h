@@ -27,7 +27,8 @@ static inline void child_check(int holds, const char *condition, const char *fil
 {
 	if (holds)
 		return;
-	dprintf(STDERR_FILENO, "%s:%d: %s (errno %s)\n", file, line, condition, strerrorname_np(errno));
+	dprintf(STDERR_FILENO, "%s:%d: %s (errno %s)\n", file, line, condition,
+		strerrorname_np(errno));
 	_exit(1);
 }
 
@@ -48,7 +49,7 @@ static inline struct child child_run(uid_t uid, int (*fn)(void *arg), void *arg)
 		close(fds[0]);
 		close(fds[1]);
 		if (geteuid() == 0 && uid != 0)
-			CHILD_CHECK(setgroups(0, NULL) == 0 && setgid(uid) == 0 && setuid(uid) == 0);
+			CHILD_CHECK(!setgroups(0, NULL) && !setgid(uid) && !setuid(uid));
 		/* Whatever hangs must not outlive the tests. */
 		alarm(60);
 		_exit(fn(arg));

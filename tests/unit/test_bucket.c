@@ -48,7 +48,7 @@ static void burst_is_a_second_by_default_and_a_cap(void **state)
 
 static void a_token_is_there_when_it_was_promised(void **state)
 {
-	static const uint64_t rates[] = { 1, 3, 7, 1000, 999999937, SECOND, 3 * SECOND, UINT64_MAX };
+	static const uint64_t rates[] = { 1, 3, 7, 1000, 999999937, SECOND, UINT64_MAX };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(rates); i++) {

@@ -12,7 +12,7 @@
 
 #define VIOLATION 103
 
-/* What a confined child does. Each runs as who runs the tests and, where that is root, as nobody. */
+/* What a confined child does; as who runs the tests and, where that is root, as nobody. */
 struct attempt {
 	const struct sandbox *sandbox;
 	void (*before_exit)(void);

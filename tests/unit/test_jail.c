@@ -309,7 +309,7 @@ static int networkless(void *arg)
 		CHILD_CHECK(errno == EACCES);
 	if (!place->report.namespaces)
 		return lacks("network namespaces for this user");
-	/* A namespace of its own begins with the loopback, down (and a kernel's default tunnels). */
+	/* A namespace of its own begins with the loopback (and a kernel's default tunnels). */
 	interfaces = if_nameindex();
 	CHILD_CHECK(interfaces && strcmp(interfaces[0].if_name, "lo") == 0);
 	for (size_t i = 0; interfaces[i].if_index; i++)
