@@ -320,11 +320,14 @@ static int init(struct vm *vm, const struct config *config)
 
 static int open_output(const char *option, const char *path, int *ret_fd)
 {
-	*ret_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (*ret_fd >= 0)
-		return 0;
-	log_error("%s %s: it cannot be written: %s", option, path, strerror(errno));
-	return -errno;
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644), err = errno;
+
+	if (fd < 0) {
+		log_error("%s %s: it cannot be written: %s", option, path, strerror(err));
+		return -err;
+	}
+	*ret_fd = fd;
+	return 0;
 }
 
 /* Remembers a file to be removed at the end; NULL is no file. */
