@@ -21,11 +21,8 @@
 static_assert(NETDEV_NAME_MAX == IFNAMSIZ, "an interface's name fits");
 
 /* Brings the interface up, where it is not. */
-static int tap_up(int sock, const char *name)
+static int tap_up(int sock, struct ifreq ifr)
 {
-	struct ifreq ifr = { 0 };
-
-	strcpy(ifr.ifr_name, name);
 	if (ioctl(sock, SIOCGIFFLAGS, &ifr) < 0)
 		return -errno;
 	if (ifr.ifr_flags & IFF_UP)
@@ -34,11 +31,8 @@ static int tap_up(int sock, const char *name)
 	return ioctl(sock, SIOCSIFFLAGS, &ifr) < 0 ? -errno : 0;
 }
 
-static int tap_set_mtu(int sock, const char *name, uint16_t mtu)
+static int tap_set_mtu(int sock, struct ifreq ifr, uint16_t mtu)
 {
-	struct ifreq ifr = { 0 };
-
-	strcpy(ifr.ifr_name, name);
 	if (ioctl(sock, SIOCGIFMTU, &ifr) < 0)
 		return -errno;
 	if (mtu == 0 || ifr.ifr_mtu == mtu)
@@ -47,15 +41,16 @@ static int tap_set_mtu(int sock, const char *name, uint16_t mtu)
 	return ioctl(sock, SIOCSIFMTU, &ifr) < 0 ? -errno : 0;
 }
 
-static int tap_configure(const char *name, uint16_t mtu)
+/* The interface that ifr names. */
+static int tap_configure(struct ifreq ifr, uint16_t mtu)
 {
 	_cleanup_close_ int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	int r;
 
 	if (sock < 0)
 		return -errno;
-	r = tap_set_mtu(sock, name, mtu);
-	return r < 0 ? r : tap_up(sock, name);
+	r = tap_set_mtu(sock, ifr, mtu);
+	return r < 0 ? r : tap_up(sock, ifr);
 }
 
 /* Agrees on the header's length, and finds out what the host can do. */
@@ -78,7 +73,7 @@ int netdev_tap_open(struct netdev *netdev, const char *name, uint16_t mtu)
 
 	if (strlen(name) >= sizeof(ifr.ifr_name))
 		return -ENAMETOOLONG;
-	strcpy(ifr.ifr_name, name);
+	memcpy(ifr.ifr_name, name, strlen(name));
 	fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
@@ -88,7 +83,7 @@ int netdev_tap_open(struct netdev *netdev, const char *name, uint16_t mtu)
 	if (r < 0)
 		return r;
 	/* The name that the kernel gave: "tap%d" asks for the next free one. */
-	r = tap_configure(ifr.ifr_name, mtu);
+	r = tap_configure(ifr, mtu);
 	if (r < 0)
 		return r;
 	*netdev = (struct netdev){ .fd = util_steal_fd(&fd), .uso = uso };
