@@ -204,17 +204,18 @@ static void reset_msrs(int vcpu_fd)
 		{ MSR_KVM_STEAL_TIME, 0 },
 		{ MSR_KVM_PV_EOI_EN, 0 },
 	};
-	struct {
+	union {
 		struct kvm_msrs head;
-		struct kvm_msr_entry entries[ARRAY_SIZE(values)];
-	} msrs = { 0 };
+		uint8_t room[sizeof(struct kvm_msrs) +
+			     ARRAY_SIZE(values) * sizeof(struct kvm_msr_entry)];
+	} msrs = { .room = { 0 } };
 	int set;
 
 	/* KVM stops at the first one that it refuses: go on behind it. */
 	for (size_t done = 0; done < ARRAY_SIZE(values); done += (size_t)set + 1) {
 		msrs.head.nmsrs = (uint32_t)(ARRAY_SIZE(values) - done);
 		for (size_t i = done; i < ARRAY_SIZE(values); i++)
-			msrs.entries[i - done] = (struct kvm_msr_entry){
+			msrs.head.entries[i - done] = (struct kvm_msr_entry){
 				.index = values[i].index,
 				.data = values[i].value,
 			};
