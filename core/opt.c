@@ -209,9 +209,13 @@ static int set_choice(const struct opt *opt, const char *value, int *field, stru
 
 static int set_string(const char *value, char **field)
 {
+	char *copy = strdup(value);
+
+	if (!copy)
+		return -ENOMEM;
 	free(*field);
-	*field = strdup(value);
-	return *field ? 0 : -ENOMEM;
+	*field = copy;
+	return 0;
 }
 
 static int set_mac(const char *value, uint8_t field[6], struct opt_error *error)
