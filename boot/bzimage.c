@@ -9,7 +9,7 @@
 #define HEADER_MAGIC 0x53726448 /* "HdrS" */
 #define HEADER_VERSION 0x020c   /* the first with xloadflags */
 #define BOOT_FLAG 0xaa55
-#define SECTOR 512
+#define SECTOR UINT64_C(512)
 #define ENTRY_64 0x200
 
 static_assert(offsetof(struct boot_params, hdr) == HEADER_OFFSET, "ABI");

@@ -281,7 +281,8 @@ static short poll_fd(int fd, short events, int timeout_ms)
 	};
 	struct pollfd poll = { .fd = fd, .events = events };
 
-	return ppoll(&poll, 1, &timeout, NULL) > 0 ? poll.revents : 0;
+	ppoll(&poll, 1, &timeout, NULL);
+	return poll.revents;
 }
 
 /* Files that epoll refuses are always ready. */

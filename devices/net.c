@@ -288,7 +288,7 @@ static int net_start(struct virtio_dev *dev)
 	const uint64_t large = 1ULL << VIRTIO_NET_F_GUEST_TSO4 | 1ULL << VIRTIO_NET_F_GUEST_TSO6 |
 			       1ULL << VIRTIO_NET_F_GUEST_USO4 | 1ULL << VIRTIO_NET_F_GUEST_USO6;
 
-	net->packet_max = NET_HEADER + (dev->features & large ?
+	net->packet_max = NET_HEADER + ((dev->features & large) ?
 		NET_LARGE_MAX : util_max(conf->mtu, ETH_DATA_LEN) + NET_FRAME_OVERHEAD);
 	/* EPOLLIN comes with the first kick of the receive queue. */
 	return net->gone ? 0 : netdev_set_offloads(&net->netdev, dev->features);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/check.h"
 
+#include <assert.h>
 #include <fcntl.h>
 #include <glob.h>
 #include <inttypes.h>
@@ -172,6 +173,7 @@ static int probe_time(struct probe *probe, uint32_t loops, uint64_t *ret_ns)
 	uint64_t start;
 	int r;
 
+	assert(probe->run);
 	r = arch_probe_guest(probe->vcpu_fd, probe->ram, PROBE_RAM, loops);
 	if (r)
 		return r;

@@ -7,6 +7,7 @@
  */
 #include "vmm/config.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdarg.h>
@@ -284,7 +285,7 @@ static int add_device(struct source *source, const struct virtio_class *class,
 		      const struct value *value)
 {
 	struct config_device device = { .class = class, .conf = calloc(1, class->conf_size + 1) };
-	int r = -ENOMEM;
+	int r;
 
 	if (!device.conf)
 		return -ENOMEM;
@@ -337,6 +338,7 @@ static int set_option(struct source *source, const struct target *target, const 
 		return blame(source->error, where,
 			     opt_set(target->opts, target->name, value->text, target->conf,
 				     source->error));
+	assert(target->conf);
 	opt_free(target->opts, target->conf);
 	memset(target->conf, 0, target->conf_size);
 	return blame(source->error, where,
@@ -483,7 +485,7 @@ static int set_from_word(struct source *source, const struct target *target, con
 	char where[WHERE_MAX];
 
 	/* The one value that may be empty. */
-	if (!strcmp(target->name, "help")) {
+	if (value && !strcmp(target->name, "help")) {
 		free(source->config->help);
 		source->config->help = strdup(value);
 		return source->config->help ? 0 : blame(source->error, "--help", -ENOMEM);

@@ -148,7 +148,7 @@ static uint8_t read_iir(struct uart *uart)
 		iir = UART_IIR_THRI;
 	if (iir == UART_IIR_THRI)
 		uart->thr_empty = false;
-	return iir | (uart->fcr & UART_FCR_ENABLE_FIFO ? IIR_FIFOS_ON : 0);
+	return iir | ((uart->fcr & UART_FCR_ENABLE_FIFO) ? IIR_FIFOS_ON : 0);
 }
 
 static uint8_t read_lsr(struct uart *uart)

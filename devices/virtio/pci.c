@@ -391,7 +391,7 @@ static int wire(struct virtio_pci *pci)
 	int err = 0;
 
 	for (unsigned int i = 0; !err && i < dev->queue_count; i++)
-		err = bus_doorbell(pci->root->bus, pci->bar + NOTIFY + i * NOTIFY_MULTIPLIER,
+		err = bus_doorbell(pci->root->bus, pci->bar + NOTIFY + (uint64_t)i * NOTIFY_MULTIPLIER,
 				   dev->queues[i].kick.fd, false, 0);
 	for (unsigned int i = 0; !err && i < msix_count(pci->msix); i++)
 		err = worker_keep_fd(&dev->worker, msix_fd(pci->msix, i));
