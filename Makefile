@@ -151,7 +151,11 @@ layers: ## dependencies only point down
 lint: $(BUILD)/syscall-names.h ## clang-tidy, cppcheck, gcc -fanalyzer, mandoc
 	@tests/lint $(SRC) -- $(CPPFLAGS) -std=gnu17 $(PACKAGES)
 
-bench: $(BUILD)/microvm initramfs host-kernel ## ratios against QEMU's microvm machine, in the same host
+$(BUILD)/tests/bench/init: tests/bench/init.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) -Os -static -o $@ $<
+
+bench: $(BUILD)/microvm $(BUILD)/tests/bench/init guest-kernel host-kernel ## ratios against QEMU's microvm machine, in the same host
 	@$(SUDO) tests/lab/host --timeout 1800 --env BUILD -- tests/bench/boot
 
 -include $(OBJ:.o=.d) $(UNIT:=.d)

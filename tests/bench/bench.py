@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two VMMs that boot the same guest, side by side: what they are called with, and how their times are compared.
+
+Runs alternate, so that what the host does besides hits both; a figure is the median of its runs.
+"""
+import os
+import shutil
+import statistics
+import struct
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / os.environ.get("BUILD", "build")
+IMAGES = BUILD / "images"
+MEMORY_MIB = 128
+TAP = f"bench{os.getpid() % 100000}"
+# What microvm itself puts on the kernel's command line; its peer's guest gets the same help.
+WORDS = "tsc=reliable pci=noearly cryptomgr.notests console=hvc0"
+
+
+class Place:
+    """A directory in memory with all that is read while the clock runs, and a tap."""
+
+    def __enter__(self):
+        self.dir = Path(tempfile.mkdtemp(prefix="bench.", dir="/dev/shm"))
+        subprocess.run(["ip", "tuntap", "add", TAP, "mode", "tap", "vnet_hdr"], check=True)
+        subprocess.run(["ip", "link", "set", TAP, "up"], check=True)
+        self.microvm = self.copy(BUILD / "microvm")
+        self.disk = self.dir / "disk"
+        with open(self.disk, "wb") as file:
+            file.truncate(64 << 20)
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["ip", "link", "del", TAP], check=False)
+        shutil.rmtree(self.dir)
+
+    def copy(self, path):
+        return shutil.copy(path, self.dir)
+
+    def commands(self, kernel, initrd=None, words="", ours=(), theirs=()):
+        """The same guest by both: a vCPU, a disk, a network, entropy, a console."""
+        boot = ["-initrd", initrd] if initrd else []
+        return {
+            "microvm": [
+                self.microvm, "--kernel", kernel, *(["--initrd", initrd] if initrd else []),
+                "--memory", f"{MEMORY_MIB}M", "--disk", self.disk, "--net", f"tap={TAP}", "--cmdline", words, *ours],
+            "QEMU": [
+                "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+                "-M", "microvm,accel=kvm,pit=off,pic=off,rtc=off,isa-serial=off,acpi=on",
+                "-m", str(MEMORY_MIB), "-kernel", kernel, *boot, "-append", f"{WORDS} {words}",
+                "-object", "iothread,id=io",
+                "-blockdev", f"driver=file,node-name=disk,filename={self.disk},aio=io_uring",
+                "-device", "virtio-blk-device,drive=disk,iothread=io",
+                "-netdev", f"tap,id=net,ifname={TAP},script=no,downscript=no", "-device", "virtio-net-device,netdev=net",
+                "-device", "virtio-rng-device",
+                "-chardev", "stdio,id=console,signal=off", "-device", "virtio-serial-device,max_ports=1",
+                "-device", "virtconsole,chardev=console", *theirs],
+        }
+
+
+class Process:
+    """A VMM from the moment of its exec."""
+
+    def __init__(self, command):
+        clock, clock_end = os.pipe()
+        self.process = subprocess.Popen(
+            list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            preexec_fn=lambda: os.write(clock_end, struct.pack("d", time.monotonic())))
+        self.start, = struct.unpack("d", os.read(clock, 8))
+        os.close(clock)
+        os.close(clock_end)
+        self.proc = Path("/proc", str(self.process.pid))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+    def since_start(self, now=None):
+        return (now or time.monotonic()) - self.start
+
+    def line(self, word):
+        """Waits for a line of the guest that begins with word; returns the rest of it."""
+        for line in self.process.stdout:
+            if line.startswith(word.encode()):
+                return line[len(word):].decode().strip()
+        raise SystemExit(f"{self.process.args[0]} ended: {self.process.stderr.read().decode()}")
+
+    def end(self, status):
+        """Waits for the end; returns the time that it took from the start."""
+        found = self.process.wait()
+        taken = self.since_start()
+        if found != status:
+            raise SystemExit(f"{self.process.args[0]}: exit status {found}: {self.process.stderr.read().decode()}")
+        return taken
+
+    def cpu_seconds(self):
+        return sum(int(path.read_text().split()[0]) for path in self.proc.glob("task/*/schedstat")) / 1e9
+
+    def overhead_mib(self):
+        """Resident memory without the guest's, which is the mapping of just its size."""
+        total, seen, guest = 0, 0, False
+        for line in (self.proc / "smaps").read_text().splitlines():
+            name, value, *_ = line.split()
+            if name == "Size:":
+                guest = int(value) == MEMORY_MIB << 10
+                seen += guest
+            elif name == "Rss:" and not guest:
+                total += int(value)
+        if seen != 1:
+            raise SystemExit(f"{self.process.args[0]}: {seen} mappings look like the guest's memory")
+        return total / 1024
+
+
+class Table:
+    """Figures by what they are and whose they are."""
+
+    def __init__(self, names):
+        self.names = names
+        self.rows = {}
+
+    def add(self, title, unit, name, value):
+        self.rows.setdefault((title, unit), {n: [] for n in self.names})[name].append(value)
+
+    def show(self):
+        scale = {"ms": 1000, "MiB": 1}
+        print(f"{'':44}" + "".join(f"{name:>14}" for name in self.names) + f"{'ratio':>8}")
+        for (title, unit), figures in self.rows.items():
+            medians = [statistics.median(figures[name]) * scale[unit] for name in self.names]
+            print(f"{title:44}" + "".join(f"{m:10.1f} {unit:3}" for m in medians) + f"{medians[0] / medians[1]:8.2f}")
+
+    def ratio(self, title):
+        figures, = (f for (t, _), f in self.rows.items() if t == title)
+        ours, theirs = (statistics.median(figures[name]) for name in self.names)
+        return ours / theirs
