@@ -29,7 +29,6 @@
 #include "seccomp/jail.h"
 
 #include <cap-ng.h>
-#include <linux/landlock.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -40,32 +39,8 @@
 /* An empty file system is mounted over it. KVM's device was opened there, so it exists. */
 #define JAIL_MOUNTPOINT "/dev"
 
-/*
- * Since Linux 5.19, 6.2 and 6.10 (ABI 2, 3, 5), and the whole of what ABI 4 and
- * 6 brought: linux/landlock.h of Linux 6.1 has none of it but the first. See
- * Documentation/userspace-api/landlock.rst, "Previous limitations".
- */
-#define JAIL_FS_TRUNCATE (1ULL << 14)
-#define JAIL_FS_IOCTL_DEV (1ULL << 15)
-#define JAIL_NET_TCP 3ULL      /* bind and connect */
-#define JAIL_SCOPE_IPC_ALL 3ULL /* abstract UNIX sockets and signals */
-
-struct jail_ruleset {
-	uint64_t handled_access_fs;
-	uint64_t handled_access_net; /* ABI 4 */
-	uint64_t scoped;             /* ABI 6 */
-};
-
-#define JAIL_ACCESS_READ (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
-#define JAIL_ACCESS_WRITE                                                          \
-	(JAIL_ACCESS_READ | LANDLOCK_ACCESS_FS_WRITE_FILE | JAIL_FS_TRUNCATE |     \
-	 LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |          \
-	 LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |               \
-	 LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO |             \
-	 LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER)
-
 struct jail {
-	const struct jail_dir *dirs;
+	const struct landlock_dir *dirs;
 	size_t dir_count;
 	struct jail_report report;
 };
@@ -129,79 +104,19 @@ static int jail_empty_root(struct jail *jail)
 	return 0;
 }
 
-static struct jail_ruleset jail_ruleset(int abi)
-{
-	struct jail_ruleset ruleset = {
-		/* ABI 1: all up to MAKE_SYM. */
-		.handled_access_fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1,
-	};
-
-	if (abi >= 2)
-		ruleset.handled_access_fs |= LANDLOCK_ACCESS_FS_REFER;
-	if (abi >= 3)
-		ruleset.handled_access_fs |= JAIL_FS_TRUNCATE;
-	if (abi >= 4)
-		ruleset.handled_access_net = JAIL_NET_TCP;
-	if (abi >= 5)
-		ruleset.handled_access_fs |= JAIL_FS_IOCTL_DEV;
-	if (abi >= 6)
-		ruleset.scoped = JAIL_SCOPE_IPC_ALL;
-	return ruleset;
-}
-
-static int jail_landlock_allow(int ruleset_fd, const struct jail_dir *dir, uint64_t handled)
-{
-	static const uint64_t access[] = {
-		[JAIL_REMOVE] = LANDLOCK_ACCESS_FS_REMOVE_FILE,
-		[JAIL_READ] = JAIL_ACCESS_READ,
-		[JAIL_WRITE] = JAIL_ACCESS_WRITE,
-	};
-	const struct landlock_path_beneath_attr rule = {
-		.allowed_access = access[dir->access] & handled,
-		.parent_fd = dir->fd,
-	};
-
-	if (syscall(SYS_landlock_add_rule, ruleset_fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
-		return -errno;
-	return 0;
-}
-
 static int jail_landlock(struct jail *jail)
 {
-	int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0,
-			       LANDLOCK_CREATE_RULESET_VERSION);
-	struct jail_ruleset ruleset = jail_ruleset(abi);
-	_cleanup_close_ int fd = -1;
-	int rc;
-
-	if (abi < 0)
-		return jail_refused(errno) ? 0 : -errno;
-	/* An older kernel takes a longer struct when what it does not know is zero. */
-	fd = (int)syscall(SYS_landlock_create_ruleset, &ruleset, sizeof(ruleset), 0);
-	if (fd < 0)
-		return -errno;
-	for (size_t i = 0; i < jail->dir_count; i++) {
-		rc = jail_landlock_allow(fd, &jail->dirs[i], ruleset.handled_access_fs);
-		if (rc < 0)
-			return rc;
-	}
-	if (syscall(SYS_landlock_restrict_self, fd, 0) < 0)
-		return -errno;
-	jail->report.landlock_abi = abi;
-	return 0;
+	return landlock_enter(jail->dirs, jail->dir_count, &jail->report.landlock_abi);
 }
 
 static int jail_capabilities(struct jail *jail)
 {
 	/*
-	 * The bounding set; not by libcap-ng, which reads /proc for it three
-	 * times over. It ends with EINVAL after the kernel's last one, or at once
-	 * with EPERM, without CAP_SETPCAP: what stays there no_new_privs keeps away.
+	 * The bounding set stays: it limits what execve() may give, which after
+	 * no_new_privs is nothing, and emptying it takes a call for each capability.
 	 */
-	for (unsigned long cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
-		;
 	capng_clear(CAPNG_SELECT_ALL);
-	/* Uid 0 is a user like any other. The same EPERM. */
+	/* Uid 0 is a user like any other; EPERM, for one who is not, does no harm. */
 	capng_lock();
 	/* Ambient ones go with the permitted (capabilities(7)). */
 	if (capng_apply(CAPNG_SELECT_CAPS) < 0)
@@ -216,7 +131,7 @@ static int jail_undumpable(struct jail *jail)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
 }
 
-int jail_enter(const struct jail_dir *dirs, size_t dir_count, struct jail_report *report,
+int jail_enter(const struct landlock_dir *dirs, size_t dir_count, struct jail_report *report,
 	       const char **ret_step)
 {
 	static const struct {

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include "seccomp/landlock.h"
 
 /* What was reached; for the log and for tests. */
 struct jail_report {
@@ -19,24 +20,12 @@ struct jail_report {
 	bool no_caps;      /* not one, and none to be had by execve() */
 };
 
-/* What Landlock leaves of a directory that is open, and of all beneath it. */
-enum jail_access {
-	JAIL_REMOVE, /* files may be removed (a socket, a pidfile), nothing else */
-	JAIL_READ,   /* read */
-	JAIL_WRITE,  /* all but device nodes and execution */
-};
-
-struct jail_dir {
-	int fd; /* O_PATH does; paths are relative to it from now on */
-	enum jail_access access;
-};
-
 /*
  * Nothing can be opened any more but beneath dirs; what is open stays so. What
  * this host does not permit is left out and told by the report; a step that is
  * permitted and fails is an error: -errno, and *ret_step names it.
  */
-int jail_enter(const struct jail_dir *dirs, size_t dir_count, struct jail_report *report,
+int jail_enter(const struct landlock_dir *dirs, size_t dir_count, struct jail_report *report,
 	       const char **ret_step);
 
 #endif

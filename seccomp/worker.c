@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include "core/util.h"
+#include "seccomp/landlock.h"
 
 /* Filters are compiled on it, which is the deepest that it gets. Only touched pages count. */
 #define WORKER_STACK KIB(128)
@@ -121,6 +122,16 @@ static int worker_narrow_fds(const struct worker *worker)
 	return 0;
 }
 
+static int worker_confine(const struct worker *worker)
+{
+	int rc, abi;
+
+	rc = landlock_enter(NULL, 0, &abi);
+	if (rc == 0)
+		rc = worker_narrow_fds(worker);
+	return rc < 0 ? rc : filter_enter(worker->sandbox);
+}
+
 static void *worker_main(void *opaque)
 {
 	struct worker *worker = opaque;
@@ -128,9 +139,7 @@ static void *worker_main(void *opaque)
 
 	filter_name_thread(worker->name);
 	if (worker->confine)
-		rc = worker_narrow_fds(worker);
-	if (worker->confine && rc == 0)
-		rc = filter_enter(worker->sandbox);
+		rc = worker_confine(worker);
 
 	pthread_mutex_lock(&worker->lock);
 	worker->start_result = rc;

@@ -378,7 +378,7 @@ static int open_files(struct vm *vm)
 
 static int confine(const struct vm *vm)
 {
-	struct jail_dir dirs[LEFTOVERS_MAX];
+	struct landlock_dir dirs[LEFTOVERS_MAX];
 	struct jail_report report;
 	const char *step;
 	int err;
@@ -388,7 +388,7 @@ static int confine(const struct vm *vm)
 		return 0;
 	}
 	for (size_t i = 0; i < vm->leftover_count; i++)
-		dirs[i] = (struct jail_dir){ vm->leftovers[i].dir, JAIL_REMOVE };
+		dirs[i] = (struct landlock_dir){ vm->leftovers[i].dir, LANDLOCK_REMOVE };
 	err = jail_enter(dirs, vm->leftover_count, &report, &step);
 	if (err)
 		log_error("the process cannot be confined (%s: %s); --no-sandbox runs without",
