@@ -134,6 +134,8 @@ int filter_report_violations(void (*before_exit)(void))
 	/* Level 1 has all that filter_enter() asks for; finding the real one takes nine calls. */
 	if (seccomp_api_set(1) < 0)
 		return -EOPNOTSUPP;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
 	filter_before_exit = before_exit;
 	sigfillset(&action.sa_mask);
 	return sigaction(SIGSYS, &action, NULL) < 0 ? -errno : 0;
@@ -180,6 +182,9 @@ int filter_enter(const struct sandbox *extra)
 		return -ENOMEM;
 
 	rc = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_TRAP);
+	if (rc == 0)
+		/* Done once, for all threads, by filter_report_violations(). */
+		rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_NNP, 0);
 	if (rc == 0)
 		/* A binary tree: both loading the filter and each call take less time. */
 		rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);

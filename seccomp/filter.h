@@ -45,13 +45,13 @@ struct sandbox {
 /*
  * Confines the calling thread to the base set (what the C library and a loop
  * need: see filter.c) and, where extra is not NULL, its rules. Filters only
- * ever narrow. -errno.
+ * ever narrow. Wants no_new_privs. -errno.
  */
 int filter_enter(const struct sandbox *extra);
 
 /*
- * Call it first, and before there are other threads.
- * Installs the SIGSYS handler, which writes "thread NAME was stopped at system
+ * Call it first, and before there are other threads. Sets no_new_privs and
+ * installs the SIGSYS handler, which writes "thread NAME was stopped at system
  * call CALL" and ends the process with exit status 103. before_exit, which may
  * be NULL, is called first, on the thread that tripped; it must be
  * async-signal-safe and content with the base set (it restores the terminal).

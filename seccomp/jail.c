@@ -106,7 +106,10 @@ static int jail_empty_root(struct jail *jail)
 
 static int jail_landlock(struct jail *jail)
 {
-	return landlock_enter(jail->dirs, jail->dir_count, &jail->report.landlock_abi);
+	_cleanup_close_ int fd = -1;
+	int rc = landlock_rules(jail->dirs, jail->dir_count, &jail->report.landlock_abi, &fd);
+
+	return rc < 0 ? rc : landlock_enter(fd);
 }
 
 static int jail_capabilities(struct jail *jail)

@@ -2,7 +2,6 @@
 #include "seccomp/landlock.h"
 
 #include <linux/landlock.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include "core/util.h"
 
@@ -73,7 +72,7 @@ static bool landlock_absent(int err)
 	return err == ENOSYS || err == EOPNOTSUPP || err == EPERM;
 }
 
-int landlock_enter(const struct landlock_dir *dirs, size_t dir_count, int *ret_abi)
+int landlock_rules(const struct landlock_dir *dirs, size_t dir_count, int *ret_abi, int *ret_fd)
 {
 	int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0,
 			       LANDLOCK_CREATE_RULESET_VERSION);
@@ -85,6 +84,7 @@ int landlock_enter(const struct landlock_dir *dirs, size_t dir_count, int *ret_a
 		if (!landlock_absent(errno))
 			return -errno;
 		*ret_abi = 0;
+		*ret_fd = -1;
 		return 0;
 	}
 	/* An older kernel takes a longer struct when what it does not know is zero. */
@@ -96,9 +96,14 @@ int landlock_enter(const struct landlock_dir *dirs, size_t dir_count, int *ret_a
 		if (rc < 0)
 			return rc;
 	}
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-	    syscall(SYS_landlock_restrict_self, fd, 0) < 0)
-		return -errno;
 	*ret_abi = abi;
+	*ret_fd = util_steal_fd(&fd);
 	return 0;
+}
+
+int landlock_enter(int rules_fd)
+{
+	if (rules_fd < 0)
+		return 0;
+	return syscall(SYS_landlock_restrict_self, rules_fd, 0) < 0 ? -errno : 0;
 }

@@ -21,9 +21,15 @@ struct landlock_dir {
 };
 
 /*
- * Denies everything but dirs, within what was allowed before. *ret_abi is the
- * kernel's version of it, 0 when it has none. -errno.
+ * Rules that deny everything but dirs: *ret_fd is the caller's to close, or -1
+ * where the kernel has no Landlock; *ret_abi is the kernel's version of it, or 0. -errno.
  */
-int landlock_enter(const struct landlock_dir *dirs, size_t dir_count, int *ret_abi);
+int landlock_rules(const struct landlock_dir *dirs, size_t dir_count, int *ret_abi, int *ret_fd);
+
+/*
+ * Puts the calling thread under the rules, within those that it was under
+ * before; nothing for -1. Wants no_new_privs. -errno.
+ */
+int landlock_enter(int rules_fd);
 
 #endif

@@ -67,7 +67,7 @@ int worker_init(struct worker *worker, const char *name, const struct sandbox *s
 
 	if (fd < 0)
 		return -errno;
-	*worker = (struct worker){ .sandbox = sandbox, .confine = confine };
+	*worker = (struct worker){ .sandbox = sandbox, .confine = confine, .landlock_fd = -1 };
 	rc = loop_init(&worker->loop);
 	if (rc < 0)
 		return rc;
@@ -124,9 +124,8 @@ static int worker_narrow_fds(const struct worker *worker)
 
 static int worker_confine(const struct worker *worker)
 {
-	int rc, abi;
+	int rc = landlock_enter(worker->landlock_fd);
 
-	rc = landlock_enter(NULL, 0, &abi);
 	if (rc == 0)
 		rc = worker_narrow_fds(worker);
 	return rc < 0 ? rc : filter_enter(worker->sandbox);

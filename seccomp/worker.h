@@ -23,6 +23,7 @@ struct worker {
 	char name[16];
 	const struct sandbox *sandbox; /* NULL: the base set alone */
 	bool confine; /* false with --no-sandbox */
+	int landlock_fd; /* its owner's rules for the thread, until it is started; -1: none */
 	struct loop loop;
 	bool running;
 	pthread_t thread;

@@ -9,6 +9,7 @@
 #include "arch/arch.h"
 #include "core/log.h"
 #include "devices/virtio/transport.h"
+#include "seccomp/landlock.h"
 #include "vmm/config.h"
 
 /* A peer may come to its socket. */
@@ -342,13 +343,21 @@ int machine_build(struct machine *machine, const struct config *config,
 
 int machine_launch(struct machine *machine)
 {
-	int err = 0;
+	_cleanup_close_ int landlock_fd = -1;
+	int abi, err = 0;
 
-	if (machine->uart)
+	if (!machine->config->no_sandbox)
+		err = report(landlock_rules(NULL, 0, &abi, &landlock_fd), NULL, "Landlock");
+	if (!err && machine->uart) {
+		machine->serial_worker.landlock_fd = landlock_fd;
 		err = report(worker_start(&machine->serial_worker), NULL, "--serial");
-	for (size_t i = 0; !err && i < machine->device_count; i++)
-		err = report(virtio_dev_launch(machine->devices[i].dev), NULL,
-			     machine->devices[i].dev->name);
+	}
+	for (size_t i = 0; !err && i < machine->device_count; i++) {
+		struct virtio_dev *dev = machine->devices[i].dev;
+
+		dev->worker.landlock_fd = landlock_fd;
+		err = report(virtio_dev_launch(dev), NULL, dev->name);
+	}
 	if (!err)
 		err = report(vcpus_start(&machine->vcpus), NULL, "vCPU threads");
 	return err;

@@ -216,6 +216,21 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
+static bool all_parked(const struct vcpus *vcpus)
+{
+	for (unsigned int i = 0; i < vcpus->count; i++)
+		if (vcpus->vcpu[i].started && !vcpus->vcpu[i].parked)
+			return false;
+	return true;
+}
+
+/* With lock held. */
+static void wait_parked(struct vcpus *vcpus)
+{
+	while (!all_parked(vcpus))
+		pthread_cond_wait(&vcpus->changed, &vcpus->lock);
+}
+
 int vcpus_start(struct vcpus *vcpus)
 {
 	const int own[] = { kick_signal(), SIGSYS, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
@@ -240,8 +255,9 @@ int vcpus_start(struct vcpus *vcpus)
 	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
-	if (!err)
-		vcpus_park(vcpus);
+	pthread_mutex_lock(&vcpus->lock);
+	wait_parked(vcpus);
+	pthread_mutex_unlock(&vcpus->lock);
 	return err;
 }
 
@@ -270,21 +286,12 @@ static void interrupt(struct vcpus *vcpus)
 	}
 }
 
-static bool all_parked(const struct vcpus *vcpus)
-{
-	for (unsigned int i = 0; i < vcpus->count; i++)
-		if (vcpus->vcpu[i].started && !vcpus->vcpu[i].parked)
-			return false;
-	return true;
-}
-
 void vcpus_park(struct vcpus *vcpus)
 {
 	pthread_mutex_lock(&vcpus->lock);
 	vcpus->park = true;
 	interrupt(vcpus);
-	while (!all_parked(vcpus))
-		pthread_cond_wait(&vcpus->changed, &vcpus->lock);
+	wait_parked(vcpus);
 	pthread_mutex_unlock(&vcpus->lock);
 }
 

@@ -52,10 +52,7 @@
 
 int arch_vm_init(int vm_fd)
 {
-	uint64_t identity = LAYOUT_KVM_IDENTITY;
-
-	if (ioctl(vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0 ||
-	    ioctl(vm_fd, KVM_SET_TSS_ADDR, (unsigned long)LAYOUT_KVM_TSS) < 0 ||
+	if (ioctl(vm_fd, KVM_SET_TSS_ADDR, (unsigned long)LAYOUT_KVM_TSS) < 0 ||
 	    ioctl(vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
 		return -errno;
 	return 0;

@@ -28,8 +28,7 @@
 
 #define LAYOUT_IOAPIC 0xfec00000 /* KVM's */
 #define LAYOUT_LAPIC 0xfee00000
-#define LAYOUT_KVM_TSS 0xfffbd000       /* three pages that KVM wants on old Intel hosts */
-#define LAYOUT_KVM_IDENTITY 0xfffbc000  /* one page, likewise */
+#define LAYOUT_KVM_TSS 0xfffbd000       /* three pages that KVM wants on old Intel hosts; it takes the one before them as well */
 
 /* Offsets from arch_layout.power, as devices/platform has them. */
 #define LAYOUT_SLEEP_CONTROL 0

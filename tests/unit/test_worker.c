@@ -405,5 +405,7 @@ int main(void)
 		cmocka_unit_test(a_zeroed_worker_is_freed),
 	};
 
+	/* As filter_report_violations() does for the program. */
+	assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
