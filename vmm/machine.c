@@ -373,13 +373,15 @@ static void reset_device(const struct machine_device *device)
 int machine_reset(struct machine *machine)
 {
 	struct arch_entry entry;
-	int err;
+	int err = 0;
 
 	for (size_t i = 0; i < machine->device_count; i++)
 		reset_device(&machine->devices[i]);
 	if (machine->uart)
 		uart_reset(machine->uart);
-	err = report(arch_vm_reset(machine->vm_fd), NULL, "interrupt controllers");
+	if (machine->ran)
+		err = report(arch_vm_reset(machine->vm_fd), NULL, "interrupt controllers");
+	machine->ran = true;
 	if (!err)
 		err = load(machine, &entry);
 	for (unsigned int i = 0; !err && i < machine->vcpus.count; i++)

@@ -44,6 +44,7 @@ struct machine {
 	size_t device_count;
 	struct irq_line power_button;
 	struct vcpus vcpus;
+	bool ran; /* so that a reset has something to undo */
 
 	/* The serial port, when there is one, with the thread that moves its bytes. */
 	struct chardev serial;
