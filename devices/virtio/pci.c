@@ -39,7 +39,10 @@ struct virtio_pci {
 	uint8_t cfg_cap; /* where VIRTIO_PCI_CAP_PCI_CFG is */
 	/* The vector of each queue and of the configuration; read by the worker. */
 	_Atomic uint16_t vectors[VIRTIO_QUEUES_MAX + 1];
-	/* The driver's selectors. Two vCPUs may race for them, to their own harm only. */
+	/*
+	 * The driver's selectors. Two vCPUs may race for them, to their own harm only: each access
+	 * to a register loads them once.
+	 */
 	_Atomic uint32_t device_word, driver_word;
 	_Atomic uint16_t queue;
 };
@@ -108,18 +111,18 @@ static unsigned int register_width(uint64_t offset)
 
 static uint64_t read_queue(struct virtio_pci *pci, uint64_t offset)
 {
-	struct virtq_layout layout = virtio_queue(pci->dev, pci->queue);
+	uint16_t queue = pci->queue;
+	struct virtq_layout layout = virtio_queue(pci->dev, queue);
 
 	switch (offset) {
 	case VIRTIO_PCI_COMMON_Q_SIZE:
 		return layout.size;
 	case VIRTIO_PCI_COMMON_Q_MSIX:
-		return pci->queue < VIRTIO_QUEUES_MAX ? pci->vectors[pci->queue] :
-							VIRTIO_MSI_NO_VECTOR;
+		return queue < VIRTIO_QUEUES_MAX ? pci->vectors[queue] : VIRTIO_MSI_NO_VECTOR;
 	case VIRTIO_PCI_COMMON_Q_ENABLE:
 		return layout.ready;
 	case VIRTIO_PCI_COMMON_Q_NOFF:
-		return pci->queue;
+		return queue;
 	case VIRTIO_PCI_COMMON_Q_DESCLO:
 		return (uint32_t)layout.desc;
 	case VIRTIO_PCI_COMMON_Q_DESCHI:
@@ -167,9 +170,14 @@ static uint64_t read_common(struct virtio_pci *pci, uint64_t offset)
 
 static void write_queue(struct virtio_pci *pci, uint64_t offset, uint64_t value)
 {
-	struct virtq_layout layout = virtio_queue(pci->dev, pci->queue);
+	uint16_t queue = pci->queue;
+	struct virtq_layout layout = virtio_queue(pci->dev, queue);
 
 	switch (offset) {
+	case VIRTIO_PCI_COMMON_Q_MSIX:
+		if (queue < VIRTIO_QUEUES_MAX)
+			set_vector(pci, queue, value);
+		return;
 	case VIRTIO_PCI_COMMON_Q_SIZE:
 		layout.size = (uint16_t)value;
 		break;
@@ -198,7 +206,7 @@ static void write_queue(struct virtio_pci *pci, uint64_t offset, uint64_t value)
 	default:
 		return;
 	}
-	virtio_set_queue(pci->dev, pci->queue, &layout);
+	virtio_set_queue(pci->dev, queue, &layout);
 }
 
 static void write_common(struct virtio_pci *pci, uint64_t offset, uint64_t value)
@@ -223,10 +231,6 @@ static void write_common(struct virtio_pci *pci, uint64_t offset, uint64_t value
 		break;
 	case VIRTIO_PCI_COMMON_Q_SELECT:
 		pci->queue = (uint16_t)value;
-		break;
-	case VIRTIO_PCI_COMMON_Q_MSIX:
-		if (pci->queue < VIRTIO_QUEUES_MAX)
-			set_vector(pci, pci->queue, value);
 		break;
 	default:
 		write_queue(pci, offset, value);
