@@ -149,6 +149,14 @@ bool irq_line_pending(const struct irq_line *line)
 	return !line->bound && poll(&raised, 1, 0) == 1;
 }
 
+void irq_line_clear(const struct irq_line *line)
+{
+	eventfd_t raised;
+
+	/* It fails when there is nothing to forget. */
+	(void)eventfd_read(line->fd, &raised);
+}
+
 void irq_raise(const struct irq_line *line)
 {
 	uint64_t one = 1;

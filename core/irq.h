@@ -49,6 +49,8 @@ int irq_line_unmask(struct irq_line *line, uint64_t addr, uint32_t data);
 void irq_line_mask(struct irq_line *line);
 /* For a masked line: whether it was raised since. */
 bool irq_line_pending(const struct irq_line *line);
+/* For a masked line: forgets that it was raised. */
+void irq_line_clear(const struct irq_line *line);
 
 /* From any thread; never blocks. */
 void irq_raise(const struct irq_line *line);

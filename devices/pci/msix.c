@@ -99,10 +99,13 @@ void msix_reset(struct msix *msix, struct pci_function *function)
 	function->config[msix->cap + PCI_MSIX_FLAGS + 1] &=
 		(uint8_t)~((PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL) >> 8);
 	msix_control(msix, function);
+	pthread_mutex_lock(&msix->lock);
 	for (unsigned int i = 0; i < msix->count; i++) {
 		memset(msix->table[i], 0, sizeof(msix->table[i]));
 		msix->table[i][3] = PCI_MSIX_ENTRY_CTRL_MASKBIT;
+		irq_line_clear(&msix->lines[i]);
 	}
+	pthread_mutex_unlock(&msix->lock);
 }
 
 /* Aligned accesses of 4 and 8 bytes are all that the specification allows. */
@@ -138,12 +141,14 @@ uint64_t msix_pba_read(struct msix *msix, uint64_t offset, unsigned int len)
 {
 	uint64_t pending = 0;
 
+	pthread_mutex_lock(&msix->lock);
 	for (unsigned int i = 0; i < 8 * len; i++) {
 		uint64_t vector = 8 * offset + i;
 
 		if (vector < msix->count && irq_line_pending(&msix->lines[vector]))
 			pending |= 1ULL << i;
 	}
+	pthread_mutex_unlock(&msix->lock);
 	return pending;
 }
 
