@@ -441,10 +441,12 @@ int virtio_pci_new(struct virtio_dev *dev, struct pci_root *root, struct irq_rou
 
 void virtio_pci_reset(struct virtio_pci *pci)
 {
+	uint32_t bar = (uint32_t)pci->bar;
+
 	pthread_mutex_lock(&pci->root->lock);
 	memset(pci->function.config + PCI_COMMAND, 0, 2);
 	/* As firmware would place it: the guest may have left it sized, or moved in vain. */
-	memcpy(pci->function.config + PCI_BASE_ADDRESS_0, &(uint32_t){ (uint32_t)pci->bar }, 4);
+	memcpy(pci->function.config + PCI_BASE_ADDRESS_0, &bar, sizeof(bar));
 	msix_reset(pci->msix, &pci->function);
 	pthread_mutex_unlock(&pci->root->lock);
 	forget_vectors(pci);
