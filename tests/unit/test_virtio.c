@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include "tests/lib/child.h"
 #include "tests/unit/driver.h"
@@ -461,7 +462,119 @@ static void test_fault_in_config(void **state)
 	vq_guest_free(&guest);
 }
 
-/* ---- with the worker's thread, and several vCPUs that do as they like ---- */
+/* ---- with the worker's thread ---- */
+
+#define CHAINS 30000
+#define WAIT_MS 60000 /* for what comes at once, or never */
+
+/* A driver that hears of interrupts through an eventfd. */
+struct listener {
+	struct transport transport;
+	int fd;
+	_Atomic unsigned int raised;
+};
+
+static void listener_raise(struct transport *transport, unsigned int queue)
+{
+	struct listener *listener = container_of(transport, struct listener, transport);
+
+	(void)queue;
+	listener->raised++;
+	eventfd_write(listener->fd, 1);
+}
+
+/* Says which interrupts the driver wants: the next one, or none. */
+static void want_interrupt(struct vq_guest *guest, bool events, bool wanted)
+{
+	struct vring_avail *avail = vq_ptr(guest, guest->queues[0].avail, 6 + VQ_SIZE * 2);
+
+	if (!events)
+		__atomic_store_n(&avail->flags, wanted ? 0 : VRING_AVAIL_F_NO_INTERRUPT, __ATOMIC_SEQ_CST);
+	else if (wanted)
+		__atomic_store_n(&avail->ring[VQ_SIZE], guest->queues[0].seen, __ATOMIC_SEQ_CST);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Rings when the device asked for it. */
+static void ring_as_asked(struct vq_guest *guest, bool events, uint16_t old)
+{
+	const struct vring_used *used = vq_ptr(guest, guest->queues[0].used, 6 + VQ_SIZE * 8);
+	const struct vring_avail *avail = vq_ptr(guest, guest->queues[0].avail, 6);
+	const uint16_t *event = (const uint16_t *)(const void *)&used->ring[VQ_SIZE];
+	bool asked;
+
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	asked = events ? vring_need_event(__atomic_load_n(event, __ATOMIC_SEQ_CST), avail->idx, old) :
+			 !(__atomic_load_n(&used->flags, __ATOMIC_SEQ_CST) & VRING_USED_F_NO_NOTIFY);
+	if (asked)
+		vq_notify(guest, 0);
+}
+
+static unsigned int take_all(struct vq_guest *guest)
+{
+	unsigned int count = 0;
+	uint16_t head;
+
+	while (vq_take(guest, 0, &head, NULL))
+		count++;
+	return count;
+}
+
+/*
+ * A driver that rings only when it is asked to, and sleeps until it is
+ * interrupted: one notification that is missed, in either direction, and it
+ * sleeps for ever.
+ */
+static void ping_pong(bool events)
+{
+	struct listener listener = { { listener_raise, vq_raise_config }, eventfd(0, EFD_CLOEXEC), 0 };
+	struct pollfd interrupt = { .fd = listener.fd, .events = POLLIN };
+	unsigned int posted = 0, seen = 0, wanted = 1;
+	const uint16_t *avail_index;
+	struct vq_guest guest;
+
+	make(&guest, &plain);
+	guest.dev->transport = &listener.transport;
+	assert_int_equal(virtio_dev_launch(guest.dev), 0);
+	vq_start(&guest, events ? 1ULL << VIRTIO_RING_F_EVENT_IDX : 0);
+	avail_index = (uint16_t *)vq_ptr(&guest, guest.queues[0].avail, 4) + 1;
+	want_interrupt(&guest, events, false);
+	while (seen < CHAINS) {
+		uint16_t old = *avail_index;
+
+		for (unsigned int i = 0; i <= posted % 3 && posted - seen < VQ_SIZE; i++, posted++)
+			vq_post(&guest, 0, &(struct vq_buffer){ VQ_RAM_BASE + MIB(4), 8, true }, 1);
+		ring_as_asked(&guest, events, old);
+		seen += take_all(&guest);
+		while (seen < posted && (posted % 5 || posted - seen == VQ_SIZE)) {
+			unsigned int more;
+
+			want_interrupt(&guest, events, true);
+			wanted++;
+			more = take_all(&guest);
+			if (!more) {
+				assert_int_equal(poll(&interrupt, 1, WAIT_MS), 1);
+				eventfd_read(listener.fd, &(eventfd_t){ 0 });
+			}
+			want_interrupt(&guest, events, false);
+			seen += more;
+		}
+	}
+	/* Each wish is fulfilled once at the most. */
+	if (events)
+		assert_in_range(listener.raised, 1, wanted);
+	vq_guest_free(&guest);
+	close(listener.fd);
+}
+
+static void test_no_notification_is_missed(void **state)
+{
+	(void)state;
+	ping_pong(false);
+	ping_pong(true);
+}
+
+/* ---- and several vCPUs that do as they like ---- */
 
 #define VCPUS 3
 #define ROUNDS 400
@@ -614,6 +727,7 @@ int main(void)
 		cmocka_unit_test(test_config_write),
 		cmocka_unit_test(test_config_not_writable),
 		cmocka_unit_test(test_fault_in_config),
+		cmocka_unit_test(test_no_notification_is_missed),
 		cmocka_unit_test(test_threads),
 		cmocka_unit_test(test_threads_confined),
 	};
