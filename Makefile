@@ -16,7 +16,7 @@ DEPS_BUILD := gcc make pkg-config libc6-dev linux-libc-dev libseccomp-dev libcap
 	libjansson-dev
 DEPS_TEST := libcmocka-dev acpica-tools clang clang-tidy cppcheck libclang-rt-14-dev mandoc strace \
 	python3-minimal python3 util-linux qemu-system-x86 busybox-static cpio kmod lz4 xz-utils zstd gzip \
-	binutils mmdebstrap e2fsprogs iproute2 iputils-ping ethtool bc bison flex libelf-dev libssl-dev \
+	binutils shellcheck mmdebstrap e2fsprogs iproute2 iputils-ping ethtool bc bison flex libelf-dev libssl-dev \
 	patch perl rsync
 
 FOLDERS := core seccomp devices/block devices/netdev devices/pci devices/platform \

@@ -7,7 +7,6 @@
 #include "vmm/vm.h"
 
 #include <fcntl.h>
-#include <libgen.h>
 #include <linux/kvm.h>
 #include <malloc.h>
 #include <signal.h>
@@ -175,24 +174,28 @@ static void restart(struct vm *vm)
 {
 	vm->restarts++;
 	log_info("the guest restarts");
-	if (machine_reset(&vm->machine) < 0) {
+	if (machine_reset(&vm->machine) < 0)
 		end(vm, VM_ERROR, 0, "the guest cannot be restarted");
-		return;
-	}
-	pthread_mutex_lock(&vm->lock);
-	vm->end = VM_GOES_ON;
-	pthread_mutex_unlock(&vm->lock);
-	vcpus_run(&vm->machine.vcpus);
+	else
+		vcpus_run(&vm->machine.vcpus);
 }
 
 static void act_on_end(struct vm *vm)
 {
+	bool again;
+
 	vcpus_park(&vm->machine.vcpus);
+	pthread_mutex_lock(&vm->lock);
 	if (vm->end == VM_REBOOT && arch_reset_by_panic(&vm->machine.mem))
 		vm->end = VM_PANIC;
-	if (vm->end == VM_REBOOT && !vm->config->no_reboot && !vm->asked_to_end)
+	again = vm->end == VM_REBOOT && !vm->config->no_reboot && !vm->asked_to_end;
+	/* What ends the run during the reset counts again. */
+	if (again)
+		vm->end = VM_GOES_ON;
+	pthread_mutex_unlock(&vm->lock);
+	if (again)
 		restart(vm);
-	if (vm->end != VM_GOES_ON)
+	else
 		loop_stop(&vm->loop);
 }
 
@@ -330,41 +333,51 @@ static int open_output(const char *option, const char *path, int *ret_fd)
 	return 0;
 }
 
-/* Remembers a file to be removed at the end; NULL is no file. */
+/* Remembers a file to be removed at the end; NULL is no file. -errno, reported. */
 static int remember(struct vm *vm, const char *path)
 {
-	_cleanup_free_ char *copy = path ? strdup(path) : NULL;
-	_cleanup_free_ char *name = path ? strdup(path) : NULL;
-	struct leftover *leftover = &vm->leftovers[vm->leftover_count];
+	struct leftover leftover = { .dir = -1 };
+	const char *slash = path ? strrchr(path, '/') : NULL;
+	_cleanup_free_ char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
 
-	if (!path || vm->leftover_count == LEFTOVERS_MAX)
+	if (!path)
 		return 0;
-	if (!copy || !name)
-		return -ENOMEM;
-	leftover->dir = open(dirname(copy), O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (leftover->dir < 0)
-		return -errno;
-	leftover->name = strdup(basename(name));
-	vm->leftover_count++;
-	return leftover->name ? 0 : -ENOMEM;
+	leftover.name = strdup(slash ? slash + 1 : path);
+	if (dir && leftover.name && vm->leftover_count < LEFTOVERS_MAX)
+		leftover.dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (leftover.dir < 0) {
+		log_error("%s: its directory cannot be kept open", path);
+		free(leftover.name);
+		return -EINVAL;
+	}
+	vm->leftovers[vm->leftover_count++] = leftover;
+	return 0;
 }
 
-/* What outlasts the process unless it is removed. */
+static int write_pidfile(const char *path)
+{
+	_cleanup_close_ int fd = -1;
+	int err = open_output("--pidfile", path, &fd);
+
+	if (!err && dprintf(fd, "%d\n", getpid()) < 0) {
+		err = -errno;
+		log_error("--pidfile %s: it cannot be written: %s", path, strerror(-err));
+	}
+	return err;
+}
+
+/* What outlasts the process unless it is removed. -errno, reported. */
 static int open_files(struct vm *vm)
 {
 	const struct config *config = vm->config;
-	_cleanup_close_ int pidfile = -1;
 	int err = 0;
 
 	if (config->summary)
 		err = open_output("--summary", config->summary, &vm->summary_fd);
 	if (!err && config->pidfile)
-		err = open_output("--pidfile", config->pidfile, &pidfile);
-	if (err)
-		return err;
-	if (pidfile >= 0 && dprintf(pidfile, "%d\n", getpid()) < 0)
-		return -errno;
-	err = remember(vm, config->pidfile);
+		err = write_pidfile(config->pidfile);
+	if (!err)
+		err = remember(vm, config->pidfile);
 	if (!err && config->has_serial)
 		err = remember(vm, config->serial.socket);
 	for (size_t i = 0; !err && i < config->device_count; i++) {
