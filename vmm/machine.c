@@ -133,6 +133,7 @@ static int add_serial(struct machine *machine, const struct machine_events *even
 	if (err)
 		return report(err, NULL, "--serial");
 	uart_each_fd(machine->uart, keep_for_serial, machine);
+	keep_for_serial(machine, machine->serial_line.fd);
 	keep_for_serial(machine, events->fd);
 	if (*machine->serial.path)
 		log_warn("--serial: it is at %s", machine->serial.path);
