@@ -75,7 +75,7 @@ void summary_write(int fd, const struct machine *machine, const struct summary *
 			 (int)summary->restarts, "cpus", (int)machine->vcpus.count, "memory",
 			 (json_int_t)mem_size(&machine->mem), "max_resident_kib",
 			 (json_int_t)usage.ru_maxrss, "devices", counters(machine));
-	text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+	text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
 	json_decref(line);
 	len = text ? strlen(text) : 0;
 	/* The final NUL makes room for the end of the line. */
