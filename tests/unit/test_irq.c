@@ -165,7 +165,9 @@ static void test_kvm(void **state)
 	irq_line_mask(&line);
 	assert_false(irq_line_pending(&line));
 
+	/* Programmed anew while it is in use. */
 	assert_int_equal(irq_line_unmask(&line, MSI_ADDR, 0x4022), 0);
+	assert_int_equal(irq_line_unmask(&line, MSI_ADDR, 0x4023), 0);
 	irq_raise(&line);
 	irq_line_mask(&line);
 	assert_false(irq_line_pending(&line));

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <linux/virtio_ring.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include "core/mem.h"
 #include "devices/virtio/virtio.h"
@@ -255,6 +256,25 @@ static void test_smaller_next_time(void **state)
 		assert_null(virtq_pop(&f.queue));
 		assert_false(virtq_publish(&f.queue));
 	}
+	teardown(&f);
+}
+
+/* What was returned in the turn of the reset is not published: the ring may be the guest's again. */
+static void test_reset_before_publish(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	started(&f, 0);
+	f.desc[0] = buffer(DATA, 1, WRITE, 0);
+	post(&f, 0);
+	virtq_done(&f.queue, virtq_pop(&f.queue));
+	virtq_deactivate(&f.queue);
+	assert_false(virtq_publish(&f.queue));
+	assert_int_equal(f.used->idx, 0);
+	start(&f, SIZE, 0);
+	assert_false(virtq_publish(&f.queue));
+	assert_int_equal(f.used->idx, 0);
 	teardown(&f);
 }
 
@@ -981,30 +1001,83 @@ static void test_event_index(void **state)
 	teardown(&f);
 }
 
-/* What comes between the look that found nothing and the request for a doorbell is found all the same. */
-static void test_last_look(void **state)
+/*
+ * The driver acts in the middle of ours: the used ring may not be written, and
+ * the fault of the first write is the moment. A signal's handler has no argument.
+ */
+static struct fixture *interrupted;
+static void (*act)(struct fixture *f);
+
+static void on_fault(int signal)
+{
+	(void)signal;
+	mprotect(interrupted->used, PAGE, PROT_READ | PROT_WRITE);
+	act(interrupted);
+}
+
+static void at_next_write(struct fixture *f, void (*fn)(struct fixture *f))
+{
+	struct sigaction action = { .sa_handler = on_fault, .sa_flags = (int)SA_RESETHAND };
+
+	interrupted = f;
+	act = fn;
+	assert_int_equal(sigaction(SIGSEGV, &action, NULL), 0);
+	assert_int_equal(mprotect(f->used, PAGE, PROT_READ), 0);
+}
+
+static void post_one_more(struct fixture *f)
+{
+	f->desc[1] = buffer(DATA, 9, 0, 0);
+	post(f, 1);
+}
+
+/* Between the look that found nothing and the request for a doorbell: found by a second look. */
+static void test_posted_meanwhile(void **state)
 {
 	(void)state;
 	for (int events = 0; events < 2; events++) {
-		struct fixture f;
 		struct chain *chain;
+		struct fixture f;
 
 		started(&f, events ? EVENT_IDX : 0);
 		f.desc[0] = buffer(DATA, 1, 0, 0);
-		for (int i = 0; i < 3 * SIZE; i++) {
-			post(&f, 0);
-			chain = virtq_pop(&f.queue);
-			assert_non_null(chain);
-			assert_null(virtq_pop(&f.queue));
-			/* Here a driver that follows the rules rings for the next one. */
-			if (events)
-				assert_true(vring_need_event(*avail_event(&f), f.avail->idx + 1,
-							     f.avail->idx));
-			else
-				assert_int_equal(f.used->flags, 0);
-			virtq_done(&f.queue, chain);
-			virtq_publish(&f.queue);
-		}
+		post(&f, 0);
+		assert_non_null(virtq_pop(&f.queue));
+		at_next_write(&f, post_one_more);
+		chain = virtq_pop(&f.queue);
+		assert_non_null(chain);
+		assert_int_equal(chain->head, 1);
+		assert_null(virtq_pop(&f.queue));
+		if (events)
+			assert_int_equal(*avail_event(&f), 2);
+		assert_int_equal(f.used->flags, 0);
+		teardown(&f);
+	}
+}
+
+static void want_the_next(struct fixture *f)
+{
+	*used_event(f) = 0;
+	f->avail->flags = 0;
+}
+
+/* While we publish: what the driver wants is looked up after that, not before. */
+static void test_wanted_meanwhile(void **state)
+{
+	(void)state;
+	for (int events = 0; events < 2; events++) {
+		struct chain *chain;
+		struct fixture f;
+
+		started(&f, events ? EVENT_IDX : 0);
+		f.desc[0] = buffer(DATA, 1, 0, 0);
+		post(&f, 0);
+		f.avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
+		*used_event(&f) = 0x8000;
+		chain = virtq_pop(&f.queue);
+		virtq_done(&f.queue, chain);
+		at_next_write(&f, want_the_next);
+		assert_true(virtq_publish(&f.queue));
 		teardown(&f);
 	}
 }
@@ -1071,6 +1144,7 @@ int main(void)
 		cmocka_unit_test(test_layout_at_the_end_of_memory),
 		cmocka_unit_test(test_frozen),
 		cmocka_unit_test(test_smaller_next_time),
+		cmocka_unit_test(test_reset_before_publish),
 		cmocka_unit_test(test_cursors),
 		cmocka_unit_test(test_used_length_is_what_was_written),
 		cmocka_unit_test(test_looked_at_once),
@@ -1088,7 +1162,8 @@ int main(void)
 		cmocka_unit_test(test_sum),
 		cmocka_unit_test(test_flags),
 		cmocka_unit_test(test_event_index),
-		cmocka_unit_test(test_last_look),
+		cmocka_unit_test(test_posted_meanwhile),
+		cmocka_unit_test(test_wanted_meanwhile),
 		cmocka_unit_test(test_wrap),
 	};
 
