@@ -34,7 +34,8 @@ static inline struct fake *fake_of(struct virtio_dev *dev)
 	return container_of(dev, struct fake, dev);
 }
 
-static inline int fake_init(struct virtio_dev *dev, const void *conf, const struct virtio_host *host)
+static inline int fake_init(struct virtio_dev *dev, const void *conf,
+			    const struct virtio_host *host)
 {
 	struct fake *fake = fake_of(dev);
 

@@ -24,7 +24,7 @@ struct hostile {
 	pthread_t thread;
 	struct virtio_dev *dev;
 	const struct bus *bus;
-	const struct mem_range *ranges; /* of registers; those that are worth more come more often */
+	const struct mem_range *ranges; /* of registers: which are tried equally often */
 	size_t range_count;
 	uint8_t *ram;
 	uint32_t random;
@@ -51,9 +51,11 @@ static inline uint64_t hostile_address(struct hostile *hostile)
 
 static inline void hostile_register(struct hostile *hostile)
 {
-	static const uint64_t values[] = { 0, 1, 2, 3, 4, 8, 0xb, 0xf, 0x40, 0x8000, 0xc000, UINT64_MAX };
-	const struct mem_range *range = &hostile->ranges[hostile_random(hostile,
-									(uint32_t)hostile->range_count)];
+	static const uint64_t values[] = {
+		0, 1, 2, 3, 4, 8, 0xb, 0xf, 0x40, 0x8000, 0xc000, UINT64_MAX,
+	};
+	uint32_t which = hostile_random(hostile, (uint32_t)hostile->range_count);
+	const struct mem_range *range = &hostile->ranges[which];
 	unsigned int len = 1u << hostile_random(hostile, 4);
 	uint64_t offset = hostile_random(hostile, (uint32_t)range->len), value;
 
@@ -69,7 +71,9 @@ static inline void hostile_register(struct hostile *hostile)
 
 static inline uint8_t *hostile_ptr(struct hostile *hostile, uint64_t gpa, uint64_t len)
 {
-	return util_within(gpa - HOSTILE_RAM, len, HOSTILE_LEN) ? hostile->ram + (gpa - HOSTILE_RAM) : NULL;
+	uint64_t offset = gpa - HOSTILE_RAM;
+
+	return util_within(offset, len, HOSTILE_LEN) ? hostile->ram + offset : NULL;
 }
 
 static inline void hostile_describe(struct hostile *hostile, const struct virtq_layout *layout,
@@ -207,7 +211,7 @@ static inline void hostile_threads(struct vq_guest *guest, const struct bus *bus
 	for (uint32_t i = 0; i < HOSTILE_VCPUS; i++) {
 		struct hostile *vcpu = &vcpus[i];
 
-		/* A mapping for each: what guests race for in their own memory is no race of ours. */
+		/* A mapping for each: what guests race for in their memory is no race of ours. */
 		*vcpu = (struct hostile){
 			.dev = guest->dev,
 			.bus = bus,

@@ -97,7 +97,7 @@ static void test_no_route_left(void **state)
 	while (!err && made < 4096) {
 		err = irq_line_msi(&router, &lines[made]);
 		if (!err) {
-			assert_int_equal(irq_line_unmask(&lines[made], MSI_ADDR, (uint32_t)made), 0);
+			assert_int_equal(irq_line_unmask(&lines[made], MSI_ADDR, 1), 0);
 			irq_line_free(&lines[made++]);
 		}
 	}
@@ -107,7 +107,7 @@ static void test_no_route_left(void **state)
 	free(lines);
 }
 
-/* What KVM refuses leaves no trace: the next route that it takes is sent with a table that it knows. */
+/* What KVM refuses leaves no trace in the table, all of which goes along with the next route. */
 static void test_refused(void **state)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -157,7 +157,8 @@ static void test_kvm(void **state)
 	int vm = make_vm();
 
 	(void)state;
-	assert_int_equal(irq_router_init(&router, vm, arch_layout.irq_chip, arch_layout.irq_pins), 0);
+	assert_int_equal(irq_router_init(&router, vm, arch_layout.irq_chip,
+					 arch_layout.irq_pins), 0);
 	assert_int_equal(irq_line_msi(&router, &line), 0);
 	irq_raise(&line);
 	assert_true(irq_line_pending(&line));

@@ -142,6 +142,7 @@ static void test_identity(void **state)
 static void test_life(void **state)
 {
 	const uint64_t data = VQ_RAM_BASE + MIB(4);
+	const struct vq_buffer ping[] = { { data, 4, false }, { data + 16, 9, true } };
 	struct fixture f;
 	uint32_t len;
 	uint16_t head;
@@ -154,8 +155,7 @@ static void test_life(void **state)
 		memcpy(vq_ptr(&f.guest, data, 4), "ping", 4);
 		for (uint32_t queue = 0; queue < FAKE_QUEUES; queue++) {
 			for (int i = 0; i < 2; i++)
-				vq_post(&f.guest, queue,
-					(struct vq_buffer[]){ { data, 4, false }, { data + 16, 9, true } }, 2);
+				vq_post(&f.guest, queue, ping, ARRAY_SIZE(ping));
 			set(&f, VIRTIO_MMIO_QUEUE_NOTIFY, queue);
 			vq_turn(&f.guest);
 			assert_true(vq_take(&f.guest, queue, &head, &len));
@@ -164,7 +164,8 @@ static void test_life(void **state)
 			assert_memory_equal(vq_ptr(&f.guest, data + 16, 4), "ping", 4);
 			assert_memory_equal(vq_ptr(&f.guest, data + 22, 3), "end", 3);
 			assert_int_equal(interrupts(&f), 1);
-			assert_int_equal(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
+			assert_int_equal(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS),
+					 VIRTIO_MMIO_INT_VRING);
 			set(&f, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_VRING);
 			assert_int_equal(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
 		}

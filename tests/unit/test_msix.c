@@ -147,7 +147,9 @@ static void test_pending_words(void **state)
 /* The route in KVM's table, or NULL. */
 static const struct kvm_irq_routing_msi *route(struct fixture *f, unsigned int index)
 {
-	return index < f->router.table->nr - PINS ? &f->router.table->entries[PINS + index].u.msi : NULL;
+	const struct kvm_irq_routing *table = f->router.table;
+
+	return index < table->nr - PINS ? &table->entries[PINS + index].u.msi : NULL;
 }
 
 static void test_routes(void **state)

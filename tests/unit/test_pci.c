@@ -284,7 +284,8 @@ static void test_every_register(void **state)
 	assert_int_equal(config_read(&f, PCI_BASE_ADDRESS_0, 4), (uint32_t)~(BAR_LEN - 1));
 	memcpy(after + PCI_BASE_ADDRESS_0, before + PCI_BASE_ADDRESS_0, 4);
 	memcpy(after + f.window + VIRTIO_PCI_CAP_BAR, before + f.window + VIRTIO_PCI_CAP_BAR, 1);
-	memcpy(after + f.window + VIRTIO_PCI_CAP_OFFSET, before + f.window + VIRTIO_PCI_CAP_OFFSET, 12);
+	memcpy(after + f.window + VIRTIO_PCI_CAP_OFFSET,
+	       before + f.window + VIRTIO_PCI_CAP_OFFSET, 12);
 	assert_int_equal(after[f.msix + PCI_MSIX_FLAGS + 1], 0xc0);
 	after[f.msix + PCI_MSIX_FLAGS + 1] = 0;
 	assert_memory_equal(after, before, sizeof(after));
@@ -320,10 +321,17 @@ static void test_bar(void **state)
 	teardown(&f);
 }
 
-static const struct bus_ops no_ops;
+static int add_bar(struct pci_root *root, struct pci_function *function, unsigned int index,
+		   uint32_t len, uint64_t *ret_base)
+{
+	static const struct bus_ops no_ops;
+
+	return pci_function_add_bar(function, root, index, len, &no_ops, NULL, ret_base);
+}
 
 static void test_root_is_full(void **state)
 {
+	const struct mem_range window = { WINDOW + 0x100, 0x3000 };
 	static struct pci_function functions[PCI_SLOTS];
 	uint8_t body[255] = { 0 };
 	struct pci_root root;
@@ -332,18 +340,18 @@ static void test_root_is_full(void **state)
 
 	(void)state;
 	bus_init(&bus, -1, false);
-	assert_int_equal(pci_root_init(&root, &bus, ECAM, (struct mem_range){ WINDOW + 0x100, 0x3000 }), 0);
+	assert_int_equal(pci_root_init(&root, &bus, ECAM, window), 0);
 	for (unsigned int i = 0; i < PCI_SLOTS; i++) {
 		pci_function_init(&functions[i], 1, 2, 3, 4);
 		assert_int_equal(pci_root_plug(&root, &functions[i]), i < 31 ? 0 : -ENOSPC);
 	}
 	/* Aligned to its size, and not beyond the window. */
-	assert_int_equal(pci_function_add_bar(&functions[0], &root, 0, 0x1000, &no_ops, NULL, &base), 0);
+	assert_int_equal(add_bar(&root, functions, 0, 0x1000, &base), 0);
 	assert_int_equal(base, WINDOW + 0x1000);
-	assert_int_equal(pci_function_add_bar(&functions[0], &root, 1, 0x2000, &no_ops, NULL, &base), -ENOSPC);
-	assert_int_equal(pci_function_add_bar(&functions[0], &root, 1, 0x1000, &no_ops, NULL, &base), 0);
+	assert_int_equal(add_bar(&root, functions, 1, 0x2000, &base), -ENOSPC);
+	assert_int_equal(add_bar(&root, functions, 1, 0x1000, &base), 0);
 	assert_int_equal(base, WINDOW + 0x2000);
-	assert_int_equal(pci_function_add_bar(&functions[0], &root, 2, 0x1000, &no_ops, NULL, &base), -ENOSPC);
+	assert_int_equal(add_bar(&root, functions, 2, 0x1000, &base), -ENOSPC);
 	assert_int_equal(base, WINDOW + 0x2000);
 
 	assert_int_equal(pci_function_add_cap(&functions[0], 9, body, 193), -ENOSPC);
@@ -360,6 +368,7 @@ static void test_root_is_full(void **state)
 static void test_life(void **state)
 {
 	const uint64_t data = VQ_RAM_BASE + MIB(4);
+	const struct vq_buffer ping[] = { { data, 4, false }, { data + 16, 9, true } };
 	struct fixture f;
 	uint32_t len;
 	uint16_t head;
@@ -375,8 +384,7 @@ static void test_life(void **state)
 
 			common_write(&f, VIRTIO_PCI_COMMON_Q_SELECT, 2, queue);
 			offset = common_read(&f, VIRTIO_PCI_COMMON_Q_NOFF, 2) * f.notify_multiplier;
-			vq_post(&f.guest, queue,
-				(struct vq_buffer[]){ { data, 4, false }, { data + 16, 9, true } }, 2);
+			vq_post(&f.guest, queue, ping, ARRAY_SIZE(ping));
 			bar_write(&f, f.notify + offset, 2, queue);
 			vq_turn(&f.guest);
 			assert_true(vq_take(&f.guest, queue, &head, &len));
@@ -432,7 +440,8 @@ static void test_queue_registers(void **state)
 	for (unsigned int i = 0; i < 6; i++)
 		common_write(&f, VIRTIO_PCI_COMMON_Q_DESCLO + 4 * i, 4, 0x10101010 * (i + 1));
 	for (unsigned int i = 0; i < 6; i++)
-		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_DESCLO + 4 * i, 4), 0x10101010 * (i + 1));
+		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_DESCLO + 4 * i, 4),
+				 0x10101010 * (i + 1));
 	layout = virtio_queue(f.guest.dev, 1);
 	assert_int_equal(layout.desc, 0x2020202010101010);
 	assert_int_equal(layout.driver, 0x4040404030303030);
@@ -478,7 +487,8 @@ static void test_vectors(void **state)
 		common_write(&f, VIRTIO_PCI_COMMON_Q_SELECT, 2, queue);
 		common_write(&f, VIRTIO_PCI_COMMON_Q_MSIX, 2, 1);
 		if (queue >= VIRTIO_QUEUES_MAX)
-			assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_MSIX, 2), VIRTIO_MSI_NO_VECTOR);
+			assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_MSIX, 2),
+					 VIRTIO_MSI_NO_VECTOR);
 	}
 	assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_MSIX, 2), VIRTIO_MSI_NO_VECTOR);
 
@@ -503,7 +513,8 @@ static void test_pending(void **state)
 	assert_int_equal(bar_read(&f, f.pba, 8), 0);
 	assert_int_equal(interrupts(&f, 0), 1);
 
-	config_write(&f, f.msix + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
+	config_write(&f, f.msix + PCI_MSIX_FLAGS, 2,
+		     PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
 	virtio_config_update(f.guest.dev, 0, "\1", 1);
 	assert_int_equal(bar_read(&f, f.pba, 4), 1);
 	virtio_pci_reset(f.pci);
@@ -534,7 +545,7 @@ static void test_device_config(void **state)
 	teardown(&f);
 }
 
-/* The common structure takes its registers' widths and nothing else; the rest of the BAR is quiet. */
+/* The common structure takes its registers' widths alone; the rest of the BAR is quiet. */
 static void test_widths(void **state)
 {
 	static const uint8_t widths[56] = {
@@ -550,7 +561,8 @@ static void test_widths(void **state)
 		for (uint64_t offset = 0; offset <= BAR_LEN; offset++) {
 			uint64_t addr = f.bar + offset, value = 0, ones = UINT64_MAX;
 
-			assert_int_equal(bus_read(&f.bus, addr, &value, len), offset + len <= BAR_LEN);
+			assert_int_equal(bus_read(&f.bus, addr, &value, len),
+					 offset + len <= BAR_LEN);
 			if (addr < f.common + sizeof(widths) && widths[addr - f.common] == len)
 				continue;
 			if (addr >= f.common && addr < f.device)
@@ -614,8 +626,9 @@ static void test_window_aimed_elsewhere(void **state)
 		uint8_t bar;
 		uint32_t offset, len;
 	} targets[] = {
-		{ 1, 0, 4 }, { 255, 0, 4 }, { 0, 0, 0 }, { 0, 0, 3 }, { 0, 0, 8 }, { 0, 0, UINT32_MAX },
-		{ 0, 2, 4 }, { 0, 0x2001, 2 }, { 0, BAR_LEN, 1 }, { 0, BAR_LEN, 4 },
+		{ 1, 0, 4 }, { 255, 0, 4 }, { 0, 0, 0 }, { 0, 0, 3 }, { 0, 0, 8 },
+		{ 0, 0, UINT32_MAX }, { 0, 2, 4 }, { 0, 0x2001, 2 }, { 0, BAR_LEN, 1 },
+		{ 0, BAR_LEN, 4 },
 		{ 0, BAR_LEN - 2, 4 }, { 0, UINT32_MAX, 1 }, { 0, UINT32_MAX - 3, 4 },
 		{ 0, UINT32_MAX - 1, 2 }, { 0, 0x80002000, 4 },
 	};
@@ -644,7 +657,8 @@ static void *select_queues(void *arg)
 	struct fixture *f = arg;
 
 	for (int i = 0; i < RACE_ROUNDS; i++)
-		common_write(f, VIRTIO_PCI_COMMON_Q_SELECT, 2, i % 2 ? VIRTIO_QUEUES_MAX + 2 + i % 8 : 0);
+		common_write(f, VIRTIO_PCI_COMMON_Q_SELECT, 2,
+			     i % 2 ? VIRTIO_QUEUES_MAX + 2 + i % 8 : 0);
 	return NULL;
 }
 

@@ -191,7 +191,7 @@ static void test_layout(void **state)
 	teardown(&f);
 }
 
-/* The event index is the last that lies in RAM; where the used ring needs 4 of alignment, almost. */
+/* The event index is the last thing in RAM; almost so where the used ring is to be aligned to 4. */
 static void test_layout_at_the_end_of_memory(void **state)
 {
 	const uint64_t end = LAST + PAGE;
@@ -259,7 +259,7 @@ static void test_smaller_next_time(void **state)
 	teardown(&f);
 }
 
-/* What was returned in the turn of the reset is not published: the ring may be the guest's again. */
+/* What was returned in the turn of the reset is not published: the ring is the guest's again. */
 static void test_reset_before_publish(void **state)
 {
 	struct fixture f;
@@ -414,14 +414,19 @@ static void test_buffer_across_regions(void **state)
 /* Tables may lie anywhere, across regions too, and follow plain descriptors. */
 static void test_indirect(void **state)
 {
-	static const uint64_t tables[] = { TABLE, TABLE + 1, B - 16, B - 5, B - 32, LAST + PAGE - 32 };
+	static const uint64_t tables[] = {
+		TABLE, TABLE + 1, B - 16, B - 5, B - 32, LAST + PAGE - 32,
+	};
 	struct chain *chain;
 	struct fixture f;
 
 	(void)state;
 	started(&f, INDIRECT);
 	for (size_t i = 0; i < ARRAY_SIZE(tables); i++) {
-		struct vring_desc table[] = { buffer(DATA, 3, NEXT, 1), buffer(DATA + 8, 5, WRITE, 0) };
+		struct vring_desc table[] = {
+			buffer(DATA, 3, NEXT, 1),
+			buffer(DATA + 8, 5, WRITE, 0),
+		};
 
 		assert_int_equal(mem_write(&f.mem, tables[i], table, sizeof(table)), 0);
 		/* The write flag of the descriptor itself says nothing: section 2.7.5.3.2. */
@@ -821,10 +826,12 @@ static void test_requests(void **state)
 
 /* ---- long chains ---- */
 
-/* Exactly as many iovecs as there may be, with the cut in the middle, at a border, and at both ends. */
+/* As many iovecs as there may be, with the cut in the middle, at a border, and at both ends. */
 static void test_full_block(void **state)
 {
-	static const size_t cuts[] = { 1, 3, 4, 5, 8, 2046, 4 * 1022, 4 * 1022 + 1, 4 * 1023 - 1, 4 * 1023 };
+	static const size_t cuts[] = {
+		1, 3, 4, 5, 8, 2046, 4 * 1022, 4 * 1022 + 1, 4 * 1023 - 1, 4 * 1023,
+	};
 	const unsigned int count = CHAIN_IOV_MAX - 1;
 	struct chain *chain;
 	struct fixture f;
@@ -835,7 +842,8 @@ static void test_full_block(void **state)
 		uint8_t *data = at(&f, DATA), text[4096];
 
 		for (uint16_t j = 0; j < count; j++)
-			f.table[j] = buffer(DATA + 4 * j, 4, WRITE | (j + 1u < count ? NEXT : 0), j + 1);
+			f.table[j] = buffer(DATA + 4 * j, 4,
+					    WRITE | (j + 1u < count ? NEXT : 0), j + 1);
 		f.desc[0] = buffer(TABLE, count * 16, TO_TABLE, 0);
 		post(&f, 0);
 		chain = virtq_pop(&f.queue);
