@@ -13,8 +13,6 @@
 #define RNG_QUEUE 0
 #define RNG_QUEUE_SIZE 64
 #define RNG_REQUEST_MAX KIB(64)
-/* Let tokens gather, instead of waking up for every byte. */
-#define RNG_WAIT_MIN_NS 10000000
 
 struct rng_conf {
 	char *source;
@@ -81,18 +79,37 @@ static void rng_source_dry(struct rng *rng, int error)
 		virtio_count(&rng->dev, RNG_ERRORS, 1);
 }
 
+/*
+ * How much of the request to serve now, or 0. That is all of it, as far as the
+ * bucket could ever give it: Linux 6.1 loses track of what is left of a reply
+ * that is shorter than its buffer, and then waits without having asked.
+ */
+static uint64_t rng_grant(struct rng *rng, uint64_t want)
+{
+	struct bucket *bucket = &rng->bucket;
+	uint64_t granted, wait_ns;
+
+	want = util_min(want, RNG_REQUEST_MAX);
+	if (bucket->rate)
+		want = util_min(want, bucket->burst);
+	granted = bucket_take(bucket, want, util_now_ns(), &wait_ns);
+	if (granted == want)
+		return want;
+	bucket->tokens += granted;
+	virtio_count(&rng->dev, RNG_THROTTLED, 1);
+	timer_set(&rng->timer, (want - granted) * 1000000000 / bucket->rate + 1);
+	return 0;
+}
+
 /* Returns false when the chain was put back. */
 static bool rng_serve(struct rng *rng, struct virtq *queue, struct chain *chain)
 {
-	uint64_t want = util_min(chain->in.left, RNG_REQUEST_MAX), wait_ns;
-	uint64_t granted = bucket_take(&rng->bucket, want, util_now_ns(), &wait_ns);
+	uint64_t granted = rng_grant(rng, chain->in.left);
 	size_t filled;
 	int error;
 
 	if (granted == 0) {
 		virtq_unpop(queue, chain);
-		virtio_count(&rng->dev, RNG_THROTTLED, 1);
-		timer_set(&rng->timer, util_max(wait_ns, RNG_WAIT_MIN_NS));
 		return false;
 	}
 	filled = rng_fill(rng, &chain->in, granted, &error);
