@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The machine: kernels, processors, memory, entropy, and the ways in which a guest ends."""
+import hashlib
 import json
 import shutil
 import signal
@@ -69,10 +70,11 @@ class Small(Group):
 
     def test_loses_no_output_when_it_powers_off(self):
         """1 MiB and the end at once, to a reader that comes late."""
-        self.vm.send("seq 100000 249796; poweroff -f\n")
+        checksum = self.vm.make_lines()
+        self.vm.send("cat /tmp/lines; poweroff -f\n")
         time.sleep(2)
         equal(self.vm.wait(120), 0)
-        assert "".join(f"{i}\n" for i in range(100000, 249797)).encode() in self.vm.seen
+        equal(hashlib.sha256(self.vm.seen[self.vm.at:]).hexdigest(), checksum)
 
     def test_removes_its_pidfile(self):
         assert not (self.dir / "pid").exists()
@@ -103,10 +105,10 @@ class Large(Group):
         """The zone Normal is what lies above 4 GiB: files come from there, and read back as they were."""
         free = "awk '/zone +Normal/ { n = 1 } n && /nr_free_pages/ { print $2; exit }' /proc/zoneinfo"
         before = int(self.vm.sh(free))
-        self.vm.sh("mkdir /t; mount -t tmpfs t /t; yes microvm | dd of=/t/a bs=64k count=1024 iflag=fullblock")
+        self.vm.sh("head -c 16777216 /dev/urandom >/tmp/a; cp /tmp/a /tmp/b")
         after = int(self.vm.sh(free))
-        assert (before - after) * 4096 > 60 << 20, (before, after)
-        self.vm.sh("echo 3 >/proc/sys/vm/drop_caches; yes microvm | head -c 67108864 | cmp - /t/a")
+        assert (before - after) * 4096 > 31 << 20, (before, after)
+        self.vm.sh("cmp /tmp/a /tmp/b")
 
     def test_ends_with_what_the_guest_wrote(self):
         self.vm.send("outb 0xf4 21\n")
@@ -149,7 +151,7 @@ class Rng(Group):
     """Entropy at a rate, and a triple fault."""
 
     def start(self):
-        self.vm = self.boot("--rng", "rate=16K", "--summary", self.dir / "summary", words="reboot=t").ready()
+        self.vm = self.boot("--rng", "rate=2K", "--summary", self.dir / "summary", words="reboot=t").ready()
 
     def test_is_the_source_of_hwrng(self):
         assert self.vm.sh("cat /sys/class/misc/hw_random/rng_current").startswith("virtio_rng")
@@ -161,7 +163,7 @@ class Rng(Group):
     def test_keeps_the_rate(self):
         """A second's worth may have been saved up."""
         start = time.monotonic()
-        equal(self.vm.sh("head -c 49152 /dev/hwrng | wc -c"), "49152")
+        equal(self.vm.sh("head -c 6144 /dev/hwrng | wc -c"), "6144")
         assert time.monotonic() - start > 1.9
 
     def test_ends_with_102_at_a_triple_fault(self):
@@ -172,7 +174,7 @@ class Rng(Group):
         summary = json.loads((self.dir / "summary").read_text())
         equal(summary["end"], "triple-fault")
         rng = summary["devices"]["rng0"]
-        assert rng["bytes"] > 49152 and rng["throttled"] > 0, rng
+        assert rng["bytes"] > 6144 and rng["throttled"] > 0, rng
 
 
 class Ends(Group):
@@ -183,7 +185,7 @@ class Ends(Group):
         until((self.dir / "pid").exists)
 
     def test_ends_with_124_when_the_time_is_up(self):
-        late = self.boot("--timeout", 2)
+        late = self.boot(timeout=2)
         equal(late.wait(), 124)
 
     def test_ends_with_130_at_sigint(self):

@@ -47,7 +47,7 @@ class Disks(Group):
         assert "locked by another VM" in second.errors()
 
     def test_are_shared_when_read_only(self):
-        second = self.boot("--disk", f"{self.read_only},ro", "--timeout", 1)
+        second = self.boot("--disk", f"{self.read_only},ro", timeout=1)
         equal(second.wait(), 124)
 
     def test_keep_everything_over_a_reboot(self):
@@ -84,4 +84,4 @@ class Killed(Group):
                     raise Failure(f"sector {i} of {last} is not there")
 
     def test_leaves_no_lock(self):
-        equal(self.boot("--disk", self.disk, "--timeout", 1).wait(), 124)
+        equal(self.boot("--disk", self.disk, timeout=1).wait(), 124)

@@ -95,13 +95,14 @@ class Guest:
 
     def __init__(self, *arguments, terminal=False, **keys):
         self.seen, self.at = b"", 0  # the console's output, and how much of it has been looked at
-        self.inp = self.out = self.terminal = None
+        self.terminal = None
         self.stderr = tempfile.TemporaryFile()
         command = [MICROVM, *map(str, arguments)]
         if terminal:
             self.inp, self.terminal = pty.openpty()
             self.out = self.inp
             self.modes = termios.tcgetattr(self.terminal)
+            termios.tcsetwinsize(self.terminal, (24, 80))
             command = ["setsid", "--ctty", *command]
             ends = {"stdin": self.terminal, "stdout": self.terminal}
         else:
@@ -176,18 +177,21 @@ class Guest:
             raise Failure(f"in the guest: {command}: status {status}: {output}")
         return output
 
+    def make_lines(self):
+        """1 MiB of text in the guest's /tmp/lines; returns its checksum."""
+        return self.sh("head -c 786432 /dev/urandom | base64 >/tmp/lines; sha256sum </tmp/lines").split()[0]
+
     def wait(self, seconds=60):
         """Takes all output and returns the exit status."""
         deadline = time.monotonic() + seconds
-        while self.out is not None and self.read(deadline - time.monotonic()):
-            if self.terminal and self.process.poll() is not None:
-                break  # a terminal that we hold open has no end
+        # A terminal that we hold open has no end: there it is the process's.
+        while self.read(0.1) and not (self.terminal and self.process.poll() is not None):
             if time.monotonic() > deadline:
                 raise Failure(f"still running after {seconds} s")
         try:
-            return self.process.wait(max(0.1, deadline - time.monotonic()))
+            return self.process.wait(10)
         except subprocess.TimeoutExpired:
-            raise Failure(f"still running after {seconds} s") from None
+            raise Failure("still running after the end of its console") from None
 
     def power_off(self):
         """The guest's own way out; returns the exit status."""
@@ -223,12 +227,12 @@ class Group:
         self.stack.callback(guest.close)
         return guest
 
-    def boot(self, *arguments, kernel="vmlinux", words="", terminal=False, **keys):
+    def boot(self, *arguments, kernel="vmlinux", words="", timeout=600, **keys):
         """A guest in which the agent runs, or will; words are for the kernel."""
         return self.launch("--kernel", self.files / kernel, "--initrd", self.files / "initramfs.cpio",
-                           "--transport", self.transport, "--timeout", 600,
+                           "--transport", self.transport, "--timeout", timeout,
                            "--cmdline", f"quiet root= test=agent {words}",
-                           *arguments, terminal=terminal, **keys)
+                           *arguments, **keys)
 
     def image(self, name, size):
         """An empty disk image."""
