@@ -16,6 +16,11 @@
 #define CONSOLE_QUEUE_SIZE 128
 /* Without progress for so long the reader counts as gone. */
 #define CONSOLE_DRAIN_MS 5000
+/*
+ * Linux reads the window's size only when an interrupt tells of a change, and
+ * forgets it while it still sets the port up: its first output is too early.
+ */
+#define CONSOLE_SIZE_TOLD 16
 
 enum console_queue { CONSOLE_RECEIVE, CONSOLE_TRANSMIT, CONSOLE_QUEUES };
 
@@ -25,6 +30,7 @@ struct console {
 	struct chain *output; /* what is being written, or NULL */
 	uint8_t input[256];   /* read, and not yet the guest's: */
 	size_t input_start, input_end;
+	unsigned int size_told; /* how often since the driver started */
 };
 
 enum console_counter { CONSOLE_IN, CONSOLE_OUT, CONSOLE_LOST };
@@ -99,14 +105,36 @@ static void console_receive(struct console *console, struct virtq *queue)
 	}
 }
 
+/* -ENOTTY where there is no window. */
+static int console_update_size(struct console *console)
+{
+	uint16_t columns, rows, size[2];
+	int rc = chardev_window(&console->chardev, &columns, &rows);
+
+	static_assert(offsetof(struct virtio_console_config, cols) == 0 &&
+		      offsetof(struct virtio_console_config, rows) == sizeof(columns),
+		      "columns and rows are updated as one");
+	if (rc < 0)
+		return rc;
+	size[0] = htole16(columns);
+	size[1] = htole16(rows);
+	virtio_config_update(&console->dev, 0, size, sizeof(size));
+	return 0;
+}
+
 static void console_kick(struct virtio_dev *dev, struct virtq *queue)
 {
 	struct console *console = container_of(dev, struct console, dev);
 
-	if (queue->index == CONSOLE_RECEIVE)
+	if (queue->index == CONSOLE_RECEIVE) {
 		console_receive(console, queue);
-	else
-		console_transmit(console, queue);
+		return;
+	}
+	console_transmit(console, queue);
+	if (virtio_has(dev, VIRTIO_CONSOLE_F_SIZE) && console->size_told < CONSOLE_SIZE_TOLD) {
+		console->size_told++;
+		console_update_size(console);
+	}
 }
 
 static void console_ready(void *opaque)
@@ -126,7 +154,10 @@ static void console_give_up(struct console *console)
 
 static void console_stop(struct virtio_dev *dev)
 {
-	console_give_up(container_of(dev, struct console, dev));
+	struct console *console = container_of(dev, struct console, dev);
+
+	console_give_up(console);
+	console->size_told = 0;
 }
 
 static void console_drain(struct virtio_dev *dev)
@@ -162,23 +193,6 @@ static void console_config_write(struct virtio_dev *dev, uint32_t offset, uint32
 		return;
 	written = chardev_write(&console->chardev, dev->config + offset, 1) == 1;
 	virtio_count(dev, written ? CONSOLE_OUT : CONSOLE_LOST, 1);
-}
-
-/* -ENOTTY where there is no window. */
-static int console_update_size(struct console *console)
-{
-	uint16_t columns, rows, size[2];
-	int rc = chardev_window(&console->chardev, &columns, &rows);
-
-	static_assert(offsetof(struct virtio_console_config, cols) == 0 &&
-		      offsetof(struct virtio_console_config, rows) == sizeof(columns),
-		      "columns and rows are updated as one");
-	if (rc < 0)
-		return rc;
-	size[0] = htole16(columns);
-	size[1] = htole16(rows);
-	virtio_config_update(&console->dev, 0, size, sizeof(size));
-	return 0;
 }
 
 static void console_resize(struct virtio_dev *dev)
