@@ -94,7 +94,7 @@ class Guest:
     """A microvm whose console is at hand: pipes, or with terminal=True a terminal of its own."""
 
     def __init__(self, *arguments, terminal=False, **keys):
-        self.seen, self.at = b"", 0  # the console's output, and how much of it has been looked at
+        self.seen, self.at = bytearray(), 0  # the console's output, and how much of it has been looked at
         self.terminal = None
         self.stderr = tempfile.TemporaryFile()
         command = [MICROVM, *map(str, arguments)]
@@ -146,7 +146,9 @@ class Guest:
         """Waits for text that matches, and goes behind it. Returns the match."""
         deadline = time.monotonic() + seconds
         regex = re.compile(pattern.encode(), re.M)
-        while not (match := regex.search(self.seen, self.at)):
+        at = self.at
+        while not (match := regex.search(self.seen, at)):
+            at = max(self.at, len(self.seen) - 1000)
             if time.monotonic() > deadline:
                 raise Failure(f"no {pattern!r} within {seconds} s")
             if not self.read(deadline - time.monotonic()):
