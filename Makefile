@@ -39,7 +39,7 @@ PACKAGE_LIBS := $(shell $(PKG_CONFIG) $(if $(STATIC),--static) --libs $(LIBS) 2>
 PACKAGE_LIBS := $(if $(SHARED)$(STATIC),$(PACKAGE_LIBS),-Wl$(comma)-Bstatic $(PACKAGE_LIBS) -Wl$(comma)-Bdynamic)
 CPPFLAGS += -I. -I$(BUILD) -D_GNU_SOURCE -DMICROVM_VERSION='"$(VERSION)"'
 CFLAGS += -std=gnu17 $(OPTIMISE) $(WARN) $(HARDEN) -pthread $(PACKAGES) \
-	  -ffunction-sections -fdata-sections $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+	  -ffunction-sections -fdata-sections $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -Wno-tsan)
 # libcap-ng has a function, unused here, that would need the C library's shared objects: no warning of it.
 LDFLAGS += $(if $(STATIC),-static-pie -Wl$(comma)--no-warnings,-pie) -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed,--gc-sections -pthread
 LDLIBS += $(PACKAGE_LIBS)
