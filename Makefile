@@ -15,9 +15,8 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 DEPS_BUILD := gcc make pkg-config libc6-dev linux-libc-dev libseccomp-dev libcap-ng-dev liburing-dev \
 	libjansson-dev
 DEPS_TEST := libcmocka-dev acpica-tools clang clang-tidy cppcheck libclang-rt-14-dev mandoc strace \
-	python3-minimal python3 util-linux qemu-system-x86 busybox-static cpio kmod lz4 xz-utils zstd gzip \
-	binutils shellcheck mmdebstrap e2fsprogs iproute2 iputils-ping ethtool bc bison flex libelf-dev libssl-dev \
-	patch perl rsync
+	python3 util-linux qemu-system-x86 busybox-static cpio kmod lz4 xz-utils zstd gzip \
+	binutils shellcheck mmdebstrap e2fsprogs iproute2 iputils-ping ethtool fakeroot bc bison flex libelf-dev libssl-dev perl
 
 FOLDERS := core seccomp devices/block devices/netdev devices/pci devices/platform \
 	   arch/$(ARCH) boot devices/virtio devices vmm
@@ -48,28 +47,38 @@ LDLIBS += $(PACKAGE_LIBS)
 Q := $(if $(V),,@)
 say = @$(if $(V),:,printf '  %-6s %s\n' $(1) $@)
 
+# What a change of version, compiler or options rebuilds.
+FLAGS := $(BUILD)/flags
+.PHONY: FORCE
+.DELETE_ON_ERROR:
+
 .PHONY: all
 all: $(BUILD)/microvm ## build the program (also: CC=, BUILD=, OPTIMISE=)
 
-$(BUILD)/microvm: $(BUILD)/vmm/main.o $(LIB)
+$(BUILD)/microvm: $(BUILD)/vmm/main.o $(LIB) $(FLAGS)
 	$(call say,LINK)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter-out $(FLAGS),$^) $(LDLIBS)
+
+$(FLAGS): FORCE
+	@mkdir -p $(@D)
+	$(file >$@.new,$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS))
+	@cmp -s $@.new $@ || cp $@.new $@
+	@rm $@.new
 
 $(LIB): $(filter-out $(BUILD)/vmm/main.o,$(OBJ))
 	$(call say,AR)
 	$(Q)rm -f $@
 	$(Q)ar rcs $@ $^
 
-$(BUILD)/%.o: %.c
+$(BUILD)/%.o: %.c $(FLAGS)
 	$(call say,CC)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # The kernel's own list: the names of system calls for the report of a violation.
-$(BUILD)/syscall-names.h:
-	@mkdir -p $(@D)
+$(BUILD)/syscall-names.h: $(FLAGS)
 	$(Q)echo '#include <asm/unistd.h>' | $(CC) -E -dM - | \
-		sed -n 's/^#define __NR_\([a-z0-9_]*\) [0-9].*/\t[__NR_\1] = "\1",/p' | sort > $@
+		sed -n 's/^#define __NR_\([a-z0-9_]*\) [0-9].*/\t[__NR_\1] = "\1",/p' | sort > $@ && [ -s $@ ]
 $(BUILD)/seccomp/filter.o: $(BUILD)/syscall-names.h
 
 $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(LIB)
@@ -124,7 +133,7 @@ clean: ## remove everything that was built, images included
 
 # ---- tests ----
 
-.PHONY: check check-all check-unit check-usage check-guest check-budget asan tsan layers lint bench
+.PHONY: check check-unit check-usage check-guest check-budget asan tsan layers lint bench
 check: deps ## install, build, and run every test
 	+@$(MAKE) --no-print-directory -j$$(nproc) all static images
 	@tests/check

@@ -55,10 +55,7 @@ int arch_vm_reset(int vm_fd);
 /* Whether the guest that just asked for a reset did so because its kernel panicked (see layout.cmdline). */
 bool arch_reset_by_panic(const struct mem *mem);
 
-/*
- * Prepares a new vCPU: features, topology, model-specific registers. kvm_fd is
- * /dev/kvm. -errno.
- */
+/* Prepares a new vCPU: features and topology. kvm_fd is /dev/kvm. -errno. */
 int arch_vcpu_init(int kvm_fd, int vcpu_fd, unsigned int index, unsigned int cpus);
 /*
  * Puts a vCPU into its state after power-on; vCPU 0 will run from entry with

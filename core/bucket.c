@@ -3,7 +3,6 @@
 
 #include "core/util.h"
 
-#define SECOND_NS 1000000000
 
 void bucket_init(struct bucket *bucket, uint64_t rate, uint64_t burst, uint64_t now_ns)
 {
@@ -29,13 +28,19 @@ static void bucket_refill(struct bucket *bucket, uint64_t now_ns)
 	if (now_ns <= bucket->last_ns)
 		return;
 	earned = (unsigned __int128)(now_ns - bucket->last_ns) * bucket->rate;
-	if (earned / SECOND_NS >= bucket->burst - bucket->tokens) {
+	if (earned / NS_PER_SEC >= bucket->burst - bucket->tokens) {
 		bucket->tokens = bucket->burst;
 		bucket->last_ns = now_ns;
 	} else {
-		bucket->tokens += (uint64_t)(earned / SECOND_NS);
-		bucket->last_ns = now_ns - (uint64_t)(earned % SECOND_NS) / bucket->rate;
+		bucket->tokens += (uint64_t)(earned / NS_PER_SEC);
+		bucket->last_ns = now_ns - (uint64_t)(earned % NS_PER_SEC) / bucket->rate;
 	}
+}
+
+void bucket_give(struct bucket *bucket, uint64_t unused)
+{
+	if (bucket->rate)
+		bucket->tokens = util_min(bucket->burst, bucket->tokens + unused);
 }
 
 uint64_t bucket_take(struct bucket *bucket, uint64_t want, uint64_t now_ns, uint64_t *ret_wait_ns)
@@ -50,6 +55,6 @@ uint64_t bucket_take(struct bucket *bucket, uint64_t want, uint64_t now_ns, uint
 	bucket->tokens -= taken;
 	if (taken == 0)
 		/* What is left since last_ns is less than a token's time: this is never 0. */
-		*ret_wait_ns = bucket->last_ns + (SECOND_NS - 1) / bucket->rate + 1 - now_ns;
+		*ret_wait_ns = bucket->last_ns + (NS_PER_SEC - 1) / bucket->rate + 1 - now_ns;
 	return taken;
 }

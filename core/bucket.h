@@ -21,4 +21,7 @@ void bucket_init(struct bucket *bucket, uint64_t rate, uint64_t burst, uint64_t 
  */
 uint64_t bucket_take(struct bucket *bucket, uint64_t want, uint64_t now_ns, uint64_t *ret_wait_ns);
 
+/* Puts tokens back that were taken and not spent. */
+void bucket_give(struct bucket *bucket, uint64_t unused);
+
 #endif

@@ -101,11 +101,11 @@ static bool ring_doorbell(const struct bus *bus, uint64_t addr, uint64_t value, 
 {
 	for (size_t i = 0; i < bus->doorbell_count; i++) {
 		const struct bus_doorbell *bell = &bus->doorbells[i];
-		uint64_t one = 1;
 
 		if (bell->addr != addr || (bell->match && (len != 4 || bell->value != value)))
 			continue;
-		return write(bell->fd, &one, sizeof(one)) == sizeof(one);
+		util_signal(bell->fd);
+		return true;
 	}
 	return false;
 }

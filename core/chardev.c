@@ -270,6 +270,9 @@ void chardev_close(struct chardev *chardev)
 		close_own(chardev->out);
 	close_own(chardev->peer);
 	close_own(chardev->listen);
+	/* In the jail there is no such path: whoever made the jail removes it then. */
+	if (chardev->listen > 0)
+		(void)unlinkat(AT_FDCWD, chardev->path, 0);
 	*chardev = (struct chardev){ .in = -1, .out = -1, .listen = -1, .peer = -1, .ended = true };
 }
 

@@ -159,8 +159,5 @@ void irq_line_clear(const struct irq_line *line)
 
 void irq_raise(const struct irq_line *line)
 {
-	uint64_t one = 1;
-
-	/* It can only fail when 2^64 - 2 interrupts are pending already. */
-	(void)!write(line->fd, &one, sizeof(one));
+	util_signal(line->fd);
 }

@@ -7,7 +7,7 @@
 #include "core/util.h"
 
 #define LOG_LINE_MAX 1024
-#define LOG_WINDOW_NS UINT64_C(10000000000)
+#define LOG_WINDOW_NS (10 * NS_PER_SEC)
 #define LOG_WINDOW_MAX 10
 
 const char *const log_level_names[] = {

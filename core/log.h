@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One line per message on stderr, "microvm: text". The level is the program's
- * only global. Library code returns errors and does not log; the assembly
- * does, and virtio_fail() for a guest's faults.
+ * One line per message on stderr, "microvm: text". Library code returns errors
+ * and does not log; the assembly does, and virtio_fail() for a guest's faults.
+ * Level and prefix are global; so is what a signal handler needs (in filter.c
+ * and chardev.c), and nothing else.
  */
 #ifndef CORE_LOG_H
 #define CORE_LOG_H

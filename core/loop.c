@@ -123,8 +123,8 @@ int timer_init(struct timer *timer, struct loop *loop, void (*fn)(struct timer *
 int timer_set(struct timer *timer, uint64_t ns)
 {
 	struct itimerspec when = {
-		.it_value.tv_sec = (time_t)(ns / 1000000000),
-		.it_value.tv_nsec = (long)(ns % 1000000000),
+		.it_value.tv_sec = (time_t)(ns / NS_PER_SEC),
+		.it_value.tv_nsec = (long)(ns % NS_PER_SEC),
 	};
 
 	return timerfd_settime(timer->event.fd, 0, &when, NULL) < 0 ? -errno : 0;
@@ -132,8 +132,10 @@ int timer_set(struct timer *timer, uint64_t ns)
 
 void timer_free(struct timer *timer)
 {
-	if (timer->event.fd < 0)
+	/* A zeroed one was never made, and fd 0 is not its own. */
+	if (!timer->fn)
 		return;
+	timer->fn = NULL;
 	/* A worker's fd table may hold the timer too; the loop must not hear of it any more. */
 	timer_set(timer, 0);
 	util_closep(&timer->event.fd);

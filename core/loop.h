@@ -59,7 +59,7 @@ struct timer {
 int timer_init(struct timer *timer, struct loop *loop, void (*fn)(struct timer *));
 /* Fires once after ns nanoseconds; 0 disarms. */
 int timer_set(struct timer *timer, uint64_t ns);
-/* Accepts a timer that was never initialised when its fd is -1. */
+/* Accepts a zeroed one. */
 void timer_free(struct timer *timer);
 
 #endif

@@ -223,14 +223,13 @@ static int blk_watch(struct blk *blk)
 	return worker_watch(&blk->dev.worker, &blk->completion, EPOLLIN);
 }
 
-static int blk_init(struct virtio_dev *dev, const void *conf, const struct virtio_host *host)
+static int blk_init(struct virtio_dev *dev)
 {
 	struct blk *blk = container_of(dev, struct blk, dev);
-	const struct blk_conf *blk_conf = conf;
+	const struct blk_conf *blk_conf = dev->conf;
 	struct virtio_blk_config config = { .seg_max = htole32(BLK_SEG_MAX) };
 	int r;
 
-	(void)host;
 	blk->image.fd = -1;
 	if (blk_conf->serial && strlen(blk_conf->serial) > VIRTIO_BLK_ID_BYTES)
 		return -E2BIG;

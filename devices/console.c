@@ -173,7 +173,7 @@ static void console_drain(struct virtio_dev *dev)
 		if (!console->output)
 			return;
 		if (!deadline || stat_read(&dev->counters[CONSOLE_OUT]) != written)
-			deadline = util_now_ns() + CONSOLE_DRAIN_MS * UINT64_C(1000000);
+			deadline = util_now_ns() + CONSOLE_DRAIN_MS * NS_PER_MS;
 		waited = util_now_ns() < deadline &&
 			 chardev_wait(&console->chardev, CONSOLE_DRAIN_MS);
 	}
@@ -200,12 +200,11 @@ static void console_resize(struct virtio_dev *dev)
 	console_update_size(container_of(dev, struct console, dev));
 }
 
-static int console_init(struct virtio_dev *dev, const void *conf, const struct virtio_host *host)
+static int console_init(struct virtio_dev *dev)
 {
 	struct console *console = container_of(dev, struct console, dev);
-	int rc = chardev_open(&console->chardev, conf), fds[CHARDEV_FDS_MAX];
+	int rc = chardev_open(&console->chardev, dev->conf), fds[CHARDEV_FDS_MAX];
 
-	(void)host;
 	if (rc < 0)
 		return rc;
 	if (*console->chardev.path)

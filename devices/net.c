@@ -334,11 +334,11 @@ static void net_withhold_uso(struct virtio_dev *dev)
 	virtio_withhold(dev, VIRTIO_NET_F_GUEST_USO6);
 }
 
-static int net_init(struct virtio_dev *dev, const void *conf, const struct virtio_host *host)
+static int net_init(struct virtio_dev *dev)
 {
 	static const uint8_t none[ETH_ALEN];
 	struct net *net = container_of(dev, struct net, dev);
-	const struct net_conf *net_conf = conf;
+	const struct net_conf *net_conf = dev->conf;
 	struct virtio_net_config config = { .status = htole16(VIRTIO_NET_S_LINK_UP) };
 	int r;
 
@@ -349,13 +349,16 @@ static int net_init(struct virtio_dev *dev, const void *conf, const struct virti
 	if (memcmp(net_conf->mac, none, sizeof(none)))
 		memcpy(config.mac, net_conf->mac, sizeof(config.mac));
 	else
-		net_make_mac(net, host->vm_name, config.mac);
+		net_make_mac(net, dev->host->vm_name, config.mac);
 	config.mtu = htole16((uint16_t)net_conf->mtu);
 	if (!net_conf->mtu)
 		virtio_withhold(dev, VIRTIO_NET_F_MTU);
 	if (!net->netdev.uso)
 		net_withhold_uso(dev);
 	virtio_config_update(dev, 0, &config, sizeof(config));
+	/* "tap%d" was asked for, and the kernel chose. */
+	if (net_conf->tap && strcmp(net_conf->tap, net->netdev.name))
+		dev->where = net->netdev.name;
 	net->event = (struct event){ .fd = net->netdev.fd, .fn = net_event };
 	return worker_watch(&dev->worker, &net->event, 0);
 }

@@ -95,9 +95,9 @@ static uint64_t rng_grant(struct rng *rng, uint64_t want)
 	granted = bucket_take(bucket, want, util_now_ns(), &wait_ns);
 	if (granted == want)
 		return want;
-	bucket->tokens += granted;
+	bucket_give(bucket, granted);
 	virtio_count(&rng->dev, RNG_THROTTLED, 1);
-	timer_set(&rng->timer, (want - granted) * 1000000000 / bucket->rate + 1);
+	timer_set(&rng->timer, (want - granted) * NS_PER_SEC / bucket->rate + 1);
 	return 0;
 }
 
@@ -113,7 +113,7 @@ static bool rng_serve(struct rng *rng, struct virtq *queue, struct chain *chain)
 		return false;
 	}
 	filled = rng_fill(rng, &chain->in, granted, &error);
-	rng->bucket.tokens += granted - filled;
+	bucket_give(&rng->bucket, granted - filled);
 	if (filled == 0) {
 		virtq_unpop(queue, chain);
 		rng_source_dry(rng, error);
@@ -181,14 +181,12 @@ static int rng_open_source(struct rng *rng, const char *path)
 	return r == -EPERM ? 0 : r;
 }
 
-static int rng_init(struct virtio_dev *dev, const void *conf, const struct virtio_host *host)
+static int rng_init(struct virtio_dev *dev)
 {
 	struct rng *rng = container_of(dev, struct rng, dev);
-	const struct rng_conf *rng_conf = conf;
+	const struct rng_conf *rng_conf = dev->conf;
 	int r;
 
-	(void)host;
-	rng->timer.event.fd = -1;
 	rng->source = (struct event){ .fd = -1, .fn = rng_source };
 	bucket_init(&rng->bucket, rng_conf->rate, 0, util_now_ns());
 	if (rng_conf->source) {

@@ -241,6 +241,8 @@ static int worker_quit(void *opaque)
 
 void worker_stop(struct worker *worker)
 {
+	if (!worker->call_event.fn)
+		return;
 	pthread_mutex_lock(&worker->call_lock);
 	if (worker->running) {
 		worker_post(worker, worker_quit, worker);

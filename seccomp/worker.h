@@ -45,7 +45,7 @@ struct worker {
 int worker_init(struct worker *worker, const char *name, const struct sandbox *sandbox,
 		bool confine);
 
-/* An fd that the thread needs; all others are closed in its own fd table. -ENOSPC. */
+/* An fd that the thread needs; all others are closed in its own fd table. -ENOSPC, -EBADF for a negative one. */
 int worker_keep_fd(struct worker *worker, int fd);
 
 /* Adds the event to the loop and keeps its fd. */

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/sysinfo.h>
@@ -39,15 +40,29 @@ static const struct hint cmdline_hints[] = {
 	{ 0 },
 };
 
-static const struct hint transport_hints[] = {
-	{ ENOSPC, "no slot or interrupt is left for it: use fewer devices, or --transport pci" },
+static const struct hint pci_hints[] = {
+	{ ENOSPC, "the PCI bus has 31 slots and all are taken: use fewer devices" },
 	{ 0 },
 };
 
-static int report(int err, const struct hint *hints, const char *what)
+static const struct hint mmio_hints[] = {
+	{ ENOSPC, "no interrupt is left for it: use fewer devices, or --transport pci, which has more" },
+	{ 0 },
+};
+
+/* Says what failed, and what to do about it; returns err. */
+__attribute__((format(printf, 3, 4))) static int report(int err, const struct hint *hints,
+							const char *format, ...)
 {
-	if (err)
-		log_error("%s: %s", what, hint_find(hints, err));
+	char what[512];
+	va_list args;
+
+	if (!err)
+		return 0;
+	va_start(args, format);
+	vsnprintf(what, sizeof(what), format, args);
+	va_end(args);
+	log_error("%s: %s", what, hint_find(hints, err));
 	return err;
 }
 
@@ -108,17 +123,10 @@ static int add_platform(struct machine *machine, const struct arch_place *place,
 		       opaque);
 }
 
-static void keep_for_serial(void *opaque, int fd)
-{
-	struct machine *machine = opaque;
-
-	(void)worker_keep_fd(&machine->serial_worker, fd);
-}
-
 static int add_serial(struct machine *machine, const struct machine_events *events)
 {
 	const struct config *config = machine->config;
-	int err;
+	int fds[UART_FDS_MAX], err;
 
 	err = chardev_open(&machine->serial, &config->serial);
 	if (err)
@@ -130,11 +138,12 @@ static int add_serial(struct machine *machine, const struct machine_events *even
 		err = uart_new(&machine->serial, &machine->serial_line,
 			       &machine->serial_worker.loop, events->escape, events->opaque,
 			       &machine->uart);
+	if (!err)
+		err = worker_keep_fd(&machine->serial_worker, events->fd);
+	for (size_t count = err ? 0 : uart_fds(machine->uart, fds); !err && count > 0; count--)
+		err = worker_keep_fd(&machine->serial_worker, fds[count - 1]);
 	if (err)
 		return report(err, NULL, "--serial");
-	uart_each_fd(machine->uart, keep_for_serial, machine);
-	keep_for_serial(machine, machine->serial_line.fd);
-	keep_for_serial(machine, events->fd);
 	if (*machine->serial.path)
 		log_warn("--serial: it is at %s", machine->serial.path);
 	return add_platform(machine, &arch_layout.uart, UART_LEN, &uart_ops, machine->uart);
@@ -182,13 +191,13 @@ static int add_device(struct machine *machine, const struct config_device *wante
 	err = virtio_dev_new(wanted->class, index, wanted->conf, &machine->virtio_host,
 			     &device->dev);
 	if (err)
-		return report(err, wanted->class->hints, wanted->text);
+		return report(err, wanted->class->hints, "%s", wanted->text);
 	if (device->dev->where)
 		log_warn("%s: it is at %s", device->dev->name, device->dev->where);
 	err = attach(machine, device, (uint32_t)machine->device_count++);
 	if (!err)
 		err = worker_keep_fd(&device->dev->worker, events->fd);
-	return report(err, transport_hints, wanted->text);
+	return report(err, machine->pci.bus ? pci_hints : mmio_hints, "%s", wanted->text);
 }
 
 static int add_devices(struct machine *machine, const struct machine_events *events)
@@ -208,8 +217,9 @@ static int add_devices(struct machine *machine, const struct machine_events *eve
 	if (config->device_count && !machine->devices)
 		return report(-ENOMEM, NULL, "devices");
 	if (config->transport == CONFIG_PCI)
-		err = pci_root_init(&machine->pci, &machine->mmio, arch_layout.pci_ecam,
-				    arch_layout.pci_window);
+		err = report(pci_root_init(&machine->pci, &machine->mmio, arch_layout.pci_ecam,
+					   arch_layout.pci_window),
+			     NULL, "the PCI bus");
 	for (size_t i = 0; !err && i < config->device_count; i++) {
 		const struct config_device *wanted = &config->devices[i];
 
@@ -234,7 +244,7 @@ static int compose_cmdline(struct machine *machine)
 	int err;
 
 	if (!line)
-		return -ENOMEM;
+		return report(-ENOMEM, NULL, "--cmdline");
 	err = boot_cmdline_add(line, "%s", arch_layout.cmdline);
 	if (!err && config->has_serial)
 		err = boot_cmdline_add(line, "console=%s", arch_layout.serial_console);
@@ -250,20 +260,18 @@ static int compose_cmdline(struct machine *machine)
 	if (err)
 		return report(err, cmdline_hints, "--cmdline");
 	machine->cmdline = strdup(line->text);
-	return machine->cmdline ? 0 : -ENOMEM;
+	return report(machine->cmdline ? 0 : -ENOMEM, NULL, "--cmdline");
 }
 
 static int open_images(struct machine *machine)
 {
 	const struct config *config = machine->config;
-	char what[512];
 	int err = boot_file_open(&machine->kernel, config->kernel);
 
-	snprintf(what, sizeof(what), "--kernel %s", config->kernel);
 	if (err || !config->initrd)
-		return report(err, boot_kernel_hints, what);
-	snprintf(what, sizeof(what), "--initrd %s", config->initrd);
-	return report(boot_file_open(&machine->initrd, config->initrd), boot_initrd_hints, what);
+		return report(err, boot_kernel_hints, "--kernel %s", config->kernel);
+	err = boot_file_open(&machine->initrd, config->initrd);
+	return report(err, boot_initrd_hints, "--initrd %s", config->initrd);
 }
 
 static int load(struct machine *machine, struct arch_entry *ret_entry)
@@ -279,19 +287,16 @@ static int load(struct machine *machine, struct arch_entry *ret_entry)
 	};
 	struct boot_info info = { .cmdline = machine->cmdline };
 	struct boot_kernel kernel;
-	char what[512];
 	int err;
 
-	snprintf(what, sizeof(what), "--kernel %s", config->kernel);
 	err = boot_load_kernel(&machine->kernel, &machine->mem, &kernel);
 	if (err)
-		return report(err, boot_kernel_hints, what);
+		return report(err, boot_kernel_hints, "--kernel %s", config->kernel);
 	if (machine->initrd.size) {
 		info.initrd_len = machine->initrd.size;
 		err = boot_load_initrd(&machine->initrd, &machine->mem, &kernel, &info.initrd_gpa);
-		snprintf(what, sizeof(what), "--initrd %s", config->initrd);
 		if (err)
-			return report(err, boot_initrd_hints, what);
+			return report(err, boot_initrd_hints, "--initrd %s", config->initrd);
 	}
 	err = arch_describe(&machine->mem, &devices, &info.firmware_gpa);
 	if (err)
@@ -320,8 +325,9 @@ int machine_build(struct machine *machine, const struct config *config,
 		return err;
 	bus_init(&machine->mmio, machine->vm_fd, false);
 	bus_init(&machine->ports, machine->vm_fd, true);
-	err = irq_router_init(&machine->irqs, machine->vm_fd, arch_layout.irq_chip,
-			      arch_layout.irq_pins);
+	err = report(irq_router_init(&machine->irqs, machine->vm_fd, arch_layout.irq_chip,
+				     arch_layout.irq_pins),
+		     NULL, "interrupt routes");
 	if (!err)
 		err = add_platforms(machine, events);
 	if (!err)
@@ -357,7 +363,7 @@ int machine_launch(struct machine *machine)
 		struct virtio_dev *dev = machine->devices[i].dev;
 
 		dev->worker.landlock_fd = landlock_fd;
-		err = report(virtio_dev_launch(dev), NULL, dev->name);
+		err = report(virtio_dev_launch(dev), NULL, "%s", dev->name);
 	}
 	if (!err)
 		err = report(vcpus_start(&machine->vcpus), NULL, "vCPU threads");

@@ -66,7 +66,7 @@ struct machine_events {
 	int fd;
 	void (*request)(void *opaque, enum platform_request request, int code);
 	void (*stopped)(void *opaque, enum vcpu_stop why, const char *text);
-	void (*escape)(void *opaque, int escape);
+	void (*escape)(void *opaque, enum chardev_escape escape);
 };
 
 /* -errno, reported; machine_free() afterwards in any case. config outlives the machine. */

@@ -110,24 +110,6 @@ static void memory_access(const struct vcpu *vcpu)
 		(void)bus_read(vcpu->all->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
 }
 
-static void system_event(struct vcpu *vcpu)
-{
-	switch (vcpu->run->system_event.type) {
-	case KVM_SYSTEM_EVENT_SHUTDOWN:
-		stopped(vcpu, VCPU_POWER_OFF, NULL);
-		break;
-	case KVM_SYSTEM_EVENT_RESET:
-		stopped(vcpu, VCPU_REBOOT, NULL);
-		break;
-	case KVM_SYSTEM_EVENT_CRASH:
-		stopped(vcpu, VCPU_PANIC, NULL);
-		break;
-	default:
-		internal_error(vcpu, "unknown system event", vcpu->run->system_event.type);
-		break;
-	}
-}
-
 static void run_once(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
@@ -146,9 +128,6 @@ static void run_once(struct vcpu *vcpu)
 		break;
 	case KVM_EXIT_SHUTDOWN:
 		stopped(vcpu, VCPU_TRIPLE_FAULT, NULL);
-		break;
-	case KVM_EXIT_SYSTEM_EVENT:
-		system_event(vcpu);
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
 		internal_error(vcpu, "the processor refused to run it",
@@ -201,13 +180,11 @@ static void *thread_main(void *arg)
 {
 	struct vcpu *vcpu = arg;
 	char name[16];
-	int err;
 
 	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
 	filter_name_thread(name);
-	err = vcpu->all->confine ? filter_enter(&vcpu_sandbox) : 0;
-	if (err)
-		internal_error(vcpu, "its thread cannot be confined", (unsigned long long)-err);
+	if (vcpu->all->confine)
+		vcpu->start_err = filter_enter(&vcpu_sandbox);
 	while (wait_turn(vcpu)) {
 		while (!vcpu->all->park)
 			run_once(vcpu);
@@ -258,6 +235,8 @@ int vcpus_start(struct vcpus *vcpus)
 	pthread_mutex_lock(&vcpus->lock);
 	wait_parked(vcpus);
 	pthread_mutex_unlock(&vcpus->lock);
+	for (unsigned int i = 0; !err && i < vcpus->count; i++)
+		err = vcpus->vcpu[i].start_err;
 	return err;
 }
 

@@ -19,9 +19,6 @@ struct vcpus;
 enum vcpu_stop {
 	VCPU_TRIPLE_FAULT,
 	VCPU_INTERNAL_ERROR, /* KVM's or ours; text says what */
-	VCPU_POWER_OFF,      /* the three below: by firmware call, where the architecture has them */
-	VCPU_REBOOT,
-	VCPU_PANIC,
 };
 
 struct vcpu {
@@ -31,7 +28,9 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started;
-	bool parked; /* guarded by all->lock */
+	/* Guarded by all->lock: */
+	bool parked;
+	int start_err; /* of confining the thread; set before it parks for the first time */
 };
 
 struct vcpus {
@@ -46,7 +45,7 @@ struct vcpus {
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	_Atomic bool park; /* wanted; written under lock */
+	_Atomic bool park; /* wanted; unset only under lock */
 	bool end;
 };
 
@@ -58,7 +57,7 @@ extern const struct sandbox vcpu_sandbox;
  * vcpus_free() afterwards in any case.
  */
 int vcpus_init(struct vcpus *vcpus, int kvm_fd, int vm_fd, unsigned int count);
-/* Starts the threads, parked and confined. */
+/* Starts the threads, parked and confined. -errno when one cannot be; then none may run. */
 int vcpus_start(struct vcpus *vcpus);
 void vcpus_run(struct vcpus *vcpus);
 /* On the main thread: returns when all are parked. */

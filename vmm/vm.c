@@ -22,7 +22,7 @@
 #include "vmm/summary.h"
 
 /* A guest that was asked to power off gets this long. */
-#define GRACE_NS (30 * 1000000000ULL)
+#define GRACE_NS (30 * NS_PER_SEC)
 
 #define LEFTOVERS_MAX 8
 
@@ -92,11 +92,9 @@ struct vm {
 
 /* ---- from other threads ---- */
 
-static void wake(struct vm *vm)
+static void wake(const struct vm *vm)
 {
-	uint64_t one = 1;
-
-	(void)!write(vm->wake.fd, &one, sizeof(one));
+	util_signal(vm->wake.fd);
 }
 
 static void end(struct vm *vm, enum vm_end why, int code, const char *text)
@@ -133,15 +131,12 @@ static void on_stopped(void *opaque, enum vcpu_stop why, const char *text)
 	static const enum vm_end meaning[] = {
 		[VCPU_TRIPLE_FAULT] = VM_TRIPLE_FAULT,
 		[VCPU_INTERNAL_ERROR] = VM_ERROR,
-		[VCPU_POWER_OFF] = VM_POWER_OFF,
-		[VCPU_REBOOT] = VM_REBOOT,
-		[VCPU_PANIC] = VM_PANIC,
 	};
 
 	end(opaque, meaning[why], 0, text);
 }
 
-static void on_escape(void *opaque, int escape)
+static void on_escape(void *opaque, enum chardev_escape escape)
 {
 	struct vm *vm = opaque;
 
@@ -225,7 +220,7 @@ static void ask_to_end(struct vm *vm)
 		return;
 	}
 	vm->asked_to_end = true;
-	log_info("pressing the guest's power button; it has %llu seconds", GRACE_NS / 1000000000);
+	log_info("pressing the guest's power button; it has %d seconds", (int)(GRACE_NS / NS_PER_SEC));
 	machine_press_power(&vm->machine);
 	timer_set(&vm->grace, GRACE_NS);
 }
@@ -300,8 +295,6 @@ static int init(struct vm *vm, const struct config *config)
 		.summary_fd = -1,
 		.wake = { .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .fn = on_wake },
 		.signals = { .fd = -1 },
-		.timeout = { .event = { .fd = -1 } },
-		.grace = { .event = { .fd = -1 } },
 	};
 	pthread_mutex_init(&vm->lock, NULL);
 	err = vm->wake.fd < 0 ? -errno : loop_init(&vm->loop);
@@ -314,7 +307,7 @@ static int init(struct vm *vm, const struct config *config)
 	if (!err && config->timeout) {
 		err = timer_init(&vm->timeout, &vm->loop, on_timeout);
 		if (!err)
-			err = timer_set(&vm->timeout, config->timeout * 1000000000ULL);
+			err = timer_set(&vm->timeout, config->timeout * NS_PER_SEC);
 	}
 	if (err)
 		log_error("no event loop can be made: %s", strerror(-err));
@@ -426,6 +419,8 @@ static int prepare(struct vm *vm)
 	int err;
 
 	err = filter_report_violations(chardev_restore_terminal);
+	if (err)
+		log_error("no system call filters can be used: %s", strerror(-err));
 	if (!err)
 		err = machine_build(&vm->machine, vm->config, &events);
 	if (!err)
@@ -436,8 +431,11 @@ static int prepare(struct vm *vm)
 		err = confine(vm);
 	if (!err)
 		err = machine_launch(&vm->machine);
-	if (!err && !vm->config->no_sandbox)
+	if (!err && !vm->config->no_sandbox) {
 		err = filter_enter(&main_sandbox);
+		if (err)
+			log_error("the main thread cannot be confined: %s", strerror(-err));
+	}
 	return err;
 }
 

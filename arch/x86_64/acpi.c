@@ -99,17 +99,10 @@ struct PACKED madt_ioapic {
 };
 static_assert(sizeof(struct madt_ioapic) == 12, "ABI");
 
-struct PACKED madt_x2apic {
-	uint8_t type, length;
-	uint16_t reserved;
-	uint32_t id, flags, uid;
-};
-static_assert(sizeof(struct madt_x2apic) == 16, "ABI");
-
-enum { MADT_LAPIC = 0, MADT_IOAPIC = 1, MADT_X2APIC = 9 };
+enum { MADT_LAPIC = 0, MADT_IOAPIC = 1 };
 
 #define MADT_ENABLED 1
-#define MADT_LAPIC_IDS 255 /* 255 is the broadcast id */
+#define MADT_LAPIC_MAX 255 /* the id 255 is for all of them */
 
 /* PCI Firmware Specification 3.3, 4.1.2 */
 struct PACKED acpi_mcfg {
@@ -303,29 +296,22 @@ static int add_fadt(struct tables *tables, uint64_t dsdt, uint64_t *ret_gpa)
 
 static int add_madt(struct tables *tables, unsigned int cpus, uint64_t *ret_gpa)
 {
-	size_t small = util_min(cpus, MADT_LAPIC_IDS), big = cpus - small;
 	size_t len = sizeof(struct acpi_madt) + sizeof(struct madt_ioapic) +
-		     small * sizeof(struct madt_lapic) + big * sizeof(struct madt_x2apic);
+		     cpus * sizeof(struct madt_lapic);
 	struct acpi_madt *madt = room(tables, len);
 	struct madt_ioapic *ioapic;
 	struct madt_lapic *lapic;
-	struct madt_x2apic *x2apic;
 
-	if (!madt)
+	if (!madt || cpus > MADT_LAPIC_MAX)
 		return -ENOSPC;
 	madt->lapic = LAYOUT_LAPIC;
 	madt->flags = 0; /* no 8259 */
 	ioapic = (void *)(madt + 1);
 	*ioapic = (struct madt_ioapic){ MADT_IOAPIC, sizeof(*ioapic), .address = LAYOUT_IOAPIC };
 	lapic = (void *)(ioapic + 1);
-	for (size_t i = 0; i < small; i++)
+	for (size_t i = 0; i < cpus; i++)
 		lapic[i] = (struct madt_lapic){ MADT_LAPIC, sizeof(*lapic), (uint8_t)i, (uint8_t)i,
 						MADT_ENABLED };
-	x2apic = (void *)(lapic + small);
-	for (uint32_t i = 0; i < big; i++)
-		x2apic[i] = (struct madt_x2apic){ MADT_X2APIC, sizeof(*x2apic), 0,
-						  MADT_LAPIC_IDS + i, MADT_ENABLED,
-						  MADT_LAPIC_IDS + i };
 	*ret_gpa = seal(tables, "APIC", 5, len);
 	return 0;
 }

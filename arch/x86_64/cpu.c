@@ -13,6 +13,7 @@
 #include "arch/x86_64/layout.h"
 
 #define CPUID_MAX 256
+#define TOPOLOGY_LEVELS 2
 
 #define LEAF1_ECX_X2APIC (1u << 21)
 #define LEAF1_ECX_TSC_DEADLINE (1u << 24)
@@ -107,12 +108,17 @@ static void set_cache_sharing(struct kvm_cpuid_entry2 *entry, uint32_t cpus)
 }
 
 /* Leaf 0xb: one thread in each core, then all cores. */
-static void set_extended_topology(struct kvm_cpuid_entry2 *entry, uint32_t index, uint32_t cpus)
+static struct kvm_cpuid_entry2 topology_level(uint32_t level, uint32_t index, uint32_t cpus)
 {
-	entry->eax = entry->index == 1 ? id_bits(cpus) : 0;
-	entry->ebx = entry->index == 0 ? 1 : entry->index == 1 ? cpus : 0;
-	entry->ecx = entry->index | (entry->index < 2 ? (entry->index + 1) << 8 : 0);
-	entry->edx = index;
+	return (struct kvm_cpuid_entry2){
+		.function = 0xb,
+		.index = level,
+		.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+		.eax = level ? id_bits(cpus) : 0,
+		.ebx = level ? cpus : 1,
+		.ecx = level | (level + 1) << 8,
+		.edx = index,
+	};
 }
 
 static void adjust(struct kvm_cpuid_entry2 *entry, uint32_t index, uint32_t cpus, bool deadline)
@@ -136,9 +142,6 @@ static void adjust(struct kvm_cpuid_entry2 *entry, uint32_t index, uint32_t cpus
 		entry->eax = LEAF6_EAX_ARAT;
 		entry->ebx = entry->ecx = entry->edx = 0;
 		break;
-	case 0xb:
-		set_extended_topology(entry, index, cpus);
-		break;
 	case 0x80000008:
 		entry->ecx = (cpus - 1) | id_bits(cpus) << 12;
 		break;
@@ -152,11 +155,11 @@ static void adjust(struct kvm_cpuid_entry2 *entry, uint32_t index, uint32_t cpus
 	}
 }
 
-static int set_cpuid(int kvm_fd, int vcpu_fd, uint32_t index, uint32_t cpus)
+int arch_vcpu_init(int kvm_fd, int vcpu_fd, unsigned int index, unsigned int cpus)
 {
 	bool deadline = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	_cleanup_free_ struct kvm_cpuid2 *cpuid =
-		calloc(1, sizeof(*cpuid) + CPUID_MAX * sizeof(cpuid->entries[0]));
+		calloc(1, sizeof(*cpuid) + (CPUID_MAX + TOPOLOGY_LEVELS) * sizeof(cpuid->entries[0]));
 	uint32_t kept = 0;
 
 	if (!cpuid)
@@ -165,19 +168,16 @@ static int set_cpuid(int kvm_fd, int vcpu_fd, uint32_t index, uint32_t cpus)
 	if (ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0)
 		return -errno;
 	for (uint32_t i = 0; i < cpuid->nent; i++) {
-		/* Dies and modules of the host: leaf 0xb says all there is to say. */
-		if (cpuid->entries[i].function == 0x1f)
+		/* Dies and modules of the host, and what may be left of its cores: Linux 6.2 clears that. */
+		if (cpuid->entries[i].function == 0x1f || cpuid->entries[i].function == 0xb)
 			continue;
 		adjust(&cpuid->entries[i], index, cpus, deadline);
 		cpuid->entries[kept++] = cpuid->entries[i];
 	}
+	for (uint32_t level = 0; level < TOPOLOGY_LEVELS; level++)
+		cpuid->entries[kept++] = topology_level(level, index, cpus);
 	cpuid->nent = kept;
 	return ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid) < 0 ? -errno : 0;
-}
-
-int arch_vcpu_init(int kvm_fd, int vcpu_fd, unsigned int index, unsigned int cpus)
-{
-	return set_cpuid(kvm_fd, vcpu_fd, index, cpus);
 }
 
 /* ---- the state after power-on ---- */
@@ -311,7 +311,11 @@ static int reset_rest(int vcpu_fd, unsigned int index)
 	struct kvm_fpu fpu = { .fcw = 0x37f, .mxcsr = 0x1f80 };
 	struct kvm_xcrs xcrs = { .nr_xcrs = 1, .xcrs = { { .xcr = 0, .value = 1 } } };
 	struct kvm_debugregs debug = { .dr6 = 0xffff0ff0, .dr7 = 0x400 };
-	struct kvm_vcpu_events events = { 0 };
+	/* Without these flags an NMI that is pending would meet a kernel that has no handler yet. */
+	struct kvm_vcpu_events events = {
+		.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW |
+			 KVM_VCPUEVENT_VALID_SMM,
+	};
 	struct kvm_mp_state state = {
 		.mp_state = index ? KVM_MP_STATE_UNINITIALIZED : KVM_MP_STATE_RUNNABLE,
 	};

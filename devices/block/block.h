@@ -50,7 +50,6 @@ struct block_request {
 struct block_engine;
 
 struct block_engine_ops {
-	const char *name;
 	/* image outlives the engine; depth is the number of requests that can be in flight. */
 	int (*open)(struct block_engine **ret_engine, const struct block_image *image,
 		    unsigned int depth);

@@ -72,7 +72,6 @@ static void sync_close(struct block_engine *engine)
 }
 
 const struct block_engine_ops block_sync = {
-	.name = "sync",
 	.open = sync_open,
 	.fd = sync_fd,
 	.start = sync_start,

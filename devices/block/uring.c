@@ -174,7 +174,6 @@ static void uring_close(struct block_engine *engine)
 }
 
 const struct block_engine_ops block_uring = {
-	.name = "uring",
 	.open = uring_open,
 	.fd = uring_fd,
 	.start = uring_start,

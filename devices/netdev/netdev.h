@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where a net device's packets go: one ops table per back end. Each packet
- * carries a struct virtio_net_hdr_v1 in front, so checksum and segmentation
- * offloads pass through untouched.
+ * Where a net device's packets go: a tap. Each packet carries a struct
+ * virtio_net_hdr_v1 in front, so checksum and segmentation offloads pass
+ * through untouched.
  */
 #ifndef DEVICES_NETDEV_NETDEV_H
 #define DEVICES_NETDEV_NETDEV_H

@@ -60,11 +60,16 @@ struct uart;
 #define UART_LEN 8
 extern const struct bus_ops uart_ops; /* opaque: struct uart */
 
-/* chardev, line and loop outlive the uart. escape as in struct virtio_host. -errno. */
+/*
+ * chardev, line and loop outlive the uart. escape is told, on the loop's
+ * thread, what a person at a terminal asked for. -errno.
+ */
 int uart_new(struct chardev *chardev, const struct irq_line *line, struct loop *loop,
-	     void (*escape)(void *opaque, int escape), void *opaque, struct uart **ret_uart);
-/* Calls fn for each fd that the loop's thread needs. */
-void uart_each_fd(const struct uart *uart, void (*fn)(void *opaque, int fd), void *opaque);
+	     void (*escape)(void *opaque, enum chardev_escape escape), void *opaque,
+	     struct uart **ret_uart);
+/* The fds that the loop's thread needs, its interrupt's among them; returns how many. */
+#define UART_FDS_MAX (CHARDEV_FDS_MAX + 2)
+size_t uart_fds(const struct uart *uart, int fds[UART_FDS_MAX]);
 /* Delivers what the ring still holds, for two seconds at the most; on the loop's thread. */
 void uart_drain(struct uart *uart);
 /* Back to the state after power-on. */

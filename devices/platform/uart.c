@@ -37,7 +37,7 @@ struct uart {
 	struct chardev *chardev;
 	const struct irq_line *line;
 	struct loop *loop;
-	void (*escape)(void *opaque, int escape);
+	void (*escape)(void *opaque, enum chardev_escape escape);
 	void *opaque;
 	struct event wake; /* a vCPU has something for the loop to do */
 
@@ -83,11 +83,7 @@ static void update_interrupt(struct uart *uart)
 
 static void wake_loop(const struct uart *uart)
 {
-	const uint64_t one = 1;
-
-	/* Fails only when the count is full, and then the loop is about to wake up. */
-	if (write(uart->wake.fd, &one, sizeof(one)) < 0)
-		return;
+	util_signal(uart->wake.fd);
 }
 
 static void rx_push(struct uart *uart, uint8_t byte)
@@ -400,7 +396,8 @@ static void uart_freep(struct uart **uart)
 }
 
 int uart_new(struct chardev *chardev, const struct irq_line *line, struct loop *loop,
-	     void (*escape)(void *opaque, int escape), void *opaque, struct uart **ret_uart)
+	     void (*escape)(void *opaque, enum chardev_escape escape), void *opaque,
+	     struct uart **ret_uart)
 {
 	_cleanup_(uart_freep) struct uart *uart = calloc(1, sizeof(*uart));
 	int rc;
@@ -431,21 +428,21 @@ int uart_new(struct chardev *chardev, const struct irq_line *line, struct loop *
 	return 0;
 }
 
-void uart_each_fd(const struct uart *uart, void (*fn)(void *opaque, int fd), void *opaque)
+size_t uart_fds(const struct uart *uart, int fds[UART_FDS_MAX])
 {
-	int fds[CHARDEV_FDS_MAX];
+	size_t count = chardev_fds(uart->chardev, fds);
 
-	fn(opaque, uart->wake.fd);
-	for (size_t count = chardev_fds(uart->chardev, fds); count > 0; count--)
-		fn(opaque, fds[count - 1]);
+	fds[count++] = uart->wake.fd;
+	fds[count++] = uart->line->fd;
+	return count;
 }
 
 void uart_drain(struct uart *uart)
 {
-	uint64_t now = util_now_ns(), end = now + DRAIN_MS * UINT64_C(1000000);
+	uint64_t now = util_now_ns(), end = now + DRAIN_MS * NS_PER_MS;
 
 	while (!transmit(uart) && (now = util_now_ns()) < end)
-		chardev_wait(uart->chardev, (int)((end - now) / 1000000) + 1);
+		chardev_wait(uart->chardev, (int)((end - now) / NS_PER_MS) + 1);
 }
 
 void uart_free(struct uart *uart)

@@ -241,10 +241,8 @@ static void write_common(struct virtio_pci *pci, uint64_t offset, uint64_t value
 /* Only for doorbells that did not come as an ioeventfd: through the window in configuration space. */
 static void ring_doorbell(struct virtio_pci *pci, uint64_t queue)
 {
-	uint64_t one = 1;
-
 	if (queue < pci->dev->queue_count)
-		(void)!write(pci->dev->queues[queue].kick.fd, &one, sizeof(one));
+		util_signal(pci->dev->queues[queue].kick.fd);
 }
 
 static uint64_t bar_read(void *opaque, uint64_t offset, unsigned int len)

@@ -2,8 +2,8 @@
 /*
  * What a transport and the assembly need of a device: its life, and the
  * registers that every transport shows in its own layout. All of these are
- * called from the main thread or from vCPU threads and take the device's lock
- * themselves.
+ * called from the main thread or, the registers, from vCPU threads; the
+ * registers take the device's lock themselves.
  */
 #ifndef DEVICES_VIRTIO_TRANSPORT_H
 #define DEVICES_VIRTIO_TRANSPORT_H

@@ -11,6 +11,7 @@
  */
 #include "devices/virtio/transport.h"
 
+#include <assert.h>
 #include <linux/virtio_ring.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -301,6 +302,15 @@ static int add_queue(struct virtio_dev *dev, unsigned int index)
 	return worker_watch(&dev->worker, &queue->kick, EPOLLIN | EPOLLET);
 }
 
+static size_t counter_count(const struct virtio_class *class)
+{
+	size_t count = 0;
+
+	while (class->counters && class->counters[count])
+		count++;
+	return count;
+}
+
 int virtio_dev_new(const struct virtio_class *class, unsigned int index, const void *conf,
 		   const struct virtio_host *host, struct virtio_dev **ret_dev)
 {
@@ -309,6 +319,8 @@ int virtio_dev_new(const struct virtio_class *class, unsigned int index, const v
 
 	if (!dev)
 		return -ENOMEM;
+	assert(class->queue_count <= VIRTIO_QUEUES_MAX && class->config_size <= VIRTIO_CONFIG_MAX);
+	assert(counter_count(class) <= VIRTIO_COUNTERS_MAX);
 	dev->class = class;
 	dev->conf = conf;
 	dev->host = host;
@@ -334,7 +346,7 @@ int virtio_dev_new(const struct virtio_class *class, unsigned int index, const v
 			return err;
 	}
 	dev->initialised = true;
-	err = class->init(dev, conf, host);
+	err = class->init(dev);
 	if (err)
 		return err;
 	*ret_dev = util_steal_ptr(&dev);
@@ -346,7 +358,8 @@ void virtio_dev_free(struct virtio_dev *dev)
 	if (!dev)
 		return;
 	/* Where it was started: what a device has in flight may belong to its thread. */
-	worker_call(&dev->worker, stop, dev);
+	if (dev->initialised)
+		worker_call(&dev->worker, stop, dev);
 	worker_stop(&dev->worker);
 	if (dev->initialised && dev->class->free)
 		dev->class->free(dev);

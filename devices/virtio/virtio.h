@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "core/chardev.h"
 #include "core/log.h"
 #include "core/loop.h"
 #include "core/opt.h"
@@ -63,11 +64,10 @@ struct virtio_class {
 	const char *kernel_words; /* for the kernel's command line, where there is such a device; NULL: none */
 
 	/*
-	 * Opens everything that conf names, fills dev->config, withholds
-	 * features, watches events. conf lives as long as the device. -errno;
-	 * free is called after a failure as well.
+	 * Opens everything that dev->conf names, fills dev->config, withholds
+	 * features, watches events. -errno; free is called after a failure as well.
 	 */
-	int (*init)(struct virtio_dev *dev, const void *conf, const struct virtio_host *host);
+	int (*init)(struct virtio_dev *dev);
 	/* The driver is ready: dev->features are agreed, queues are active. -errno fails the device. */
 	int (*start)(struct virtio_dev *dev);
 	/* The queue may have something new. Pops until NULL, or stops and calls virtio_kick() later. */
@@ -93,16 +93,16 @@ struct virtio_host {
 	const char *vm_name;
 	bool confine;
 	void *opaque;
-	/* A person at a terminal asked for something; any thread. escape is an enum chardev_escape. */
-	void (*escape)(void *opaque, int escape);
+	/* A person at a terminal asked for something; any thread. */
+	void (*escape)(void *opaque, enum chardev_escape escape);
 };
 
 /* The first member of each device. */
 struct virtio_dev {
 	const struct virtio_class *class;
 	char name[16];
-	const char *where; /* for people: the pty or socket to go to; NULL where there is none */
-	const void *conf;
+	const char *where; /* for people: the pty, socket or interface that was made; NULL: none */
+	const void *conf; /* of the class's conf_size; lives as long as the device */
 	const struct virtio_host *host;
 	const struct mem *mem;
 	struct transport *transport;
@@ -122,11 +122,12 @@ struct virtio_dev {
 	uint8_t config[VIRTIO_CONFIG_MAX];
 	uint32_t generation;
 
-	/* The worker's side. */
 	bool initialised; /* init was called, so free has to be */
-	bool started;
 	struct virtq *queues;
 	unsigned int queue_count;
+
+	/* The worker's side. */
+	bool started;
 	struct log_limit complaints;
 	struct stat_counter counters[VIRTIO_COUNTERS_MAX];
 };

@@ -381,13 +381,6 @@ void *chain_request(struct chain *chain)
 	return chain->queue->requests + chain->head * chain->queue->request_size;
 }
 
-struct chain *chain_of_request(struct virtq *queue, const void *request)
-{
-	size_t offset = (size_t)((const uint8_t *)request - queue->requests);
-
-	return &queue->slots[offset / queue->request_size];
-}
-
 /* ---- cursors ---- */
 
 void cursor_advance(struct cursor *cursor, size_t len)

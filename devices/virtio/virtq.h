@@ -107,7 +107,6 @@ bool virtq_publish(struct virtq *queue);
 
 /* The class's request_size bytes that go with the chain, for as long as it is in flight. */
 void *chain_request(struct chain *chain);
-struct chain *chain_of_request(struct virtq *queue, const void *request);
 
 /* Copies up to len bytes from the readable part and moves on; returns how many. */
 size_t chain_pull(struct chain *chain, void *buffer, size_t len);

@@ -51,7 +51,7 @@ static inline void vq_raise_config(struct transport *transport)
 	((struct vq_guest *)(void *)transport)->config_interrupts++;
 }
 
-static inline void vq_escape(void *opaque, int escape)
+static inline void vq_escape(void *opaque, enum chardev_escape escape)
 {
 	((struct vq_guest *)opaque)->escape = escape;
 }

@@ -34,13 +34,11 @@ static inline struct fake *fake_of(struct virtio_dev *dev)
 	return container_of(dev, struct fake, dev);
 }
 
-static inline int fake_init(struct virtio_dev *dev, const void *conf,
-			    const struct virtio_host *host)
+static inline int fake_init(struct virtio_dev *dev)
 {
 	struct fake *fake = fake_of(dev);
 
-	(void)host;
-	fake->conf = conf;
+	fake->conf = dev->conf;
 	virtio_withhold(dev, FAKE_WITHHELD);
 	for (unsigned int i = 0; i < FAKE_CONFIG_SIZE; i++)
 		dev->config[i] = (uint8_t)(0xc0 + i);

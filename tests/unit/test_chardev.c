@@ -601,6 +601,16 @@ static void test_slow_peer(void **state)
 	assert_int_equal(chardev_write(&rig->chardev, "x", 1), 1);
 }
 
+static void leave_socket(const char *path)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	close(fd);
+}
+
 static void test_socket_paths(void **state)
 {
 	struct rig *rig = *state;
@@ -617,8 +627,13 @@ static void test_socket_paths(void **state)
 	assert_int_equal(chardev_open(&second, &conf), -EADDRINUSE);
 	chardev_close(&second);
 
-	/* Whoever listened is gone and left the socket: it is replaced. */
+	/* The end takes the socket along, the refusal of a second one does not. */
+	assert_int_equal(access(rig->path, F_OK), 0);
 	chardev_close(&rig->chardev);
+	assert_int_equal(access(rig->path, F_OK), -1);
+
+	/* Whoever listened was killed and left the socket: it is replaced. */
+	leave_socket(rig->path);
 	assert_int_equal(access(rig->path, F_OK), 0);
 	assert_int_equal(chardev_open(&rig->chardev, &conf), 0);
 	chardev_close(&rig->chardev);

@@ -812,7 +812,6 @@ static void test_requests(void **state)
 		f.desc[SIZE - 1 - i] = buffer(DATA, 1, 0, 0);
 		post(&f, SIZE - 1 - i);
 		chains[i] = virtq_pop(&f.queue);
-		assert_ptr_equal(chain_of_request(&f.queue, chain_request(chains[i])), chains[i]);
 		memset(chain_request(chains[i]), i, 24);
 	}
 	for (uint16_t i = 0; i < SIZE; i++) {
@@ -906,7 +905,6 @@ static void test_split(void **state)
 	assert_memory_equal(at(&f, DATA + 0x10), "123456", 6);
 	assert_memory_equal(at(&f, DATA + 0x20), "789abc", 6);
 	virtq_done(&f.queue, chain);
-	assert_int_equal(chain_of_request(&f.queue, chain_request(chain))->head, 0);
 	teardown(&f);
 }
 
