@@ -9,12 +9,12 @@ images_out := $(BUILD)/images
 images_tests := $(images_src)/../tests/guest/initramfs
 
 .PHONY: images guest-kernel host-kernel initramfs debian-image tuned-kernel
-images: guest-kernel initramfs debian-image host-kernel
+images: guest-kernel initramfs debian-image host-kernel ## guest kernel, initramfs, root disk, the emulated host's kernel
 guest-kernel: $(images_out)/guest/vmlinux
 host-kernel: $(images_out)/host/vmlinux $(images_out)/host/initramfs.cpio
 initramfs: $(images_out)/initramfs.cpio
 debian-image: $(images_out)/debian.img
-tuned-kernel: $(images_out)/tuned/vmlinux
+tuned-kernel: $(images_out)/tuned/vmlinux ## a small guest kernel of our own configuration; takes minutes
 
 # A recipe replaces its directory as a whole, so one file stands for all.
 images_kernel := $(addprefix $(images_src)/,kernel vmlinux lib.sh)
