@@ -19,6 +19,7 @@
 #include "arch/arch.h"
 #include "core/util.h"
 #include "vmm/config.h"
+#include "vmm/kvm_hints.h"
 
 #define PROBE_RAM KIB(64)
 /* Interpreters do some 2 million simple instructions per second, processors thousands of millions. */
@@ -59,19 +60,10 @@ static void tell(struct check *check, enum mark mark, const char *format, ...)
 /* Returns an fd, or -1 after having told why there is none. */
 static int open_kvm(struct check *check)
 {
-	static const struct hint hints[] = {
-		{ ENOENT, "load the module (modprobe kvm_intel or kvm_amd); inside a virtual "
-			  "machine, have nested virtualization turned on" },
-		{ ENODEV, "turn virtualization on in the firmware's setup" },
-		{ ENXIO, "turn virtualization on in the firmware's setup" },
-		{ EACCES, "join the group kvm (usermod -aG kvm USER, then log in again), or "
-			  "chmod 666 /dev/kvm" },
-		{ 0 },
-	};
 	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC), version;
 
 	if (fd < 0) {
-		tell(check, MARK_MISSING, "/dev/kvm cannot be opened: %s", hint_find(hints, errno));
+		tell(check, MARK_MISSING, "/dev/kvm cannot be opened: %s", hint_find(kvm_hints, errno));
 		return -1;
 	}
 	tell(check, MARK_OK, "/dev/kvm can be opened");
@@ -88,20 +80,16 @@ static void check_capabilities(struct check *check, int kvm_fd)
 {
 	static const struct {
 		int number;
-		enum mark absent;
 		const char *name, *use;
 	} caps[] = {
-		{ KVM_CAP_USER_MEMORY, MARK_MISSING, "USER_MEMORY", "memory of this process for a guest" },
-		{ KVM_CAP_IRQCHIP, MARK_MISSING, "IRQCHIP", "interrupt controllers in the kernel" },
-		{ KVM_CAP_IRQ_ROUTING, MARK_MISSING, "IRQ_ROUTING", "interrupts of PCI devices" },
-		{ KVM_CAP_SIGNAL_MSI, MARK_MISSING, "SIGNAL_MSI", "message-signalled interrupts" },
-		{ KVM_CAP_IRQFD, MARK_MISSING, "IRQFD", "interrupts by eventfd" },
-		{ KVM_CAP_IOEVENTFD, MARK_MISSING, "IOEVENTFD", "doorbells by eventfd" },
-		{ KVM_CAP_IOEVENTFD_ANY_LENGTH, MARK_MISSING, "IOEVENTFD_ANY_LENGTH",
-		  "doorbells of any width" },
-		{ KVM_CAP_IMMEDIATE_EXIT, MARK_MISSING, "IMMEDIATE_EXIT", "stopping a processor in time" },
-		{ KVM_CAP_MP_STATE, MARK_MISSING, "MP_STATE", "starting more than one processor" },
-		{ KVM_CAP_READONLY_MEM, MARK_OPTIONAL, "READONLY_MEM", "read-only memory for a guest" },
+		{ KVM_CAP_USER_MEMORY, "USER_MEMORY", "memory of this process for a guest" },
+		{ KVM_CAP_IRQCHIP, "IRQCHIP", "interrupt controllers in the kernel" },
+		{ KVM_CAP_IRQ_ROUTING, "IRQ_ROUTING", "interrupts of PCI devices" },
+		{ KVM_CAP_IRQFD, "IRQFD", "interrupts by eventfd" },
+		{ KVM_CAP_IOEVENTFD, "IOEVENTFD", "doorbells by eventfd" },
+		{ KVM_CAP_IOEVENTFD_ANY_LENGTH, "IOEVENTFD_ANY_LENGTH", "doorbells of any width" },
+		{ KVM_CAP_IMMEDIATE_EXIT, "IMMEDIATE_EXIT", "stopping a processor in time" },
+		{ KVM_CAP_MP_STATE, "MP_STATE", "starting more than one processor" },
 	};
 	int cpus = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 
@@ -109,7 +97,7 @@ static void check_capabilities(struct check *check, int kvm_fd)
 		if (ioctl(kvm_fd, KVM_CHECK_EXTENSION, caps[i].number) > 0)
 			tell(check, MARK_OK, "KVM_CAP_%s: %s", caps[i].name, caps[i].use);
 		else
-			tell(check, caps[i].absent, "KVM_CAP_%s: %s; use a newer kernel on the host",
+			tell(check, MARK_MISSING, "KVM_CAP_%s: %s; use a newer kernel on the host",
 			     caps[i].name, caps[i].use);
 	}
 	if (cpus > 0)
@@ -171,17 +159,17 @@ static int probe_time(struct probe *probe, uint32_t loops, uint64_t *ret_ns)
 {
 	const uint32_t expected = arch_layout.debug_exit.port ? KVM_EXIT_IO : KVM_EXIT_MMIO;
 	uint64_t start;
-	int r;
+	int err;
 
 	assert(probe->run);
-	r = arch_probe_guest(probe->vcpu_fd, probe->ram, PROBE_RAM, loops);
-	if (r)
-		return r;
+	err = arch_probe_guest(probe->vcpu_fd, probe->ram, PROBE_RAM, loops);
+	if (err)
+		return err;
 	start = util_now_ns();
 	do
-		r = ioctl(probe->vcpu_fd, KVM_RUN, 0);
-	while (r < 0 && errno == EINTR);
-	if (r < 0)
+		err = ioctl(probe->vcpu_fd, KVM_RUN, 0);
+	while (err < 0 && errno == EINTR);
+	if (err < 0)
 		return -errno;
 	if (probe->run->exit_reason != expected)
 		return -EIO;
@@ -197,16 +185,16 @@ static int probe_speed(int kvm_fd, uint64_t *ret_per_second)
 {
 	_cleanup_(probe_free) struct probe probe = { .vm_fd = -1, .vcpu_fd = -1 };
 	uint64_t ns = 1, spent = 0, best = 0;
-	int r;
+	int err;
 
-	r = probe_init(&probe, kvm_fd);
-	if (r)
-		return r;
+	err = probe_init(&probe, kvm_fd);
+	if (err)
+		return err;
 	for (uint64_t loops = PROBE_LOOPS_MIN; loops <= PROBE_LOOPS_MAX && spent < PROBE_NS &&
 	     best < NATIVE_PER_SECOND; loops *= 4) {
-		r = probe_time(&probe, (uint32_t)loops, &ns);
-		if (r)
-			return r;
+		err = probe_time(&probe, (uint32_t)loops, &ns);
+		if (err)
+			return err;
 		best = util_max(best, loops * PROBE_LOOP_INSTRUCTIONS * 1000000000 / ns);
 		spent += ns;
 	}
@@ -217,12 +205,12 @@ static int probe_speed(int kvm_fd, uint64_t *ret_per_second)
 static void check_speed(struct check *check, int kvm_fd)
 {
 	uint64_t per_second = 0, millions;
-	int r;
+	int err;
 
-	r = probe_speed(kvm_fd, &per_second);
-	if (r) {
+	err = probe_speed(kvm_fd, &per_second);
+	if (err) {
 		tell(check, MARK_MISSING, "a tiny guest of kernel-mode code does not run (%s): use a "
-		     "host whose processor has virtualization", strerror(-r));
+		     "host whose processor has virtualization", strerror(-err));
 		return;
 	}
 	millions = per_second / 1000000;
@@ -310,11 +298,11 @@ static void check_confinement(struct check *check)
 static void check_uring(struct check *check)
 {
 	struct io_uring ring;
-	int r = io_uring_queue_init(2, &ring, 0);
+	int err = io_uring_queue_init(2, &ring, 0);
 
-	if (r < 0) {
+	if (err < 0) {
 		tell(check, MARK_OPTIONAL, "io_uring: %s; sysctl kernel.io_uring_disabled=0, or use "
-		     "--disk PATH,engine=sync", strerror(-r));
+		     "--disk PATH,engine=sync", strerror(-err));
 		return;
 	}
 	io_uring_queue_exit(&ring);
@@ -340,8 +328,10 @@ bool check_host(FILE *out)
 		check_speed(&check, kvm_fd);
 	}
 	check_tap(&check);
-	check_device(&check, "/dev/vhost-net", "vhost_net", "networking in the host's kernel");
-	check_device(&check, "/dev/vhost-vsock", "vhost_vsock", "vsock in the host's kernel");
+	check_device(&check, "/dev/vhost-net", "vhost_net",
+		     "networking in the host's kernel (nothing needs it in this version)");
+	check_device(&check, "/dev/vhost-vsock", "vhost_vsock",
+		     "vsock in the host's kernel (nothing needs it in this version)");
 	check_hugepages(&check);
 	check_uring(&check);
 	check_confinement(&check);
