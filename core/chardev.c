@@ -47,15 +47,15 @@ static struct {
 
 const struct opt chardev_opts[] = {
 	{ .key = "stdio", .type = OPT_BOOL, .offset = offsetof(struct chardev_conf, stdio),
-	  .help = "this terminal, or the pipes in its place; Ctrl-A X leaves" },
+	  .one_of = true, .help = "this terminal, or the pipes in its place; Ctrl-A X leaves" },
 	{ .key = "pty", .type = OPT_BOOL, .offset = offsetof(struct chardev_conf, pty),
-	  .help = "a new pseudo terminal, whose path is told" },
+	  .one_of = true, .help = "a new pseudo terminal, whose path is told" },
 	{ .key = "file", .type = OPT_STRING, .offset = offsetof(struct chardev_conf, file),
-	  .arg = "PATH", .help = "output only, into a new file" },
+	  .one_of = true, .arg = "PATH", .help = "output only, into a new file" },
 	{ .key = "socket", .type = OPT_STRING, .offset = offsetof(struct chardev_conf, socket),
-	  .arg = "PATH", .help = "a UNIX socket to listen on, for one peer at a time" },
+	  .one_of = true, .arg = "PATH", .help = "a UNIX socket to listen on, for one peer at a time" },
 	{ .key = "none", .type = OPT_BOOL, .offset = offsetof(struct chardev_conf, none),
-	  .help = "no input, and output is dropped" },
+	  .one_of = true, .help = "no input, and output is dropped" },
 	{ 0 },
 };
 

@@ -7,10 +7,8 @@
 #include <stdio.h>
 #include "core/util.h"
 
-/* The longest name that opt_nearest() considers. */
+/* The longest name that opt_guess() considers. */
 #define WORD_MAX 40
-/* How much of a user's text a message repeats, so that the advice after it always fits. */
-#define SHOWN 60
 
 static const char size_suffixes[] = "KMGT";
 
@@ -48,41 +46,37 @@ static void *opt_field(const struct opt *opt, void *conf)
 }
 
 /* Appends to a message; what does not fit is cut off. */
-static void append(struct opt_error *error, const char *text)
+__attribute__((format(printf, 2, 3)))
+static void append(struct opt_error *error, const char *format, ...)
 {
 	size_t len = strlen(error->text);
+	va_list args;
 
-	snprintf(error->text + len, sizeof(error->text) - len, "%s", text);
+	va_start(args, format);
+	vsnprintf(error->text + len, sizeof(error->text) - len, format, args);
+	va_end(args);
 }
 
 static int fail_choice(struct opt_error *error, const struct opt *opt)
 {
 	fail(error, "choose ");
-	for (size_t i = 0; opt->choices[i]; i++) {
-		append(error, i == 0 ? "" : opt->choices[i + 1] ? ", " : " or ");
-		append(error, opt->choices[i]);
-	}
+	for (size_t i = 0; opt->choices[i]; i++)
+		append(error, "%s%s", i == 0 ? "" : opt->choices[i + 1] ? ", " : " or ",
+		       opt->choices[i]);
 	return -EINVAL;
 }
 
 static int fail_unknown(struct opt_error *error, const struct opt *table, const char *key)
 {
-	size_t count = table_count(table);
-	_cleanup_free_ const char **keys = calloc(count + 1, sizeof(*keys));
-	const char *nearest;
+	struct opt_guess guess = { .word = key };
 
-	if (!keys)
-		return -ENOMEM;
-	for (size_t i = 0; i < count; i++)
-		keys[i] = table[i].key;
-	nearest = opt_nearest(key, keys, count);
-	if (nearest)
-		return fail(error, "there is no key '%.*s', did you mean '%s'?", SHOWN, key, nearest);
-	fail(error, "there is no key '%.*s', only ", SHOWN, key);
-	for (size_t i = 0; i < count; i++) {
-		append(error, i == 0 ? "" : i + 1 < count ? ", " : " and ");
-		append(error, keys[i]);
-	}
+	for (const struct opt *opt = table; opt->key; opt++)
+		opt_guess(&guess, opt->key);
+	if (guess.name)
+		return fail(error, "there is no such key, did you mean %s?", guess.name);
+	fail(error, "there is no such key, only ");
+	for (const struct opt *opt = table; opt->key; opt++)
+		append(error, "%s%s", opt == table ? "" : opt[1].key ? ", " : " and ", opt->key);
 	return -EINVAL;
 }
 
@@ -110,11 +104,11 @@ static int parse_uint(const char *text, uint64_t *ret_value)
 {
 	const char *end;
 	uint64_t value;
-	int r;
+	int err;
 
-	r = parse_number(text, &value, &end);
-	if (r)
-		return r;
+	err = parse_number(text, &value, &end);
+	if (err)
+		return err;
 	if (*end)
 		return -EINVAL;
 	*ret_value = value;
@@ -126,11 +120,11 @@ int opt_parse_size(const char *text, uint64_t *ret_bytes)
 	const char *end, *suffix;
 	unsigned int shift;
 	uint64_t value;
-	int r;
+	int err;
 
-	r = parse_number(text, &value, &end);
-	if (r)
-		return r;
+	err = parse_number(text, &value, &end);
+	if (err)
+		return err;
 	if (*end) {
 		suffix = strchr(size_suffixes, toupper((unsigned char)*end));
 		if (!suffix || end[1])
@@ -171,13 +165,13 @@ static int set_number(const struct opt *opt, const char *value, uint64_t *field,
 {
 	char min[32], max[32];
 	uint64_t number;
-	int r;
+	int err;
 
-	r = opt->type == OPT_SIZE ? opt_parse_size(value, &number) : parse_uint(value, &number);
-	if (r == -EINVAL)
+	err = opt->type == OPT_SIZE ? opt_parse_size(value, &number) : parse_uint(value, &number);
+	if (err == -EINVAL)
 		return fail(error, "write %s",
 			    opt->type == OPT_SIZE ? "a size such as 512M or 2G" : "a whole number");
-	if (r == 0 && number >= opt->min && (!opt->max || number <= opt->max)) {
+	if (!err && number >= opt->min && (!opt->max || number <= opt->max)) {
 		*field = number;
 		return 0;
 	}
@@ -207,10 +201,15 @@ static int set_choice(const struct opt *opt, const char *value, int *field, stru
 	return fail_choice(error, opt);
 }
 
-static int set_string(const char *value, char **field)
+static int set_string(const struct opt *opt, const char *value, char **field,
+		      struct opt_error *error)
 {
-	char *copy = strdup(value);
+	char *copy;
 
+	if (!*value)
+		return fail(error, "it needs a value%s%s", opt->arg ? ": " : "",
+			    opt->arg ? opt->arg : "");
+	copy = strdup(value);
 	if (!copy)
 		return -ENOMEM;
 	free(*field);
@@ -240,12 +239,12 @@ static int opt_assign(const struct opt *opt, const char *value, void *conf, stru
 {
 	void *field = opt_field(opt, conf);
 
-	if (opt->type != OPT_BOOL && (!value || !*value))
-		return fail(error, "it needs a value%s%s", opt->arg ? ": " : "",
-			    opt->arg ? opt->arg : "");
+	/* Which none of the others takes for a value. */
+	if (!value && opt->type != OPT_BOOL)
+		value = "";
 	switch (opt->type) {
 	case OPT_STRING:
-		return set_string(value, field);
+		return set_string(opt, value, field, error);
 	case OPT_BOOL:
 		return set_bool(value, field, error);
 	case OPT_UINT:
@@ -267,7 +266,7 @@ int opt_set(const struct opt *table, const char *key, const char *value, void *c
 	return opt ? opt_assign(opt, value, conf, error) : fail_unknown(error, table, key);
 }
 
-/* Takes the word up to a single comma off *text, with its doubled commas undone. NULL at the end. */
+/* Takes the word up to a single comma off *text, its doubled commas undone. NULL at the end. */
 static char *take_word(char **text)
 {
 	char *word = *text, *in = word, *out = word;
@@ -311,13 +310,14 @@ static const struct opt *resolve_word(const struct opt *table, bool first, char 
 	return opt;
 }
 
-/* Puts what opt_assign() says behind the key that it is about. */
-static int fail_key(struct opt_error *error, const struct opt *opt, const char *value)
+/* Puts the reason behind the word that it is about; a bare one has a value and no key. */
+static int fail_word(struct opt_error *error, const char *word, const char *value)
 {
 	struct opt_error reason = *error;
 
-	return fail(error, "%s%s%.*s: %s", opt->key, value && *value ? "=" : "", SHOWN,
-		    value ? value : "", reason.text);
+	if (!value || value == word)
+		return fail(error, "%.*s: %s", OPT_SHOWN, word, reason.text);
+	return fail(error, "%.*s=%.*s: %s", OPT_SHOWN, word, OPT_SHOWN, value, reason.text);
 }
 
 int opt_parse(const struct opt *table, const char *text, void *conf, struct opt_error *error)
@@ -326,7 +326,7 @@ int opt_parse(const struct opt *table, const char *text, void *conf, struct opt_
 	_cleanup_free_ char *copy = strdup(text);
 	char *rest = copy, *word, *value;
 	const struct opt *opt;
-	int r;
+	int err;
 
 	if (!given || !copy)
 		return -ENOMEM;
@@ -338,26 +338,34 @@ int opt_parse(const struct opt *table, const char *text, void *conf, struct opt_
 					   "value is written twice");
 		opt = resolve_word(table, word == copy, word, &value);
 		if (!opt)
-			return fail_unknown(error, table, word);
-		if (given[opt - table])
-			return fail(error, "%s is given twice, keep one", opt->key);
+			err = fail_unknown(error, table, word);
+		else if (given[opt - table])
+			err = fail(error, "it is given twice, keep one");
+		else
+			err = opt_assign(opt, value, conf, error);
+		if (err)
+			return err == -EINVAL ? fail_word(error, word, value) : err;
 		given[opt - table] = true;
-		r = opt_assign(opt, value, conf, error);
-		if (r == -EINVAL)
-			return fail_key(error, opt, value);
-		if (r)
-			return r;
 	}
 	return opt_complete(table, conf, error);
 }
 
 int opt_complete(const struct opt *table, const void *conf, struct opt_error *error)
 {
+	const struct opt *chosen = NULL;
 	char buffer[64];
 
-	for (const struct opt *opt = table; opt->key; opt++)
-		if (opt->required && !opt_format(opt, conf, buffer, sizeof(buffer)))
+	for (const struct opt *opt = table; opt->key; opt++) {
+		bool given = opt_format(opt, conf, buffer, sizeof(buffer));
+
+		if (opt->required && !given)
 			return fail(error, "it needs %s=%s", opt->key, opt->arg ? opt->arg : "...");
+		if (!opt->one_of || !given)
+			continue;
+		if (chosen)
+			return fail(error, "give %s or %s, not both", chosen->key, opt->key);
+		chosen = opt;
+	}
 	return 0;
 }
 
@@ -426,25 +434,18 @@ static size_t distance(const char *a, const char *b)
 	return row[columns];
 }
 
-const char *opt_nearest(const char *word, const char *const *names, size_t count)
+void opt_guess(struct opt_guess *guess, const char *name)
 {
-	size_t len = strlen(word), best = 1 + len / 3;
-	const char *nearest = NULL;
+	size_t len = strlen(guess->word), far = guess->name ? guess->distance : 2 + len / 3;
+	size_t d;
 
-	if (len == 0 || len > WORD_MAX)
-		return NULL;
-	for (size_t i = 0; i < count; i++) {
-		size_t d;
-
-		if (strlen(names[i]) > WORD_MAX)
-			continue;
-		/* A beginning, such as "mem", is nearer than any misspelling. */
-		d = strncmp(word, names[i], len) ? distance(word, names[i]) : 0;
-		/* Two short words that share no letter are not near. */
-		if (d > best || d >= len || (nearest && d == best))
-			continue;
-		best = d;
-		nearest = names[i];
-	}
-	return nearest;
+	if (len == 0 || len > WORD_MAX || strlen(name) > WORD_MAX)
+		return;
+	/* A beginning, such as "mem", is nearer than any misspelling. */
+	d = strncmp(guess->word, name, len) ? distance(guess->word, name) : 0;
+	/* Two short words that share no letter are not near. */
+	if (d >= far || d >= len)
+		return;
+	guess->name = name;
+	guess->distance = d;
 }

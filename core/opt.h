@@ -25,12 +25,16 @@ struct opt {
 	enum opt_type type;
 	bool bare;       /* the first word, when it has no "key=" and is no flag, is its value */
 	bool required;
+	bool one_of;     /* of the rows that are marked so, one at the most may be given */
 	size_t offset;   /* of the field within the configuration struct */
 	uint64_t min, max; /* OPT_UINT, OPT_SIZE; max 0: no upper limit */
 	const char *const *choices; /* OPT_CHOICE: names, ended by NULL */
 	const char *arg;  /* "PATH", for help; NULL for flags and choices */
 	const char *help; /* one line, no full stop */
 };
+
+/* How much of a user's text a message repeats, so that the advice after it always fits. */
+#define OPT_SHOWN 60
 
 /* What was wrong and what to do, as the end of a sentence that the caller begins. */
 struct opt_error {
@@ -39,16 +43,17 @@ struct opt_error {
 
 /*
  * Parses "first,key=value,..." into conf, which was zeroed or holds defaults.
- * -EINVAL with the reason in error: unknown key (with the nearest known one),
- * missing or bad value, a key given twice, a required key missing.
+ * -EINVAL with the reason in error, behind the word that it is about: unknown
+ * key (with the nearest known one), missing or bad value, a key given twice, a
+ * required key missing, two keys that exclude each other.
  */
 int opt_parse(const struct opt *table, const char *text, void *conf, struct opt_error *error);
 
-/* Sets one key from its text. A flag's value may be NULL. -EINVAL; the reason does not name the key. */
+/* Sets one key from its text; a flag's may be NULL. -EINVAL; the reason does not name the key. */
 int opt_set(const struct opt *table, const char *key, const char *value, void *conf,
 	    struct opt_error *error);
 
-/* -EINVAL when a required key has no value in conf. */
+/* -EINVAL when a required key has no value in conf, or more than one_of them has. */
 int opt_complete(const struct opt *table, const void *conf, struct opt_error *error);
 
 /*
@@ -61,10 +66,15 @@ bool opt_format(const struct opt *opt, const void *conf, char *buffer, size_t le
 void opt_free(const struct opt *table, void *conf);
 
 /*
- * The name among names (count of them) that is nearest to word, for "did you
- * mean"; NULL when none is near.
+ * For "did you mean": set word, call opt_guess() with each name there is, and
+ * name is the nearest of them; NULL when none is near.
  */
-const char *opt_nearest(const char *word, const char *const *names, size_t count);
+struct opt_guess {
+	const char *word, *name;
+	size_t distance; /* between the two */
+};
+
+void opt_guess(struct opt_guess *guess, const char *name);
 
 /* "256M", "0x10000"; -EINVAL for anything else, -ERANGE when it does not fit. */
 int opt_parse_size(const char *text, uint64_t *ret_bytes);

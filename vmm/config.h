@@ -36,7 +36,7 @@ struct config_device {
 /* Strings are NULL where nothing was given. config_free() owns everything but classes. */
 struct config {
 	/* Instead of a run. */
-	char *help; /* the group asked for, "" for the overview; NULL: no help asked for */
+	char *help; /* goes first: what to explain, "" for the overview; NULL: nothing */
 	bool version, print, check;
 
 	char *kernel, *initrd, *cmdline;

@@ -62,9 +62,9 @@ static const struct opt action_opts[] = {
 	{ "print-config", OPT_BOOL, .offset = offsetof(struct config, print),
 	  .help = "print the configuration as JSON instead of running it" },
 	{ "version", OPT_BOOL, .offset = offsetof(struct config, version),
-	  .help = "print the version" },
+	  .help = "print the version; also -V" },
 	{ "help", OPT_STRING, .offset = offsetof(struct config, help), .arg = "GROUP",
-	  .help = "explain a group of options; without GROUP, list the groups" },
+	  .help = "explain a group of options, without GROUP list them; also -h" },
 	{ 0 },
 };
 

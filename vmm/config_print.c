@@ -4,11 +4,6 @@
 #include "devices/virtio/virtio.h"
 #include "vmm/config.h"
 
-static void json_freep(json_t **json)
-{
-	json_decref(*json);
-}
-
 /* The field's value; NULL when it was not given. *ret_error when it cannot be written. */
 static json_t *field_json(const struct opt *opt, const void *conf, int *ret_error)
 {
@@ -38,12 +33,12 @@ static json_t *field_json(const struct opt *opt, const void *conf, int *ret_erro
 static int fields_json(const struct opt *opts, const void *conf, json_t *object)
 {
 	json_t *json;
-	int r = 0;
+	int err = 0;
 
 	for (const struct opt *opt = opts; opt->key; opt++) {
-		json = field_json(opt, conf, &r);
-		if (r)
-			return r;
+		json = field_json(opt, conf, &err);
+		if (err)
+			return err;
 		if (json && json_object_set_new(object, opt->key, json))
 			return -ENOMEM;
 	}
@@ -52,15 +47,15 @@ static int fields_json(const struct opt *opts, const void *conf, json_t *object)
 
 static int group_json(const struct config *config, const struct config_group *group, json_t *root)
 {
-	_cleanup_(json_freep) json_t *keys = NULL;
-	int r;
+	json_auto_t *keys = NULL;
+	int err;
 
 	if (!group->size)
 		return fields_json(group->opts, config, root);
 	keys = json_object();
-	r = fields_json(group->opts, (const char *)config + group->offset, keys);
-	if (r)
-		return r;
+	err = fields_json(group->opts, (const char *)config + group->offset, keys);
+	if (err)
+		return err;
 	if (json_object_size(keys) && json_object_set(root, group->name, keys))
 		return -ENOMEM;
 	return 0;
@@ -69,9 +64,9 @@ static int group_json(const struct config *config, const struct config_group *gr
 /* All devices of a class. */
 static int class_json(const struct config *config, const struct virtio_class *class, json_t *root)
 {
-	_cleanup_(json_freep) json_t *list = json_array();
+	json_auto_t *list = json_array();
 	json_t *shown = list;
-	int r;
+	int err;
 
 	for (size_t i = 0; i < config->device_count; i++) {
 		json_t *keys = json_object();
@@ -82,9 +77,9 @@ static int class_json(const struct config *config, const struct virtio_class *cl
 		}
 		if (json_array_append_new(list, keys))
 			return -ENOMEM;
-		r = fields_json(class->opts, config->devices[i].conf, keys);
-		if (r)
-			return r;
+		err = fields_json(class->opts, config->devices[i].conf, keys);
+		if (err)
+			return err;
 	}
 	if (json_array_size(list) == 0 && !class->by_default)
 		return 0;
@@ -97,20 +92,20 @@ static int class_json(const struct config *config, const struct virtio_class *cl
 
 int config_print(const struct config *config, FILE *out)
 {
-	_cleanup_(json_freep) json_t *root = json_object();
-	int r;
+	json_auto_t *root = json_object();
+	int err;
 
 	for (const struct config_group *group = config_groups; group->name; group++) {
 		if (group->action)
 			continue;
-		r = group_json(config, group, root);
-		if (r)
-			return r;
+		err = group_json(config, group, root);
+		if (err)
+			return err;
 	}
 	for (const struct virtio_class *const *class = config->classes; *class; class++) {
-		r = class_json(config, *class, root);
-		if (r)
-			return r;
+		err = class_json(config, *class, root);
+		if (err)
+			return err;
 	}
 	if (json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF || fflush(out))
 		return -EIO;

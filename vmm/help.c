@@ -23,6 +23,18 @@ static const char examples[] =
 	"\n"
 	"On a terminal, Ctrl-A X leaves and Ctrl-A C tells how the guest is.\n";
 
+static const char check_help[] =
+	"microvm check: what this host can do\n"
+	"\n"
+	"Tells for each thing that a guest needs, or that an option takes, whether this\n"
+	"host has it, and what to do about it where it has not:\n"
+	"\n"
+	"  ok        it is there\n"
+	"  optional  it is not there; guests run without it\n"
+	"  missing   it is not there, and no guest can run\n"
+	"\n"
+	"The exit status is 0 when a guest can run.\n";
+
 static void print_line(FILE *out, const char *left, const char *right)
 {
 	fprintf(out, "  %-27s %s\n", left, right);
@@ -48,10 +60,28 @@ static void print_rows(FILE *out, const struct config_group *group)
 		print_opt(out, "--", " ", row);
 }
 
+/* "KEY=VALUE,KEY,...", or "stdio|file=PATH" where just one of the keys may be given. */
+static void print_syntax(FILE *out, const struct opt *opts)
+{
+	const struct opt *free_key = opts;
+
+	while (free_key->key && free_key->one_of)
+		free_key++;
+	if (free_key->key) {
+		fputs("KEY=VALUE,KEY,...", out);
+		return;
+	}
+	for (const struct opt *opt = opts; opt->key; opt++)
+		fprintf(out, "%s%s%s%s", opt == opts ? "" : "|", opt->key, opt->arg ? "=" : "",
+			opt->arg ? opt->arg : "");
+}
+
 /* An option with keys. */
 static void print_keys(FILE *out, const char *name, const char *summary, const struct opt *opts)
 {
-	fprintf(out, "--%s KEY=VALUE,KEY,...: %s\n\n", name, summary);
+	fprintf(out, "--%s ", name);
+	print_syntax(out, opts);
+	fprintf(out, ": %s\n\n", summary);
 	for (const struct opt *opt = opts; opt->key; opt++)
 		print_opt(out, "", "=", opt);
 	fputc('\n', out);
@@ -96,11 +126,34 @@ static bool has_row(const struct config_group *group, const char *name)
 	return false;
 }
 
+static int fail_topic(const struct virtio_class *const *classes, const char *topic,
+		      struct opt_error *error)
+{
+	struct opt_guess guess = { .word = topic };
+
+	opt_guess(&guess, "check");
+	for (const struct config_group *group = config_groups; group->name; group++) {
+		opt_guess(&guess, group->name);
+		for (const struct opt *row = group->opts; !group->size && row->key; row++)
+			opt_guess(&guess, row->key);
+	}
+	for (; *classes; classes++)
+		opt_guess(&guess, (*classes)->option);
+	snprintf(error->text, sizeof(error->text), "--help %.*s: there is no such group, %s%s%s",
+		 OPT_SHOWN, topic, guess.name ? "did you mean " : "microvm --help lists them",
+		 guess.name ? guess.name : "", guess.name ? "?" : "");
+	return -EINVAL;
+}
+
 int help_print(const struct virtio_class *const *classes, const char *topic, FILE *out,
 	       struct opt_error *error)
 {
 	if (!*topic) {
 		print_overview(classes, out);
+		return 0;
+	}
+	if (!strcmp(topic, "check")) {
+		fputs(check_help, out);
 		return 0;
 	}
 	for (const struct config_group *group = config_groups; group->name; group++) {
@@ -112,13 +165,11 @@ int help_print(const struct virtio_class *const *classes, const char *topic, FIL
 			print_rows(out, group);
 		return 0;
 	}
-	for (; *classes; classes++) {
-		if (strcmp((*classes)->option, topic))
+	for (const struct virtio_class *const *class = classes; *class; class++) {
+		if (strcmp((*class)->option, topic))
 			continue;
-		print_class(out, *classes);
+		print_class(out, *class);
 		return 0;
 	}
-	snprintf(error->text, sizeof(error->text),
-		 "--help %.60s: there is no such group, microvm --help lists them", topic);
-	return -EINVAL;
+	return fail_topic(classes, topic, error);
 }

@@ -9,8 +9,8 @@ struct opt_error;
 struct virtio_class;
 
 /*
- * Explains the group, or the one that has the option, called topic; "" gives
- * the overview. -EINVAL with a sentence in error when there is no such thing.
+ * Explains the group, or the one that has the option, called topic, or "check";
+ * "" gives the overview. -EINVAL with a sentence in error when there is no such thing.
  */
 int help_print(const struct virtio_class *const *classes, const char *topic, FILE *out,
 	       struct opt_error *error);

@@ -38,11 +38,11 @@ static int print_version(void)
 
 static int print_config(const struct config *config)
 {
-	int r = config_print(config, stdout);
+	int err = config_print(config, stdout);
 
-	if (r == -EILSEQ)
+	if (err == -EILSEQ)
 		return refuse("--print-config: a value is not UTF-8 and cannot be written as JSON");
-	return r < 0 ? refuse("--print-config: standard output cannot be written") : EXIT_SUCCESS;
+	return err ? refuse("--print-config: standard output cannot be written") : EXIT_SUCCESS;
 }
 
 static int check(void)
@@ -60,10 +60,10 @@ int main(int argc, char **argv)
 
 	if (config_parse(&config, virtio_classes, argc, argv, &error) < 0)
 		return refuse(error.text);
-	if (config.check)
-		return check();
 	if (config.help)
 		return print_help(&config);
+	if (config.check)
+		return check();
 	if (config.version)
 		return print_version();
 	if (config.print)

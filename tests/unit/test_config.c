@@ -120,13 +120,13 @@ static int parse_json(const char *json, size_t len, const char *line, struct con
 {
 	_cleanup_(remove_file) char *path = NULL;
 	char *whole;
-	int r;
+	int err;
 
 	write_file(json, len, &path);
 	assert_true(asprintf(&whole, "--config %s %s", path, line) > 0);
-	r = parse(whole, config, error);
+	err = parse(whole, config, error);
 	free(whole);
-	return r;
+	return err;
 }
 
 static char *print(const struct config *config)
@@ -277,19 +277,22 @@ static void test_serial_takes_the_terminal(void **state)
 static void test_actions(void **state)
 {
 	_cleanup_(config_free) struct config help = { 0 }, group = { 0 }, other = { 0 },
-					     version = { 0 }, check = { 0 };
+					     version = { 0 }, check = { 0 }, about_check = { 0 };
 
 	(void)state;
 	parse_ok("--help", &help);
 	assert_string_equal(help.help, "");
-	parse_ok("--help disk", &group);
+	parse_ok("-h disk", &group);
 	assert_string_equal(group.help, "disk");
 	parse_ok("--help=disk --version", &other);
 	assert_string_equal(other.help, "disk");
-	parse_ok("--version", &version);
+	parse_ok("-V", &version);
 	assert_true(version.version);
 	parse_ok("check", &check);
 	assert_true(check.check);
+	assert_null(check.help);
+	parse_ok("check -h", &about_check);
+	assert_string_equal(about_check.help, "check");
 }
 
 static void test_mistakes(void **state)
@@ -302,17 +305,19 @@ static void test_mistakes(void **state)
 		{ "--kernel=", "--kernel: it needs a value: FILE" },
 		{ "--kernel --cpus 2", "--kernel: it needs a value: FILE" },
 		{ "vmlinux", "vmlinux: options begin with --, for example --kernel vmlinux" },
-		{ "-h", "-h: options begin with --" },
-		{ "--", "--: options begin with --" },
+		{ "-x", "-x: there is no such option, microvm --help lists them" },
+		{ "-", "-: there is no such option, microvm --help lists them" },
+		{ "--", "--: there is no such option, microvm --help lists them" },
 		{ "--kernal k", "--kernal: there is no such option, did you mean --kernel?" },
 		{ "--xyzzyxyzzy", "--xyzzyxyzzy: there is no such option, microvm --help lists them" },
 		{ "--kernel a --kernel b", "--kernel b: it is given twice" },
-		{ "--kernel k --memory 1G --memory 2G", "--memory 2G: it is given twice" },
+		{ "--kernel k --memory 1G --memory 2G", "--memory: it is given twice" },
 		{ "--cpus 0", "--cpus 0: choose from 1 to 32" },
 		{ "--cpus 33", "--cpus 33: choose from 1 to 32" },
 		{ "--cpus two", "--cpus two: write a whole number" },
-		{ "--memory 8M", "--memory 8M: size=8M: choose from 16M to " },
-		{ "--memory lots", "--memory lots: size=lots: write a size such as" },
+		{ "--memory 8M", "--memory: 8M: choose from 16M to " },
+		{ "--memory lots", "--memory: lots: write a size such as" },
+		{ "--memory size=512MB", "--memory: size=512MB: write a size such as" },
 		{ "--memory 16777217", "choose a multiple of 4K" },
 		{ "--memory 1023M,hugepages=2M", "choose a multiple of 2M" },
 		{ "--memory 1G,hugepages=4M", "--memory: hugepages: choose 2M or 1G" },
@@ -321,17 +326,22 @@ static void test_mistakes(void **state)
 		{ "--timeout 0", "--timeout 0: choose from 1 to " },
 		{ "--debug-exit=maybe", "--debug-exit maybe: write on or off" },
 		{ "--disk", "--disk: it needs path=PATH" },
-		{ "--disk a.img,readonly", "--disk a.img,readonly: there is no key 'readonly'" },
-		{ "--disk a.img,seral=x", "there is no key 'seral', did you mean 'serial'?" },
+		{ "--disk a.img,readonly", "--disk: readonly: there is no such key" },
+		{ "--disk a.img,seral=x", "--disk: seral=x: there is no such key, did you mean serial?" },
+		{ "--disk ro=maybe", "--disk: ro=maybe: write on or off" },
 		{ "--disk none", "--kernel: it is missing" },
-		{ "--rng rate=1 --rng rate=2", "--rng rate=2: there can be only 1 of it" },
-		{ "--net a --net b --net c --net d", "--net d: there can be only 3 of it" },
-		{ "--net tap0,mac=1", "--net tap0,mac=1: mac=1: write six bytes" },
+		{ "--rng rate=1 --rng rate=2", "--rng: there can be only 1 of it" },
+		{ "--net a --net b --net c --net d", "--net: there can be only 3 of it" },
+		{ "--net tap0,mac=1", "--net: mac=1: write six bytes" },
 		{ "--kernel k --net a,mac=02:00:00:00:00:01 --net b --net c,mac=02:00:00:00:00:01",
 		  "--net c: --net a has the same MAC address, change one of them" },
 		{ "--config /does/not/exist", "--config /does/not/exist: the file cannot be opened: No" },
 		{ "--config", "--config: it needs a value: FILE" },
-		{ "check --kernel k", "check: it takes no options" },
+		{ "--config=", "--config: it needs a value: FILE" },
+		{ "--transport", "--transport: choose pci or mmio" },
+		{ "--console pty,file=x", "--console: give pty or file, not both" },
+		{ "check --kernel", "check: it takes no options but --help" },
+		{ "check --help disk", "check: it takes no options but --help" },
 	};
 
 	(void)state;
@@ -358,15 +368,19 @@ static void test_json_mistakes(void **state)
 		{ "{\"cpus\": 1, \"cpus\": 2}", "duplicate" },
 		{ "{\"cpus\": 0}", ": cpus: choose from 1 to 32" },
 		{ "{\"cpus\": -1}", ": cpus: write a whole number" },
-		{ "{\"cpus\": 1.5}", ": cpus: write a string, a number, true or false" },
-		{ "{\"cpus\": null}", ": cpus: write a string, a number, true or false" },
-		{ "{\"cpus\": [1]}", ": cpus: write a string, a number, true or false" },
+		{ "{\"cpus\": 1.5}", ": cpus: write a whole number" },
+		{ "{\"cpus\": null}", ": cpus: write a whole number" },
+		{ "{\"cpus\": [1]}", ": cpus: write a whole number" },
+		{ "{\"memory\": {\"size\": 1.5}}", ": memory: size: write a size such as" },
+		{ "{\"transport\": null}", ": transport: choose pci or mmio" },
+		{ "{\"console\": {\"pty\": true, \"file\": \"x\"}}",
+		  ": console: give pty or file, not both" },
 		{ "{\"memory\": 512}", ": memory: write a string or an object" },
-		{ "{\"memory\": {\"siz\": 1}}", ": memory: siz: there is no key 'siz', did you mean" },
+		{ "{\"memory\": {\"siz\": 1}}", ": memory: siz: there is no such key, did you mean size?" },
 		{ "{\"disk\": [\"a\", {\"path\": 1, \"ro\": 3}]}", ": disk[1]: ro: write on or off" },
 		{ "{\"disk\": [{\"ro\": true}]}", ": disk[0]: it needs path=PATH" },
 		{ "{\"disk\": [[\"a\"]]}", ": disk[0]: write a string or an object" },
-		{ "{\"disk\": {\"path\": {}}}", ": disk: path: write a string, a number" },
+		{ "{\"disk\": {\"path\": {}}}", ": disk: path: it needs a value: PATH" },
 		{ "{\"rng\": [{}, {}]}", ": rng[1]: there can be only 1 of it" },
 		{ "{\"version\": true}", "version: this is for the command line only" },
 		{ "{\"config\": \"x\"}", "config: this is for the command line only" },
@@ -397,7 +411,7 @@ static void test_long_text(void **state)
 	memset(path, 'x', sizeof(path));
 	memcpy(path + sizeof(path) - 8, ",seral=", 8);
 	assert_int_equal(config_parse(&config, classes, ARRAY_SIZE(argv), argv, &error), -EINVAL);
-	assert_non_null(strstr(error.text, "did you mean 'serial'?"));
+	assert_non_null(strstr(error.text, "did you mean serial?"));
 	memcpy(path, "--", 2);
 	assert_int_equal(config_parse(&config, classes, 2, argv + 1, &error), -EINVAL);
 	assert_non_null(strstr(error.text, "there is no such option"));
@@ -443,27 +457,63 @@ static void test_mutations(void **state)
 	assert_in_range(accepted, 1, 7999);
 }
 
+/* What --help TOPIC prints; the caller frees it. */
+static char *help(const char *topic)
+{
+	struct opt_error error;
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	assert_int_equal(help_print(classes, topic, out, &error), 0);
+	fclose(out);
+	return text;
+}
+
 /* Every option is explained by some group, on a screen. */
 static void test_help(void **state)
 {
-	static const char *const topics[] = { "", "boot", "machine", "memory", "serial", "run",
-					      "config", "console", "disk", "net", "rng", "cpus" };
-	struct opt_error error;
+	static const char *const topics[] = { "", "boot", "machine", "memory", "serial", "run", "config",
+					      "console", "disk", "net", "rng", "cpus", "check" };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(topics); i++) {
-		_cleanup_free_ char *text = NULL;
-		size_t len, lines = 0;
-		FILE *out = open_memstream(&text, &len);
+		_cleanup_free_ char *text = help(topics[i]);
+		size_t lines = 0;
 
-		assert_int_equal(help_print(classes, topics[i], out, &error), 0);
-		fclose(out);
-		for (size_t j = 0; j < len; j++)
-			lines += text[j] == '\n';
+		for (const char *at = text; *at; at++)
+			lines += *at == '\n';
 		assert_in_range(lines, 3, 30);
 	}
-	assert_int_equal(help_print(classes, "nothing", stdout, &error), -EINVAL);
-	assert_non_null(strstr(error.text, "no such group"));
+}
+
+static void test_help_says_what_may_be_given(void **state)
+{
+	_cleanup_free_ char *console_help = help("console"), *disk_help = help("disk");
+
+	(void)state;
+	assert_non_null(strstr(console_help, "--console stdio|pty|file=PATH|socket=PATH|none: "));
+	assert_non_null(strstr(disk_help, "--disk KEY=VALUE,KEY,...: "));
+}
+
+static void test_help_for_what_is_not_there(void **state)
+{
+	static const struct {
+		const char *topic, *sentence;
+	} cases[] = {
+		{ "dsk", "--help dsk: there is no such group, did you mean disk?" },
+		{ "kernal", "did you mean kernel?" },
+		{ "chekc", "did you mean check?" },
+		{ "nothing", "--help nothing: there is no such group, microvm --help lists them" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct opt_error error;
+
+		assert_int_equal(help_print(classes, cases[i].topic, stdout, &error), -EINVAL);
+		assert_non_null(strstr(error.text, cases[i].sentence));
+	}
 }
 
 int main(void)
@@ -480,6 +530,8 @@ int main(void)
 		cmocka_unit_test(test_long_text),
 		cmocka_unit_test(test_mutations),
 		cmocka_unit_test(test_help),
+		cmocka_unit_test(test_help_says_what_may_be_given),
+		cmocka_unit_test(test_help_for_what_is_not_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

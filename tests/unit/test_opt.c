@@ -39,6 +39,13 @@ static const struct opt flags[] = {
 	{ 0 },
 };
 
+static const struct opt alternatives[] = {
+	{ "path", OPT_STRING, .one_of = true, .offset = offsetof(struct conf, path) },
+	{ "ro", OPT_BOOL, .one_of = true, .offset = offsetof(struct conf, ro) },
+	{ "count", OPT_UINT, .offset = offsetof(struct conf, count) },
+	{ 0 },
+};
+
 static void conf_free(struct conf *conf)
 {
 	opt_free(opts, conf);
@@ -98,16 +105,16 @@ static void test_mistakes(void **state)
 	} cases[] = {
 		{ opts, "", "it needs path=PATH" },
 		{ opts, "ro", "it needs path=PATH" },
-		{ opts, "path=", "path: it needs a value: PATH" },
+		{ opts, "path=", "path=: it needs a value: PATH" },
 		{ opts, "a,serial", "serial: it needs a value: TEXT" },
 		{ opts, "a,ro,", "nothing between two commas" },
-		{ opts, "a,b", "no key 'b'" },
-		{ opts, "a,serail=1", "no key 'serail', did you mean 'serial'?" },
-		{ opts, "a,dir", "did you mean 'direct'?" },
-		{ opts, "zzz=1", "no key 'zzz', only path, serial, ro, direct, count, size, engine "
-				 "and mac" },
-		{ opts, "a,path=b", "path is given twice" },
-		{ opts, "a,ro,ro", "ro is given twice" },
+		{ opts, "a,b", "b: there is no such key" },
+		{ opts, "a,serail=1", "serail=1: there is no such key, did you mean serial?" },
+		{ opts, "a,dir", "dir: there is no such key, did you mean direct?" },
+		{ opts, "zzz=1", "zzz=1: there is no such key, only path, serial, ro, direct, count, "
+				 "size, engine and mac" },
+		{ opts, "a,path=b", "path=b: it is given twice, keep one" },
+		{ opts, "a,ro,ro", "ro: it is given twice, keep one" },
 		{ opts, "a,ro=yes", "ro=yes: write on or off" },
 		{ opts, "a,count=1", "count=1: choose from 2 to 64" },
 		{ opts, "a,count=65", "choose from 2 to 64" },
@@ -129,8 +136,9 @@ static void test_mistakes(void **state)
 		{ opts, "a,mac=5::54:00:12:34:56", "write six bytes" },
 		{ opts, "a,mac=01:54:00:12:34:56", "group address" },
 		{ opts, "a,mac=00:00:00:00:00:00", "no address" },
-		{ flags, "x", "no key 'x', only ro and count" },
-		{ flags, "coutn=3", "did you mean 'count'?" },
+		{ flags, "x", "x: there is no such key, only ro and count" },
+		{ flags, "coutn=3", "did you mean count?" },
+		{ alternatives, "count=1,ro,path=a", "give path or ro, not both" },
 	};
 
 	(void)state;
@@ -209,7 +217,7 @@ static void test_sizes(void **state)
 {
 	static const struct {
 		const char *text;
-		int r;
+		int err;
 		uint64_t bytes;
 	} cases[] = {
 		{ "0", 0, 0 },
@@ -235,28 +243,49 @@ static void test_sizes(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		uint64_t bytes = 42;
 
-		assert_int_equal(opt_parse_size(cases[i].text, &bytes), cases[i].r);
-		assert_int_equal(bytes, cases[i].r ? 42 : cases[i].bytes);
+		assert_int_equal(opt_parse_size(cases[i].text, &bytes), cases[i].err);
+		assert_int_equal(bytes, cases[i].err ? 42 : cases[i].bytes);
 	}
 }
 
-static void test_nearest(void **state)
+static void test_one_of(void **state)
+{
+	static const char *const good[] = { "", "count=1", "ro,count=1", "path=a,ro=off" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		_cleanup_(conf_free) struct conf conf = { 0 };
+		struct opt_error error;
+
+		assert_int_equal(opt_parse(alternatives, good[i], &conf, &error), 0);
+	}
+}
+
+static const char *nearest(const char *word)
 {
 	static const char *const names[] = { "kernel", "memory", "cpus", "log" };
+	struct opt_guess guess = { .word = word };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		opt_guess(&guess, names[i]);
+	return guess.name;
+}
+
+static void test_guess(void **state)
+{
 	char endless[4096];
 
 	(void)state;
 	memset(endless, 'k', sizeof(endless));
 	endless[sizeof(endless) - 1] = '\0';
-	assert_string_equal(opt_nearest("kernal", names, 4), "kernel");
-	assert_string_equal(opt_nearest("mem", names, 4), "memory");
-	assert_string_equal(opt_nearest("cpu", names, 4), "cpus");
-	assert_string_equal(opt_nearest("logg", names, 4), "log");
-	assert_null(opt_nearest("frobnicate", names, 4));
-	assert_null(opt_nearest("x", names, 4));
-	assert_null(opt_nearest("", names, 4));
-	assert_null(opt_nearest(endless, names, 4));
-	assert_null(opt_nearest("kernel", names, 0));
+	assert_string_equal(nearest("kernal"), "kernel");
+	assert_string_equal(nearest("mem"), "memory");
+	assert_string_equal(nearest("cpu"), "cpus");
+	assert_string_equal(nearest("logg"), "log");
+	assert_null(nearest("frobnicate"));
+	assert_null(nearest("x"));
+	assert_null(nearest(""));
+	assert_null(nearest(endless));
 }
 
 /* Bytes of a good text changed, doubled and cut: any answer will do, but it must be one. */
@@ -295,7 +324,8 @@ int main(void)
 		cmocka_unit_test(test_set_replaces),
 		cmocka_unit_test(test_format_reads_back),
 		cmocka_unit_test(test_sizes),
-		cmocka_unit_test(test_nearest),
+		cmocka_unit_test(test_one_of),
+		cmocka_unit_test(test_guess),
 		cmocka_unit_test(test_mutations),
 	};
 
