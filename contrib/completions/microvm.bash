@@ -20,13 +20,17 @@ _microvm() {
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
-	--help)
-		words=$("$program" --help 2>/dev/null | sed -n 's/^  \([a-z]*\) .*: --.*/\1/p')
+	--help | -h)
+		words="check $("$program" --help 2>/dev/null | sed -n 's/^  \([a-z]*\) .*: --.*/\1/p')"
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 		return
 		;;
 	--transport | --log)
 		mapfile -t COMPREPLY < <(compgen -W "$(_microvm_values "$program" "${prev#--}")" -- "$cur")
+		return
+		;;
+	check)
+		mapfile -t COMPREPLY < <(compgen -W --help -- "$cur")
 		return
 		;;
 	--cpus | --cmdline | --timeout | --name)
