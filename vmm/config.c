@@ -316,13 +316,14 @@ static int check_memory(struct config *config, struct opt_error *error)
 		return config_fail(error, "--memory", "hugepages: choose 2M or 1G");
 	if (memory->size % unit)
 		return config_fail(error, "--memory", "size=%" PRIu64 ": choose a multiple of %s",
-			    memory->size, unit == PAGE ? "4K" : unit == MIB(2) ? "2M" : "1G");
+				   memory->size, unit == PAGE ? "4K" : unit == MIB(2) ? "2M" : "1G");
 	return 0;
 }
 
 /*
- * There is one terminal, and a default device is a console on it when its keys
- * are those of the serial port: its class says so by its table.
+ * A class whose keys are those of the serial port is a console, which unless
+ * told otherwise is on the terminal, and there is one terminal. The table tells
+ * as much, so that no class needs a member for it.
  */
 static bool wants_terminal(const struct virtio_class *class)
 {
