@@ -229,7 +229,7 @@ static int read_name(struct config_source *source, const char *word, struct conf
 	return name ? config_find(source, name, ret) : config_blame(source->error, word, -ENOMEM);
 }
 
-/* Takes an option with its value: NULL for a flag without one, else empty where there is none. */
+/* Takes an option with its value: a flag is on without one, others have an empty one. */
 static int take_option(struct config_source *source, struct words *words,
 		       struct config_target *ret_target, const char **ret_value)
 {
@@ -241,7 +241,7 @@ static int take_option(struct config_source *source, struct words *words,
 	if (equals)
 		*ret_value = equals + 1;
 	else if (ret_target->row && ret_target->row->type == OPT_BOOL)
-		*ret_value = NULL;
+		*ret_value = "on";
 	else
 		*ret_value = is_value(words) ? take_word(words) : "";
 	return 0;
@@ -267,7 +267,7 @@ static int set_from_word(struct config_source *source, const struct config_targe
 		return set_help(source, text);
 	/* Where there are keys, the message names the one that it is about. */
 	snprintf(where, sizeof(where), "--%s%s%s", target->name,
-		 target->row && text && *text ? " " : "", target->row && text ? text : "");
+		 target->row && *text ? " " : "", target->row ? text : "");
 	return config_set(source, target, where, &value);
 }
 

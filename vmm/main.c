@@ -23,7 +23,7 @@ static int finish_output(void)
 
 static int print_help(const struct config *config)
 {
-	struct opt_error error;
+	struct opt_error error = { "" };
 
 	if (help_print(virtio_classes, config->help, stdout, &error) < 0)
 		return refuse(error.text);
