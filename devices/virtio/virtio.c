@@ -314,13 +314,14 @@ static size_t counter_count(const struct virtio_class *class)
 int virtio_dev_new(const struct virtio_class *class, unsigned int index, const void *conf,
 		   const struct virtio_host *host, struct virtio_dev **ret_dev)
 {
-	_cleanup_(virtio_dev_freep) struct virtio_dev *dev = calloc(1, class->dev_size);
+	_cleanup_(virtio_dev_freep) struct virtio_dev *dev = NULL;
 	int err;
 
-	if (!dev)
-		return -ENOMEM;
 	assert(class->queue_count <= VIRTIO_QUEUES_MAX && class->config_size <= VIRTIO_CONFIG_MAX);
 	assert(counter_count(class) <= VIRTIO_COUNTERS_MAX);
+	dev = calloc(1, class->dev_size);
+	if (!dev)
+		return -ENOMEM;
 	dev->class = class;
 	dev->conf = conf;
 	dev->host = host;
