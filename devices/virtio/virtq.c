@@ -12,6 +12,7 @@
 
 #include <assert.h>
 #include <linux/virtio_ring.h>
+#include <sys/mman.h>
 #include "core/mem.h"
 #include "core/util.h"
 #include "devices/virtio/virtio.h"
@@ -50,6 +51,23 @@ static void *avail_event(const struct virtq *queue)
 	return &used_ring(queue)->ring[queue->size];
 }
 
+static size_t pool_size(const struct virtq *queue)
+{
+	return (size_t)queue->size_max * CHAIN_IOV_MAX * sizeof(*queue->pool);
+}
+
+/*
+ * Only the blocks that are used are to cost memory. Therefore it is shared:
+ * the kernel would back private memory with huge pages, and one block cost 2 MiB.
+ */
+static struct iovec *new_pool(const struct virtq *queue)
+{
+	void *pool = mmap(NULL, pool_size(queue), PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return pool == MAP_FAILED ? NULL : pool;
+}
+
 int virtq_init(struct virtq *queue, struct virtio_dev *dev, unsigned int index, uint16_t size_max,
 	       size_t request_size)
 {
@@ -62,8 +80,7 @@ int virtq_init(struct virtq *queue, struct virtio_dev *dev, unsigned int index, 
 		.request_size = request_size,
 	};
 	queue->slots = calloc(size_max, sizeof(*queue->slots));
-	/* Zeroed by the kernel when first touched: only the blocks that are used cost memory. */
-	queue->pool = calloc((size_t)size_max * CHAIN_IOV_MAX, sizeof(*queue->pool));
+	queue->pool = new_pool(queue);
 	queue->free_blocks = calloc(size_max, sizeof(*queue->free_blocks));
 	queue->requests = request_size ? calloc(size_max, request_size) : NULL;
 	if (!queue->slots || !queue->pool || !queue->free_blocks ||
@@ -75,7 +92,8 @@ int virtq_init(struct virtq *queue, struct virtio_dev *dev, unsigned int index, 
 void virtq_free(struct virtq *queue)
 {
 	free(queue->slots);
-	free(queue->pool);
+	if (queue->pool)
+		munmap(queue->pool, pool_size(queue));
 	free(queue->free_blocks);
 	free(queue->requests);
 	util_closep(&queue->kick.fd);
