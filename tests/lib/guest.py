@@ -11,6 +11,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import tempfile
 import termios
@@ -38,6 +39,15 @@ class Skip(Exception):
 def equal(found, wanted):
     if found != wanted:
         raise Failure(f"{found!r} instead of {wanted!r}")
+
+
+@contextlib.contextmanager
+def images():
+    """A directory with the images that guests boot, where reading is fast."""
+    with tempfile.TemporaryDirectory(prefix="images.") as directory:
+        for name in "guest/vmlinux", "guest/bzImage", "initramfs.cpio":
+            shutil.copy(IMAGES / name, directory)
+        yield Path(directory)
 
 
 def until(condition, seconds=20):
@@ -91,13 +101,13 @@ def reason(error):
 
 
 class Guest:
-    """A microvm whose console is at hand: pipes, or with terminal=True a terminal of its own."""
+    """A microvm whose console is at hand: pipes, or with terminal=True a terminal of its own. prefix: what runs it."""
 
-    def __init__(self, *arguments, terminal=False, **keys):
+    def __init__(self, *arguments, terminal=False, prefix=(), program=MICROVM, **keys):
         self.seen, self.at = bytearray(), 0  # the console's output, and how much of it has been looked at
         self.terminal = None
         self.stderr = tempfile.TemporaryFile()
-        command = [MICROVM, *map(str, arguments)]
+        command = [str(word) for word in (*prefix, program, *arguments)]
         if terminal:
             self.inp, self.terminal = pty.openpty()
             self.out = self.inp
@@ -214,7 +224,7 @@ class Group:
 
     def __init__(self, transport, files):
         self.transport = transport
-        self.files = files  # copies of the images where reading is fast
+        self.files = files  # of images()
         self.guests = []
         self.stack = contextlib.ExitStack()
         self.dir = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="guest.")))
