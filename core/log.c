@@ -2,11 +2,14 @@
 #include "core/log.h"
 
 #include <ctype.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include "core/util.h"
 
 #define LOG_LINE_MAX 1024
+#define LOG_NAME_MAX 64
+#define LOG_WAIT_S 1
 #define LOG_WINDOW_NS (10 * NS_PER_SEC)
 #define LOG_WINDOW_MAX 10
 
@@ -31,6 +34,15 @@ void log_set_name(const char *name)
 	log_name = name;
 }
 
+/* A pipe whose reader stopped reading must not stop a device's thread, and the end of all with it. */
+static bool log_writable(void)
+{
+	const struct timespec wait = { .tv_sec = LOG_WAIT_S };
+	struct pollfd err = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+	return ppoll(&err, 1, &wait, NULL) != 0;
+}
+
 void log_at(enum log_level level, const char *format, ...)
 {
 	char line[LOG_LINE_MAX];
@@ -40,7 +52,7 @@ void log_at(enum log_level level, const char *format, ...)
 	if (level > log_level)
 		return;
 
-	snprintf(line, sizeof(line), "%s: ", log_name);
+	snprintf(line, sizeof(line), "%.*s: ", LOG_NAME_MAX, log_name);
 	len = strlen(line);
 	va_start(args, format);
 	vsnprintf(line + len, sizeof(line) - len - 1, format, args);
@@ -56,7 +68,8 @@ void log_at(enum log_level level, const char *format, ...)
 	line[len++] = '\n';
 
 	/* In one call, or the lines of several threads would mix. Nobody to tell if it fails. */
-	(void)!write(STDERR_FILENO, line, len);
+	if (log_writable())
+		(void)!write(STDERR_FILENO, line, len);
 }
 
 bool log_allowed(struct log_limit *limit)

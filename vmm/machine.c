@@ -14,7 +14,7 @@
 #include "vmm/config.h"
 
 /* A peer may come to its socket. */
-const struct sandbox serial_sandbox = SANDBOX(SC(accept4), SC(dup3), SC(ppoll));
+const struct sandbox serial_sandbox = SANDBOX(SC(accept4), SC(dup3));
 
 static const struct hint kvm_hints[] = {
 	{ ENOENT, "this kernel has no KVM, or its module is not loaded: modprobe kvm-intel or kvm-amd "

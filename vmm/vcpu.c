@@ -25,7 +25,7 @@ const struct sandbox vcpu_sandbox = SANDBOX(
 	SC_ARG(ioctl, 1, KVM_GET_REGS),
 	SC_ARG(ioctl, 1, KVM_GET_SREGS),
 	/* The pending bits of MSI-X. */
-	SC(poll), SC(ppoll));
+	SC(poll));
 
 static void on_kick(int signal)
 {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include "core/log.h"
 #include "tests/lib/child.h"
 
@@ -47,6 +48,48 @@ static void one_line_whatever_it_says(void **state)
 	assert_ptr_equal(strchr(second + 1, '\n'), child.text + strlen(child.text) - 1);
 }
 
+static int speak_with_a_long_name(void *arg)
+{
+	char name[4096];
+
+	(void)arg;
+	memset(name, 'n', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	log_set_name(name);
+	log_error("what matters");
+	return 0;
+}
+
+static void a_long_name_leaves_room(void **state)
+{
+	struct child child = child_run(geteuid(), speak_with_a_long_name, NULL);
+
+	(void)state;
+	assert_non_null(strstr(child.text, "n: what matters\n"));
+}
+
+static int speak_to_nobody(void *arg)
+{
+	int pipes[2];
+
+	(void)arg;
+	CHILD_CHECK(pipe2(pipes, O_NONBLOCK) == 0);
+	while (write(pipes[1], "0123456789abcdef", 16) == 16)
+		;
+	CHILD_CHECK(fcntl(pipes[1], F_SETFL, 0) == 0);
+	dup2(pipes[1], STDERR_FILENO);
+	log_error("nobody will ever read this");
+	return 0;
+}
+
+static void waits_for_no_reader(void **state)
+{
+	struct child child = child_run(geteuid(), speak_to_nobody, NULL);
+
+	(void)state;
+	assert_int_equal(child.status, 0);
+}
+
 static void names_follow_the_levels(void **state)
 {
 	(void)state;
@@ -75,6 +118,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(levels_and_name),
 		cmocka_unit_test(one_line_whatever_it_says),
+		cmocka_unit_test(a_long_name_leaves_room),
+		cmocka_unit_test(waits_for_no_reader),
 		cmocka_unit_test(names_follow_the_levels),
 		cmocka_unit_test(ten_in_a_window),
 	};
