@@ -14,8 +14,11 @@
 #include "devices/virtio/virtio.h"
 
 #define CONSOLE_QUEUE_SIZE 128
-/* Without progress for so long the reader counts as gone. */
-#define CONSOLE_DRAIN_MS 5000
+/* Without progress for so long the reader counts as gone; and a slow one gets no more time than that. */
+#define CONSOLE_IDLE_MS 5000
+#define CONSOLE_DRAIN_MS 20000
+/* Then others on this thread have their turn: a chain may have gigabytes. */
+#define CONSOLE_TURN_BYTES MIB(1)
 /*
  * Linux reads the window's size only when an interrupt tells of a change, and
  * forgets it while it still sets the port up: its first output is too early.
@@ -42,11 +45,12 @@ static const char *const console_counters[] = {
 	NULL,
 };
 
-/* False when the reader is slow. */
-static bool console_write(struct console *console, struct cursor *out)
+/* False when the reader is slow, or *budget is spent. */
+static bool console_write(struct console *console, struct cursor *out, size_t *budget)
 {
 	while (out->left) {
-		ssize_t n = chardev_write(&console->chardev, out->iov->iov_base, out->iov->iov_len);
+		size_t len = util_min(out->iov->iov_len, *budget);
+		ssize_t n = len ? chardev_write(&console->chardev, out->iov->iov_base, len) : 0;
 
 		if (n == 0)
 			return false;
@@ -56,20 +60,25 @@ static bool console_write(struct console *console, struct cursor *out)
 		}
 		virtio_count(&console->dev, CONSOLE_OUT, (uint64_t)n);
 		cursor_advance(out, (size_t)n);
+		*budget -= (size_t)n;
 	}
 	return true;
 }
 
 static void console_transmit(struct console *console, struct virtq *queue)
 {
+	size_t budget = CONSOLE_TURN_BYTES;
+
 	for (;;) {
 		if (!console->output)
 			console->output = virtq_pop(queue);
-		if (!console->output || !console_write(console, &console->output->out))
-			return;
+		if (!console->output || !console_write(console, &console->output->out, &budget))
+			break;
 		virtq_done(queue, console->output);
 		console->output = NULL;
 	}
+	if (!budget)
+		util_signal(queue->kick.fd);
 }
 
 /* False when there is no input now. */
@@ -164,19 +173,18 @@ static void console_drain(struct virtio_dev *dev)
 {
 	struct console *console = container_of(dev, struct console, dev);
 	struct virtq *queue = &dev->queues[CONSOLE_TRANSMIT];
-	uint64_t deadline = 0, written;
-	bool waited = true;
+	uint64_t now = util_now_ns(), end = now + CONSOLE_DRAIN_MS * NS_PER_MS;
+	uint64_t idle_end = now + CONSOLE_IDLE_MS * NS_PER_MS, written;
 
-	while (waited) {
+	do {
 		written = stat_read(&dev->counters[CONSOLE_OUT]);
 		console_transmit(console, queue);
 		if (!console->output)
 			return;
-		if (!deadline || stat_read(&dev->counters[CONSOLE_OUT]) != written)
-			deadline = util_now_ns() + CONSOLE_DRAIN_MS * NS_PER_MS;
-		waited = util_now_ns() < deadline &&
-			 chardev_wait(&console->chardev, CONSOLE_DRAIN_MS);
-	}
+		now = util_now_ns();
+		if (stat_read(&dev->counters[CONSOLE_OUT]) != written)
+			idle_end = now + CONSOLE_IDLE_MS * NS_PER_MS;
+	} while (now < util_min(idle_end, end) && chardev_wait(&console->chardev, CONSOLE_IDLE_MS));
 	do
 		console_give_up(console);
 	while ((console->output = virtq_pop(queue)));
@@ -224,7 +232,6 @@ static void console_free(struct virtio_dev *dev)
 }
 
 static const struct sandbox console_sandbox = SANDBOX(
-	SC(ppoll),
 	SC_ARG(ioctl, 1, TIOCGWINSZ),
 	SC(accept4),
 	SC(dup3),

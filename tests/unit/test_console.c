@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <termios.h>
 #include "core/chardev.h"
@@ -244,6 +245,32 @@ static void *read_all(void *arg)
 }
 
 /* At the end of the run the reader gets what the guest had queued, kicked or not. */
+/* A chain with more than a turn's worth is carried on in the next one. */
+static void test_turns_end(void **state)
+{
+	struct rig *rig = *state;
+	const uint32_t len = MIB(3);
+	struct vq_buffer buffer = { .len = len };
+	struct stat st;
+	uint16_t head;
+
+	rig->conf.file = rig->path;
+	init_console(rig);
+	vq_start(&rig->guest, F_EMERG_WRITE);
+	vq_turn(&rig->guest);
+	buffer.gpa = vq_alloc(&rig->guest, len);
+	vq_post(&rig->guest, TRANSMIT, &buffer, 1);
+	vq_notify(&rig->guest, TRANSMIT);
+	loop_turn(&rig->guest.dev->worker.loop, 0);
+	assert_int_equal(stat(rig->path, &st), 0);
+	assert_in_range(st.st_size, 1, len - 1);
+	assert_false(vq_take(&rig->guest, TRANSMIT, &head, NULL));
+	vq_turn(&rig->guest);
+	assert_int_equal(stat(rig->path, &st), 0);
+	assert_int_equal(st.st_size, len);
+	assert_true(vq_take(&rig->guest, TRANSMIT, &head, NULL));
+}
+
 static void test_drain(void **state)
 {
 	struct rig *rig = *state;
@@ -620,6 +647,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_output, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_slow_reader, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_turns_end, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_drain, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_reset_while_slow, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_peer_leaves_while_slow, set_up, tear_down),
