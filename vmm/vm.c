@@ -18,23 +18,26 @@
 #include "core/log.h"
 #include "seccomp/jail.h"
 #include "vmm/config.h"
+#include "vmm/deadline.h"
 #include "vmm/machine.h"
 #include "vmm/summary.h"
 
 /* A guest that was asked to power off gets this long. */
 #define GRACE_NS (30 * NS_PER_SEC)
+/* The devices get this long to stop, when the guest has ended, and to do what the main thread waits for. */
+#define DEADLINE_S 30
 
 #define LEFTOVERS_MAX 8
 
 /*
  * The main thread: every KVM call, since a reset sets all registers; the
- * terminal's settings; files to remove; the kernel to load again.
+ * terminal's settings; files to remove; the kernel to load again; the deadline.
  */
 const struct sandbox main_sandbox = SANDBOX(
 	SC_MASK(ioctl, 1, 0xff00, KVMIO << 8),
 	SC_ARG(ioctl, 1, TCGETS), SC_ARG(ioctl, 1, TCSETS), SC_ARG(ioctl, 1, TCSETSW),
 	SC_ARG(ioctl, 1, TCSETSF), SC_ARG(ioctl, 1, TIOCGWINSZ), SC(unlinkat), SC(pread64),
-	SC(preadv), SC(lseek), SC(getrusage), SC(poll), SC(ppoll));
+	SC(preadv), SC(lseek), SC(getrusage), SC(setitimer), SC(poll));
 
 enum vm_end {
 	VM_GOES_ON,
@@ -173,12 +176,20 @@ static void restart(struct vm *vm)
 		end(vm, VM_ERROR, 0, "the guest cannot be restarted");
 	else
 		vcpus_run(&vm->machine.vcpus);
+	deadline_set(0, 0);
+}
+
+static int exit_status(const struct vm *vm)
+{
+	return vm->end == VM_EXIT ? vm->code : ends[vm->end].status;
 }
 
 static void act_on_end(struct vm *vm)
 {
 	bool again;
 
+	/* A vCPU may be waiting for a device, too. A restart that does not come about is an error. */
+	deadline_set(DEADLINE_S, vm->end == VM_REBOOT ? ends[VM_ERROR].status : exit_status(vm));
 	vcpus_park(&vm->machine.vcpus);
 	pthread_mutex_lock(&vm->lock);
 	if (vm->end == VM_REBOOT && arch_reset_by_panic(&vm->machine.mem))
@@ -225,6 +236,13 @@ static void ask_to_end(struct vm *vm)
 	timer_set(&vm->grace, GRACE_NS);
 }
 
+static void resize(struct vm *vm)
+{
+	deadline_set(DEADLINE_S, ends[VM_ERROR].status);
+	machine_resize(&vm->machine);
+	deadline_set(0, 0);
+}
+
 static void on_signal(struct event *event, uint32_t revents)
 {
 	struct vm *vm = container_of(event, struct vm, signals);
@@ -234,7 +252,7 @@ static void on_signal(struct event *event, uint32_t revents)
 	if (read(event->fd, &info, sizeof(info)) != sizeof(info))
 		return;
 	if (info.ssi_signo == SIGWINCH)
-		machine_resize(&vm->machine);
+		resize(vm);
 	else if (info.ssi_signo == SIGINT)
 		end(vm, VM_INTERRUPTED, 0, NULL);
 	else
@@ -269,6 +287,10 @@ static int watch_signals(struct vm *vm)
 	struct sigaction action = { .sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND };
 	sigset_t set;
 
+	/* A reader that is gone and a limit on the size of files are errors of write(). */
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	deadline_init();
 	for (size_t i = 0; i < ARRAY_SIZE(fatal); i++)
 		sigaction(fatal[i], &action, NULL);
 	sigemptyset(&set);
@@ -284,10 +306,22 @@ static int watch_signals(struct vm *vm)
 	return vm->signals.fd < 0 ? -errno : loop_add(&vm->loop, &vm->signals, EPOLLIN);
 }
 
+/* Else a file of ours would get the number, and be taken for the guest's console or the log. */
+static void open_streams(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	util_closep(&fd);
+}
+
 static int init(struct vm *vm, const struct config *config)
 {
 	int err;
 
+	open_streams();
 	*vm = (struct vm){
 		.config = config,
 		.machine = { .kvm_fd = -1, .vm_fd = -1 },
@@ -316,7 +350,9 @@ static int init(struct vm *vm, const struct config *config)
 
 static int open_output(const char *option, const char *path, int *ret_fd)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644), err = errno;
+	/* O_NONBLOCK: a FIFO must not be waited for, the less as signals are blocked. */
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
+	int err = errno;
 
 	if (fd < 0) {
 		log_error("%s %s: it cannot be written: %s", option, path, strerror(err));
@@ -443,7 +479,7 @@ static int prepare(struct vm *vm)
 
 static int finish(struct vm *vm)
 {
-	int status = vm->end == VM_EXIT ? vm->code : ends[vm->end].status;
+	int status = exit_status(vm);
 
 	machine_drain(&vm->machine);
 	/* So that what we say does not run down the screen in steps. */
