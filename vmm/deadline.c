@@ -22,17 +22,12 @@ static void on_deadline(int signal)
 	_exit(deadline_status);
 }
 
-void deadline_init(void)
-{
-	const struct sigaction action = { .sa_handler = on_deadline };
-
-	sigaction(SIGALRM, &action, NULL);
-}
-
 void deadline_set(unsigned int seconds, int status)
 {
+	const struct sigaction action = { .sa_handler = on_deadline };
 	const struct itimerval when = { .it_value.tv_sec = (time_t)seconds };
 
 	deadline_status = status;
+	sigaction(SIGALRM, &action, NULL);
 	setitimer(ITIMER_REAL, &when, NULL);
 }

@@ -7,9 +7,10 @@
 #ifndef VMM_DEADLINE_H
 #define VMM_DEADLINE_H
 
-/* Call it first, on the main thread; other threads block SIGALRM. */
-void deadline_init(void);
-/* The process ends with status in so many seconds, unless this is called again; 0: it does not. */
+/*
+ * The process ends with status in so many seconds, unless this is called again;
+ * 0: it does not. On the main thread; the others block SIGALRM.
+ */
 void deadline_set(unsigned int seconds, int status);
 
 #endif

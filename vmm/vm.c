@@ -37,7 +37,8 @@ const struct sandbox main_sandbox = SANDBOX(
 	SC_MASK(ioctl, 1, 0xff00, KVMIO << 8),
 	SC_ARG(ioctl, 1, TCGETS), SC_ARG(ioctl, 1, TCSETS), SC_ARG(ioctl, 1, TCSETSW),
 	SC_ARG(ioctl, 1, TCSETSF), SC_ARG(ioctl, 1, TIOCGWINSZ), SC(unlinkat), SC(pread64),
-	SC(preadv), SC(lseek), SC(getrusage), SC(setitimer), SC(poll));
+	SC(preadv), SC(lseek), SC(getrusage), SC(setitimer),
+	SC_ARG(rt_sigaction, 0, SIGALRM), SC(poll));
 
 enum vm_end {
 	VM_GOES_ON,
@@ -287,10 +288,6 @@ static int watch_signals(struct vm *vm)
 	struct sigaction action = { .sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND };
 	sigset_t set;
 
-	/* A reader that is gone and a limit on the size of files are errors of write(). */
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN);
-	deadline_init();
 	for (size_t i = 0; i < ARRAY_SIZE(fatal); i++)
 		sigaction(fatal[i], &action, NULL);
 	sigemptyset(&set);
@@ -298,36 +295,45 @@ static int watch_signals(struct vm *vm)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGWINCH);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	vm->signals = (struct event){
 		.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK),
 		.fn = on_signal,
 	};
+	/* A reader that is gone and a limit on the size of files are errors of write(). */
+	sigaddset(&set, SIGPIPE);
+	sigaddset(&set, SIGXFSZ);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	return vm->signals.fd < 0 ? -errno : loop_add(&vm->loop, &vm->signals, EPOLLIN);
 }
 
-/* Else a file of ours would get the number, and be taken for the guest's console or the log. */
-static void open_streams(void)
+/*
+ * The first file that is opened: where it gets the number of a standard stream
+ * that the caller closed, nothing has to be there instead, or this or a later
+ * one would be taken for the guest's console or the log.
+ */
+static int open_wake(void)
 {
-	int fd;
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
-	do
-		fd = open("/dev/null", O_RDWR);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	util_closep(&fd);
+	while (fd >= 0 && fd <= STDERR_FILENO) {
+		close(fd);
+		if (open("/dev/null", O_RDWR) < 0)
+			return -1;
+		fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	}
+	return fd;
 }
 
 static int init(struct vm *vm, const struct config *config)
 {
 	int err;
 
-	open_streams();
 	*vm = (struct vm){
 		.config = config,
 		.machine = { .kvm_fd = -1, .vm_fd = -1 },
 		.start_ns = util_now_ns(),
 		.summary_fd = -1,
-		.wake = { .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .fn = on_wake },
+		.wake = { .fd = open_wake(), .fn = on_wake },
 		.signals = { .fd = -1 },
 	};
 	pthread_mutex_init(&vm->lock, NULL);

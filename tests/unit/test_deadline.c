@@ -20,7 +20,6 @@ static int wait_for_ever(void *arg)
 	pthread_cond_t never = PTHREAD_COND_INITIALIZER;
 
 	(void)arg;
-	deadline_init();
 	confine();
 	deadline_set(1, 42);
 	pthread_mutex_lock(&lock);
@@ -43,7 +42,6 @@ static int be_in_time(void *arg)
 	struct timespec longer = { .tv_sec = 1, .tv_nsec = 500000000 };
 
 	(void)arg;
-	deadline_init();
 	confine();
 	deadline_set(1, 42);
 	deadline_set(0, 0);
