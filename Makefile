@@ -60,8 +60,8 @@ $(BUILD)/microvm: $(BUILD)/vmm/main.o $(LIB) $(FLAGS)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter-out $(FLAGS),$^) $(LDLIBS)
 
 $(FLAGS): FORCE
-	@mkdir -p $(@D)
-	$(file >$@.new,$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS))
+	@# make expands the whole recipe before it runs its first line.
+	$(shell mkdir -p $(@D))$(file >$@.new,$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS))
 	@cmp -s $@.new $@ || cp $@.new $@
 	@rm $@.new
 
