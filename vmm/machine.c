@@ -12,18 +12,10 @@
 #include "devices/virtio/transport.h"
 #include "seccomp/landlock.h"
 #include "vmm/config.h"
+#include "vmm/kvm_hints.h"
 
 /* A peer may come to its socket. */
 const struct sandbox serial_sandbox = SANDBOX(SC(accept4), SC(dup3));
-
-static const struct hint kvm_hints[] = {
-	{ ENOENT, "this kernel has no KVM, or its module is not loaded: modprobe kvm-intel or kvm-amd "
-		  "(microvm check says more)" },
-	{ EACCES, "permission denied: join the group that owns it (usually kvm), or run as root" },
-	{ EPERM, "permission denied: join the group that owns it (usually kvm), or run as root" },
-	{ ENODEV, "the processor's virtualization is off or in use: enable it in the firmware's settings" },
-	{ 0 },
-};
 
 static const struct hint memory_hints[] = {
 	{ ENOMEM, "the host has not that much memory, or not enough free huge pages (see "
@@ -377,17 +369,23 @@ static void reset_device(const struct machine_device *device)
 		virtio_pci_reset(device->pci);
 }
 
+static int reset_devices(struct machine *machine)
+{
+	for (size_t i = 0; i < machine->device_count; i++)
+		reset_device(&machine->devices[i]);
+	if (machine->uart)
+		uart_reset(machine->uart);
+	return report(arch_vm_reset(machine->vm_fd), NULL, "interrupt controllers");
+}
+
 int machine_reset(struct machine *machine)
 {
 	struct arch_entry entry;
 	int err = 0;
 
-	for (size_t i = 0; i < machine->device_count; i++)
-		reset_device(&machine->devices[i]);
-	if (machine->uart)
-		uart_reset(machine->uart);
+	/* The first time they are as they were made. */
 	if (machine->ran)
-		err = report(arch_vm_reset(machine->vm_fd), NULL, "interrupt controllers");
+		err = reset_devices(machine);
 	machine->ran = true;
 	if (!err)
 		err = load(machine, &entry);
