@@ -2,11 +2,12 @@
 """The machine: kernels, processors, memory, entropy, and the ways in which a guest ends."""
 import hashlib
 import json
+import os
 import shutil
 import signal
 import time
 
-from guest import IMAGES, Group, equal, until
+from guest import IMAGES, Group, Skip, equal, until
 
 
 class Debian(Group):
@@ -16,7 +17,8 @@ class Debian(Group):
 
     def start(self):
         shutil.copy(IMAGES / "debian.img", self.dir)
-        self.vm = self.launch("--kernel", self.files / "vmlinux", "--initrd", self.files / "initramfs.cpio",
+        self.vm = self.launch("--kernel", self.files / "vmlinux",
+                              "--initrd", self.files / "initramfs.cpio",
                               "--disk", self.dir / "debian.img", "--cpus", 2, "--memory", "512M",
                               "--cmdline", "quiet")
 
@@ -55,8 +57,8 @@ class Small(Group):
     """vmlinux, a vCPU and 128 MiB."""
 
     def start(self):
-        self.vm = self.boot("--memory", "128M", "--summary", self.dir / "summary", "--pidfile", self.dir / "pid",
-                            "--name", "small").ready()
+        self.vm = self.boot("--memory", "128M", "--name", "small", "--pidfile", self.dir / "pid",
+                            "--summary", self.dir / "summary").ready()
 
     def test_has_one_vcpu(self):
         equal(self.vm.sh("nproc"), "1")
@@ -83,7 +85,8 @@ class Small(Group):
         text = (self.dir / "summary").read_text()
         summary = json.loads(text)
         equal(text.count("\n"), 1)
-        wanted = {"name": "small", "end": "power-off", "status": 0, "restarts": 0, "cpus": 1, "memory": 128 << 20}
+        wanted = {"name": "small", "end": "power-off", "status": 0, "restarts": 0, "cpus": 1,
+                  "memory": 128 << 20}
         equal({key: summary[key] for key in wanted}, wanted)
         assert summary["seconds"] > 0 and "console0" in summary["devices"], summary
 
@@ -92,6 +95,8 @@ class Large(Group):
     """bzImage, two vCPUs and RAM on both sides of the hole."""
 
     def start(self):
+        if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 5.5 * (1 << 30):
+            raise Skip("the host has less than 5.5 GiB of memory")
         self.vm = self.boot("--memory", "5G", "--cpus", 2, "--debug-exit", kernel="bzImage").ready()
 
     def test_has_two_vcpus(self):
@@ -99,11 +104,12 @@ class Large(Group):
 
     def test_has_ram_on_both_sides_of_the_hole(self):
         ranges = self.vm.sh("grep 'System RAM' /proc/iomem")
-        assert "-bfffffff : System RAM" in ranges and "100000000-17fffffff : System RAM" in ranges, ranges
+        assert "-bfffffff : System RAM" in ranges, ranges
+        assert "100000000-17fffffff : System RAM" in ranges, ranges
 
     def test_uses_ram_above_the_hole(self):
-        """The zone Normal is what lies above 4 GiB: files come from there, and read back as they were."""
-        free = "awk '/zone +Normal/ { n = 1 } n && /nr_free_pages/ { print $2; exit }' /proc/zoneinfo"
+        """The zone Normal is what lies above 4 GiB: files come from there, and stay as they are."""
+        free = "awk '/zone +Normal/ { n = 1 } n && /nr_free/ { print $2; exit }' /proc/zoneinfo"
         before = int(self.vm.sh(free))
         self.vm.sh("head -c 16777216 /dev/urandom >/tmp/a; cp /tmp/a /tmp/b")
         after = int(self.vm.sh(free))
@@ -126,7 +132,8 @@ class Many(Group):
 
     def test_runs_on_each(self):
         for cpu in range(4):
-            equal(self.vm.sh(f"taskset {1 << cpu:x} awk '{{ print $39 }}' /proc/self/stat"), str(cpu))
+            ran_on = self.vm.sh(f"taskset {1 << cpu:x} awk '{{ print $39 }}' /proc/self/stat")
+            equal(ran_on, str(cpu))
 
     def test_ends_with_101_when_the_kernel_panics(self):
         self.vm.sh("grep -q pvpanic /proc/modules")
@@ -139,8 +146,8 @@ class EarlyPanic(Group):
     """A panic before there could be a driver that tells it."""
 
     def start(self):
-        self.vm = self.launch("--kernel", self.files / "vmlinux", "--transport", self.transport, "--serial", "stdio",
-                              "--cmdline", "root=/dev/nonexistent")
+        self.vm = self.launch("--kernel", self.files / "vmlinux", "--transport", self.transport,
+                              "--serial", "stdio", "--cmdline", "root=/dev/nonexistent")
 
     def test_ends_with_101(self):
         equal(self.vm.wait(120), 101)
@@ -151,7 +158,8 @@ class Rng(Group):
     """Entropy at a rate, and a triple fault."""
 
     def start(self):
-        self.vm = self.boot("--rng", "rate=2K", "--summary", self.dir / "summary", words="reboot=t").ready()
+        self.vm = self.boot("--rng", "rate=2K", "--summary", self.dir / "summary",
+                            words="reboot=t").ready()
 
     def test_is_the_source_of_hwrng(self):
         assert self.vm.sh("cat /sys/class/misc/hw_random/rng_current").startswith("virtio_rng")

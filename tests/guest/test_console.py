@@ -21,7 +21,8 @@ class Terminal(Group):
         self.vm = self.boot(terminal=True).ready()
 
     def test_is_raw(self):
-        assert not termios.tcgetattr(self.vm.terminal)[3] & (termios.ECHO | termios.ICANON | termios.ISIG)
+        local = termios.tcgetattr(self.vm.terminal)[3]
+        assert not local & (termios.ECHO | termios.ICANON | termios.ISIG)
 
     def test_tells_its_size(self):
         until(lambda: self.vm.sh("stty -F /dev/hvc0 size") == "24 80")
@@ -44,10 +45,12 @@ class Terminal(Group):
 
     def test_shows_the_state_at_ctrl_a_c(self):
         self.vm.send("\x01c")
-        until(lambda: re.search(r"^microvm: up [0-9.]+ s, 1 vCPUs, 256 MiB; .*console0", self.vm.errors()))
+        line = re.compile(r"^microvm: up [0-9.]+ s, 1 vCPUs, 256 MiB; .*console0")
+        until(lambda: line.search(self.vm.errors()))
 
     def test_passes_ctrl_a_on(self):
-        self.vm.send("stty -F /dev/hvc0 -icanon; head -c 1 </dev/hvc0 | od -An -tx1; stty -F /dev/hvc0 icanon\n")
+        self.vm.send("stty -F /dev/hvc0 -icanon; head -c 1 </dev/hvc0 | od -An -tx1; "
+                     "stty -F /dev/hvc0 icanon\n")
         time.sleep(1)
         self.vm.send("\x01\x01")
         self.vm.expect("^ *01\r?\n")
@@ -70,8 +73,8 @@ class Socket(Group):
         self.vm.attach(self.peer.fileno())
 
     def start(self):
-        self.vm = self.boot("--console", f"socket={self.dir}/socket", "--serial", f"file={self.dir}/serial",
-                            "--no-reboot")
+        self.vm = self.boot("--console", f"socket={self.dir}/socket",
+                            "--serial", f"file={self.dir}/serial", "--no-reboot")
         until((self.dir / "socket").exists)
         self.connect()
         self.vm.ready()
@@ -120,7 +123,8 @@ class Serial(Group):
     transports = "pci",
 
     def start(self):
-        self.vm = self.boot("--serial", "stdio", "--console", f"file={self.dir}/console", words="console=ttyS0").ready()
+        self.vm = self.boot("--serial", "stdio", "--console", f"file={self.dir}/console",
+                            words="console=ttyS0").ready()
 
     def test_is_a_16550(self):
         self.vm.sh("grep -q '^0: uart:16550A port:000003F8' /proc/tty/driver/serial")

@@ -9,6 +9,10 @@ from guest import Failure, Group, equal, run
 SIZE = 4 << 20
 
 
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 class Disks(Group):
     """A disk of each kind."""
 
@@ -33,13 +37,13 @@ class Disks(Group):
     def test_take_writes_and_flushes(self):
         for disk in self.images:
             self.vm.sh(f"dd if=/dev/urandom of=/dev/{disk} bs=64k conv=fsync count={SIZE >> 16}")
-            self.sums[disk] = self.vm.sh(f"sha256sum </dev/{disk}")
+            self.sums[disk] = self.vm.sha256(f"/dev/{disk}")
 
     def test_refuse_writes_when_read_only(self):
         equal(self.vm.sh("cat /sys/block/vdc/ro"), "1")
         status, _ = self.vm.ask("dd if=/dev/zero of=/dev/vdc bs=4k count=1")
         assert status
-        equal(self.vm.sh("sha256sum </dev/vdc").split()[0], hashlib.sha256(self.read_only.read_bytes()).hexdigest())
+        equal(self.vm.sha256("/dev/vdc"), sha256(self.read_only))
 
     def test_are_locked(self):
         second = self.boot("--disk", self.images["vda"])
@@ -53,12 +57,12 @@ class Disks(Group):
     def test_keep_everything_over_a_reboot(self):
         self.vm.send("reboot -f\n")
         self.vm.ready()
-        equal({disk: self.vm.sh(f"sha256sum </dev/{disk}") for disk in self.images}, self.sums)
+        equal({disk: self.vm.sha256(f"/dev/{disk}") for disk in self.images}, self.sums)
 
     def test_keep_everything_over_a_power_off(self):
         equal(self.vm.power_off(), 0)
         for disk, path in self.images.items():
-            equal(hashlib.sha256(path.read_bytes()).hexdigest(), self.sums[disk].split()[0])
+            equal(sha256(path), self.sums[disk])
 
 
 class Killed(Group):
@@ -69,8 +73,9 @@ class Killed(Group):
         self.vm = self.boot("--disk", self.disk).ready()
 
     def test_leaves_what_was_flushed(self):
-        self.vm.send("for i in $(seq 1 2000); do printf '%0512d' $i | "
-                     "dd of=/dev/vda bs=512 seek=$i conv=fsync 2>/dev/null; echo flushed $i; done\n")
+        self.vm.send("for i in $(seq 1 2000); do "
+                     "printf '%0512d' $i | dd of=/dev/vda bs=512 seek=$i conv=fsync 2>/dev/null; "
+                     "echo flushed $i; done\n")
         self.vm.expect("^flushed 20\r?\n")
         time.sleep(0.5)
         self.vm.process.kill()

@@ -21,7 +21,8 @@ class Net(Group):
         run("ip", "link", "add", "br0", "type", "bridge")
         run("ip", "tuntap", "add", "dev", "old", "mode", "tap", "vnet_hdr")
         self.first = self.boot("--net", "new", "--name", "first")
-        self.second = self.boot("--net", "old", "--net", "odd,mtu=1400,mac=52:54:00:12:34:56", "--cpus", 2)
+        self.second = self.boot("--net", "old", "--net", "odd,mtu=1400,mac=52:54:00:12:34:56",
+                                "--cpus", 2)
         until(lambda: '"new"' in run("ip", "-j", "link"))
         for tap in "old", "new":
             run("ip", "link", "set", tap, "master", "br0", "up")
@@ -36,12 +37,14 @@ class Net(Group):
 
     def test_has_offloads_on(self):
         features = self.first.sh("ethtool -k eth0").splitlines()
-        for feature in ("rx-checksumming", "tx-checksumming", "scatter-gather", "tcp-segmentation-offload",
-                        "generic-segmentation-offload", "generic-receive-offload"):
+        for feature in ("rx-checksumming", "tx-checksumming", "scatter-gather",
+                        "tcp-segmentation-offload", "generic-segmentation-offload",
+                        "generic-receive-offload"):
             equal([line.split()[1] for line in features if line.startswith(f"{feature}:")], ["on"])
 
     def test_has_its_mtu_and_address(self):
-        equal(self.second.sh("cat /sys/class/net/eth1/mtu /sys/class/net/eth1/address"), "1400\n52:54:00:12:34:56")
+        equal(self.second.sh("cat /sys/class/net/eth1/mtu"), "1400")
+        equal(self.second.sh("cat /sys/class/net/eth1/address"), "52:54:00:12:34:56")
         equal(json.loads(run("ip", "-j", "link", "show", "odd"))[0]["mtu"], 1400)
 
     def test_reaches_the_host(self):
@@ -67,7 +70,8 @@ class Net(Group):
             until(lambda: ":5000 " in self.first.sh("netstat -ltn"))
             with socket.create_connection((FIRST, 5000), timeout=60) as peer:
                 peer.sendall(data)
-            equal(self.first.sh("wait; sha256sum </tmp/data").split()[0], hashlib.sha256(data).hexdigest())
+            self.first.sh("wait")
+            equal(self.first.sha256("/tmp/data"), hashlib.sha256(data).hexdigest())
         size = self.mean_packet("tx", transfer)
         assert size > 1600, f"{size:.0f} bytes per packet: no segment was left to the guest"
 
@@ -87,13 +91,13 @@ class Net(Group):
                 self.first.sh(f"nc {HOST} 5001 </tmp/data")
                 taker.join()
         size = self.mean_packet("rx", transfer)
-        equal(self.first.sh("sha256sum </tmp/data").split()[0], received.hexdigest())
+        equal(self.first.sha256("/tmp/data"), received.hexdigest())
         assert size > 1600, f"{size:.0f} bytes per packet: no segment was left to the host"
 
     def test_guests_exchange_over_tcp(self):
         self.first.sh("httpd -p 80 -h /tmp")
         self.second.sh(f"wget -q -O /tmp/data http://{FIRST}/data", 120)
-        equal(self.second.sh("sha256sum </tmp/data"), self.first.sh("sha256sum </tmp/data"))
+        equal(self.second.sha256("/tmp/data"), self.first.sha256("/tmp/data"))
 
     def test_tap_is_busy(self):
         third = self.boot("--net", "old")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guests for tests: a microvm process, its console, and a shell in it.
 
-A Guest runs images/initramfs.cpio, in which tests/guest/initramfs/agent runs what Guest.sh() sends. A Group is a
-series of checks that share guests, since booting is what takes time; tests/guest/run runs them. Its thread may have
-a network of its own: what it starts, and the sockets that it opens, are there.
+A Guest runs images/initramfs.cpio, in which tests/guest/initramfs/agent runs what Guest.sh() sends.
+A Group is a series of checks that share guests, since booting is what takes time; tests/guest/run
+runs them. Its thread may have a network of its own: what it starts, and the sockets that it opens,
+are there.
 """
 import contextlib
 import ctypes
@@ -63,7 +64,8 @@ def run(*command, **keys):
     """Runs a program of the host; returns what it printed."""
     result = subprocess.run([str(word) for word in command], capture_output=True, text=True, **keys)
     if result.returncode:
-        raise Failure(f"{' '.join(map(str, command))}: {result.stderr.strip() or result.returncode}")
+        said = result.stderr.strip() or result.returncode
+        raise Failure(f"{' '.join(map(str, command))}: {said}")
     return result.stdout
 
 
@@ -84,7 +86,8 @@ class Report:
     def say(self, result, name, text="", details=()):
         with self.lock:
             self.counts[result] += 1
-            print(f"{result} {name}{text}", *(f"     {line}" for line in details), sep="\n", flush=True)
+            print(f"{result} {name}{text}", *(f"     {line}" for line in details), sep="\n",
+                  flush=True)
 
     def finish(self):
         """The sum of it; returns an exit status."""
@@ -97,14 +100,19 @@ def reason(error):
     if isinstance(error, Failure):
         return str(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} {error} at {Path(frame.filename).name}:{frame.lineno}: {frame.line}"
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    return f"{type(error).__name__} {error} at {place}: {frame.line}"
 
 
 class Guest:
-    """A microvm whose console is at hand: pipes, or with terminal=True a terminal of its own. prefix: what runs it."""
+    """A microvm whose console is at hand: pipes, or with terminal=True a terminal of its own.
+
+    prefix is a command that runs it.
+    """
 
     def __init__(self, *arguments, terminal=False, prefix=(), program=MICROVM, **keys):
-        self.seen, self.at = bytearray(), 0  # the console's output, and how much of it has been looked at
+        self.seen = bytearray()  # the console's output,
+        self.at = 0              # and how much of it has been looked at
         self.terminal = None
         self.stderr = tempfile.TemporaryFile()
         command = [str(word) for word in (*prefix, program, *arguments)]
@@ -189,9 +197,14 @@ class Guest:
             raise Failure(f"in the guest: {command}: status {status}: {output}")
         return output
 
+    def sha256(self, path):
+        """Of a file in the guest."""
+        return self.sh(f"sha256sum <{path}").split()[0]
+
     def make_lines(self):
         """1 MiB of text in the guest's /tmp/lines; returns its checksum."""
-        return self.sh("head -c 786432 /dev/urandom | base64 >/tmp/lines; sha256sum </tmp/lines").split()[0]
+        self.sh("head -c 786432 /dev/urandom | base64 >/tmp/lines")
+        return self.sha256("/tmp/lines")
 
     def wait(self, seconds=60):
         """Takes all output and returns the exit status."""
@@ -212,7 +225,8 @@ class Guest:
 
     def tail(self, lines=20):
         """For the report of a failure."""
-        for name, text in ("console", self.seen.decode(errors="replace")), ("stderr", self.errors()):
+        console = self.seen.decode(errors="replace")
+        for name, text in ("console", console), ("stderr", self.errors()):
             for line in text.splitlines()[-lines:]:
                 yield f"{name}| {line}"
 
@@ -241,10 +255,15 @@ class Group:
 
     def boot(self, *arguments, kernel="vmlinux", words="", timeout=600, **keys):
         """A guest in which the agent runs, or will; words are for the kernel."""
-        return self.launch("--kernel", self.files / kernel, "--initrd", self.files / "initramfs.cpio",
+        return self.launch("--kernel", self.files / kernel,
+                           "--initrd", self.files / "initramfs.cpio",
                            "--transport", self.transport, "--timeout", timeout,
                            "--cmdline", f"quiet root= test=agent {words}",
                            *arguments, **keys)
+
+    def tails(self):
+        """For the report of a failure."""
+        return [line for each in self.guests for line in each.tail()]
 
     def image(self, name, size):
         """An empty disk image."""
