@@ -85,7 +85,7 @@ void irq_line_free(struct irq_line *line)
 {
 	if (!line->router)
 		return;
-	(void)bind_line(line, false);
+	/* KVM drops an eventfd that is closed, and unlike KVM_IRQFD nobody waits for a grace period. */
 	util_closep(&line->fd);
 	line->router = NULL;
 }
