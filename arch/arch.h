@@ -57,18 +57,21 @@ bool arch_reset_by_panic(const struct mem *mem);
 
 /* Prepares a new vCPU: features and topology. kvm_fd is /dev/kvm. -errno. */
 int arch_vcpu_init(int kvm_fd, int vcpu_fd, unsigned int index, unsigned int cpus);
+/* Puts a vCPU that has run back into its state after power-on. -errno. */
+int arch_vcpu_reset(int vcpu_fd, unsigned int index);
+
 /*
- * Puts a vCPU into its state after power-on; vCPU 0 will run from entry with
- * the boot information's address in the register that the protocol wants, the
- * others wait to be started. Tables that this takes are written to mem.
+ * Prepares a vCPU after power-on for its kernel: number 0 will run from entry,
+ * with the boot information's address in the register that the protocol wants;
+ * the others wait to be started. Tables that this takes are written to mem. -errno.
  */
 struct arch_entry {
 	uint64_t pc;
 	uint64_t info;
 	bool long_mode; /* x86: 64-bit entry with paging, else 32-bit without */
 };
-int arch_vcpu_reset(int vcpu_fd, unsigned int index, const struct mem *mem,
-		    const struct arch_entry *entry);
+int arch_vcpu_boot(int vcpu_fd, unsigned int index, const struct mem *mem,
+		   const struct arch_entry *entry);
 
 /*
  * Writes the firmware tables into mem. *ret_gpa is what the boot protocol

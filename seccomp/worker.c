@@ -175,7 +175,7 @@ static int worker_create_thread(struct worker *worker)
 	return -rc;
 }
 
-int worker_start(struct worker *worker)
+int worker_launch(struct worker *worker)
 {
 	int rc;
 
@@ -184,18 +184,44 @@ int worker_start(struct worker *worker)
 
 	pthread_mutex_lock(&worker->call_lock);
 	rc = worker_create_thread(worker);
-	if (rc == 0) {
-		pthread_mutex_lock(&worker->lock);
-		while (!worker->started)
-			pthread_cond_wait(&worker->done, &worker->lock);
-		rc = worker->start_result;
-		pthread_mutex_unlock(&worker->lock);
-		if (rc < 0)
-			pthread_join(worker->thread, NULL);
-	}
-	worker->running = rc == 0;
+	worker->launched = rc == 0;
 	pthread_mutex_unlock(&worker->call_lock);
 	return rc;
+}
+
+/* With call_lock held. */
+static int worker_await(struct worker *worker)
+{
+	int rc;
+
+	pthread_mutex_lock(&worker->lock);
+	while (!worker->started)
+		pthread_cond_wait(&worker->done, &worker->lock);
+	rc = worker->start_result;
+	pthread_mutex_unlock(&worker->lock);
+	if (rc < 0)
+		pthread_join(worker->thread, NULL);
+	worker->launched = false;
+	worker->running = rc == 0;
+	return rc;
+}
+
+int worker_ready(struct worker *worker)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&worker->call_lock);
+	if (worker->launched)
+		rc = worker_await(worker);
+	pthread_mutex_unlock(&worker->call_lock);
+	return rc;
+}
+
+int worker_start(struct worker *worker)
+{
+	int rc = worker_launch(worker);
+
+	return rc < 0 ? rc : worker_ready(worker);
 }
 
 /* With call_lock held, to a thread that runs. */
@@ -244,6 +270,8 @@ void worker_stop(struct worker *worker)
 	if (!worker->call_event.fn)
 		return;
 	pthread_mutex_lock(&worker->call_lock);
+	if (worker->launched)
+		worker_await(worker);
 	if (worker->running) {
 		worker_post(worker, worker_quit, worker);
 		pthread_join(worker->thread, NULL);

@@ -25,6 +25,7 @@ struct worker {
 	bool confine; /* false with --no-sandbox */
 	int landlock_fd; /* its owner's rules for the thread, until it is started; -1: none */
 	struct loop loop;
+	bool launched; /* and nobody has waited for it yet */
 	bool running;
 	pthread_t thread;
 	int keep[WORKER_FDS_MAX];
@@ -52,9 +53,14 @@ int worker_keep_fd(struct worker *worker, int fd);
 int worker_watch(struct worker *worker, struct event *event, uint32_t events);
 
 /*
- * Starts the thread; returns when it is confined (own fd table, filter) or
- * could not be: -errno, and the thread is gone.
+ * Starts the thread, which confines itself (own fd table, Landlock, filter)
+ * while the caller goes on; worker_ready() waits for that, before any call to
+ * it. -errno; when the thread could not be confined it is gone.
  */
+int worker_launch(struct worker *worker);
+int worker_ready(struct worker *worker);
+
+/* Both in one. */
 int worker_start(struct worker *worker);
 
 /* Runs fn(arg) on the thread and returns what it returned. Never from a worker. */

@@ -340,6 +340,12 @@ int machine_build(struct machine *machine, const struct config *config,
 	return report(err, NULL, "--cpus: KVM does not give them");
 }
 
+static int launch(struct worker *worker, int landlock_fd)
+{
+	worker->landlock_fd = landlock_fd;
+	return worker_launch(worker);
+}
+
 int machine_launch(struct machine *machine)
 {
 	_cleanup_close_ int landlock_fd = -1;
@@ -347,15 +353,20 @@ int machine_launch(struct machine *machine)
 
 	if (!machine->config->no_sandbox)
 		err = report(landlock_rules(NULL, 0, &abi, &landlock_fd), NULL, "Landlock");
-	if (!err && machine->uart) {
-		machine->serial_worker.landlock_fd = landlock_fd;
-		err = report(worker_start(&machine->serial_worker), NULL, "--serial");
-	}
+	if (!err && machine->uart)
+		err = report(launch(&machine->serial_worker, landlock_fd), NULL, "--serial");
 	for (size_t i = 0; !err && i < machine->device_count; i++) {
 		struct virtio_dev *dev = machine->devices[i].dev;
 
-		dev->worker.landlock_fd = landlock_fd;
-		err = report(virtio_dev_launch(dev), NULL, "%s", dev->name);
+		err = report(launch(&dev->worker, landlock_fd), NULL, "%s", dev->name);
+	}
+	/* They confine themselves side by side. */
+	if (!err && machine->uart)
+		err = report(worker_ready(&machine->serial_worker), NULL, "--serial");
+	for (size_t i = 0; !err && i < machine->device_count; i++) {
+		struct virtio_dev *dev = machine->devices[i].dev;
+
+		err = report(worker_ready(&dev->worker), NULL, "%s", dev->name);
 	}
 	if (!err)
 		err = report(vcpus_start(&machine->vcpus), NULL, "vCPU threads");
@@ -369,13 +380,20 @@ static void reset_device(const struct machine_device *device)
 		virtio_pci_reset(device->pci);
 }
 
-static int reset_devices(struct machine *machine)
+/* What the last guest left. */
+static int undo(struct machine *machine)
 {
+	int err = 0;
+
 	for (size_t i = 0; i < machine->device_count; i++)
 		reset_device(&machine->devices[i]);
 	if (machine->uart)
 		uart_reset(machine->uart);
-	return report(arch_vm_reset(machine->vm_fd), NULL, "interrupt controllers");
+	for (unsigned int i = 0; !err && i < machine->vcpus.count; i++)
+		err = arch_vcpu_reset(machine->vcpus.vcpu[i].fd, i);
+	if (!err)
+		err = arch_vm_reset(machine->vm_fd);
+	return report(err, NULL, "vCPUs and interrupt controllers cannot be reset");
 }
 
 int machine_reset(struct machine *machine)
@@ -385,12 +403,12 @@ int machine_reset(struct machine *machine)
 
 	/* The first time they are as they were made. */
 	if (machine->ran)
-		err = reset_devices(machine);
+		err = undo(machine);
 	machine->ran = true;
 	if (!err)
 		err = load(machine, &entry);
 	for (unsigned int i = 0; !err && i < machine->vcpus.count; i++)
-		err = report(arch_vcpu_reset(machine->vcpus.vcpu[i].fd, i, &machine->mem, &entry),
+		err = report(arch_vcpu_boot(machine->vcpus.vcpu[i].fd, i, &machine->mem, &entry),
 			     NULL, "the state of a vCPU");
 	return err;
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * vCPUs and interrupt controllers. A reset has to undo whatever the last guest
- * kernel left, so nothing is assumed of the state that KVM is in: everything
- * that matters is set, at the first start as at every later one.
+ * vCPUs and interrupt controllers. KVM makes them in the state after power-on;
+ * a reset undoes whatever the last guest kernel left of it.
  */
 #include <asm/kvm_para.h>
 #include <asm/mtrr.h>
@@ -186,7 +185,7 @@ int arch_vcpu_init(int kvm_fd, int vcpu_fd, unsigned int index, unsigned int cpu
  * What a kernel finds, and the places in memory that KVM would go on writing
  * to for the kernel before. A host may refuse some; those it does not have.
  */
-static void reset_msrs(int vcpu_fd)
+static void set_msrs(int vcpu_fd)
 {
 	static const struct {
 		uint32_t index;
@@ -289,7 +288,7 @@ static int write_tables(const struct mem *mem)
 	return err;
 }
 
-static int reset_sregs(int vcpu_fd, unsigned int index, bool long_mode)
+static int set_sregs(int vcpu_fd, unsigned int index, bool long_mode)
 {
 	struct kvm_sregs sregs = {
 		.cr0 = CR0_PE | CR0_ET,
@@ -329,10 +328,20 @@ static int reset_rest(int vcpu_fd, unsigned int index)
 	return 0;
 }
 
-int arch_vcpu_reset(int vcpu_fd, unsigned int index, const struct mem *mem,
-		    const struct arch_entry *entry)
+int arch_vcpu_reset(int vcpu_fd, unsigned int index)
 {
-	bool long_mode = !index && entry->long_mode;
+	int err;
+
+	/* First of all the APIC's mode, by which its registers are read. */
+	err = set_sregs(vcpu_fd, index, false);
+	if (!err)
+		err = reset_lapic(vcpu_fd, index);
+	return err ? err : reset_rest(vcpu_fd, index);
+}
+
+int arch_vcpu_boot(int vcpu_fd, unsigned int index, const struct mem *mem,
+		   const struct arch_entry *entry)
+{
 	struct kvm_regs regs = {
 		.rip = entry->pc,
 		.rflags = RFLAGS_FIXED,
@@ -342,17 +351,16 @@ int arch_vcpu_reset(int vcpu_fd, unsigned int index, const struct mem *mem,
 	};
 	int err;
 
-	err = long_mode ? write_tables(mem) : 0;
+	set_msrs(vcpu_fd);
+	/* The others wait for an INIT, which gives them the registers they start with. */
+	if (index)
+		return 0;
+	err = entry->long_mode ? write_tables(mem) : 0;
 	if (!err)
-		err = reset_sregs(vcpu_fd, index, long_mode);
-	if (!err)
-		err = reset_lapic(vcpu_fd, index);
+		err = set_sregs(vcpu_fd, index, entry->long_mode);
 	if (err)
 		return err;
-	reset_msrs(vcpu_fd);
-	if (ioctl(vcpu_fd, KVM_SET_REGS, &regs) < 0)
-		return -errno;
-	return reset_rest(vcpu_fd, index);
+	return ioctl(vcpu_fd, KVM_SET_REGS, &regs) < 0 ? -errno : 0;
 }
 
 void arch_vcpu_dump(int vcpu_fd, char *buffer, size_t len)

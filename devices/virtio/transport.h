@@ -59,8 +59,6 @@ void virtio_config_read(struct virtio_dev *dev, uint32_t offset, void *data, uin
 void virtio_config_write(struct virtio_dev *dev, uint32_t offset, const void *data, uint32_t len);
 uint32_t virtio_generation(struct virtio_dev *dev);
 
-/* Starts the worker when the transport's fds are known; the device is confined from here on. */
-int virtio_dev_launch(struct virtio_dev *dev);
 /* The class's drain or resize, on the worker; nothing where it has none. */
 void virtio_dev_drain(struct virtio_dev *dev);
 void virtio_dev_resize(struct virtio_dev *dev);

@@ -371,11 +371,6 @@ void virtio_dev_free(struct virtio_dev *dev)
 	free(dev);
 }
 
-int virtio_dev_launch(struct virtio_dev *dev)
-{
-	return worker_start(&dev->worker);
-}
-
 void virtio_dev_drain(struct virtio_dev *dev)
 {
 	if (dev->class->drain)

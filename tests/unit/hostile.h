@@ -207,7 +207,7 @@ static inline void hostile_threads(struct vq_guest *guest, const struct bus *bus
 {
 	struct hostile vcpus[HOSTILE_VCPUS];
 
-	assert_int_equal(virtio_dev_launch(guest->dev), 0);
+	assert_int_equal(worker_start(&guest->dev->worker), 0);
 	for (uint32_t i = 0; i < HOSTILE_VCPUS; i++) {
 		struct hostile *vcpu = &vcpus[i];
 

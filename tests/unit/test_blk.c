@@ -382,7 +382,7 @@ static int confined(void *arg)
 
 	CHILD_CHECK(make(&test, arg) == 0);
 	guest->dev->worker.confine = true;
-	CHILD_CHECK(virtio_dev_launch(guest->dev) == 0);
+	CHILD_CHECK(worker_start(&guest->dev->worker) == 0);
 	start(guest);
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
 		set_header(guest, types[i], 0);

@@ -612,7 +612,7 @@ static void test_confined(void **state)
 	rig->conf.socket = rig->path;
 	init_console(rig);
 	rig->guest.dev->worker.confine = true;
-	assert_int_equal(virtio_dev_launch(rig->guest.dev), 0);
+	assert_int_equal(worker_start(&rig->guest.dev->worker), 0);
 	vq_start(&rig->guest, 0);
 	for (int i = 0; i < 2; i++) {
 		connect_peer(rig);

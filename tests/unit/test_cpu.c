@@ -53,7 +53,8 @@ static void kvm_reset(struct kvm *kvm, unsigned int index)
 {
 	const struct arch_entry entry = { .pc = MIB(1) };
 
-	assert_int_equal(arch_vcpu_reset(kvm->vcpu, index, &kvm->mem, &entry), 0);
+	assert_int_equal(arch_vcpu_reset(kvm->vcpu, index), 0);
+	assert_int_equal(arch_vcpu_boot(kvm->vcpu, index, &kvm->mem, &entry), 0);
 }
 
 static void all_cores_are_in_one_package(void **state)

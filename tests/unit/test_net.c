@@ -421,7 +421,7 @@ static int confined_child(void)
 
 	CHILD_CHECK(make(&test, "tap0") == 0);
 	test.guest.dev->worker.confine = true;
-	CHILD_CHECK(virtio_dev_launch(test.guest.dev) == 0);
+	CHILD_CHECK(worker_start(&test.guest.dev->worker) == 0);
 	vq_start(&test.guest, MERGE | 1ULL << VIRTIO_NET_F_GUEST_CSUM);
 	for (unsigned int i = 0; i < 4; i++)
 		post_receive(&test, i, 2048);

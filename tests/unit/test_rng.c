@@ -277,7 +277,7 @@ static int confined(void *arg)
 
 	CHILD_CHECK(make(&test, arg) == 0);
 	guest->dev->worker.confine = true;
-	CHILD_CHECK(virtio_dev_launch(guest->dev) == 0);
+	CHILD_CHECK(worker_start(&guest->dev->worker) == 0);
 	vq_start(guest, 0);
 	for (int i = 0; i < 2; i++) {
 		vq_post(guest, 0, &(struct vq_buffer){ DATA, 1000, true }, 1);

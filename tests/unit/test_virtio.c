@@ -562,7 +562,7 @@ static void ping_pong(bool events)
 
 	make(&guest, &plain);
 	guest.dev->transport = &listener.transport;
-	assert_int_equal(virtio_dev_launch(guest.dev), 0);
+	assert_int_equal(worker_start(&guest.dev->worker), 0);
 	vq_start(&guest, events ? 1ULL << VIRTIO_RING_F_EVENT_IDX : 0);
 	avail_index = (uint16_t *)vq_ptr(&guest, guest.queues[0].avail, 4) + 1;
 	want_interrupt(&guest, events, false);
@@ -675,7 +675,7 @@ static int hammer(void *arg)
 	CHILD_CHECK(vq_guest_init(&guest, &fake_class, &plain) == 0);
 	guest.dev->worker.confine = *(bool *)arg;
 	CHILD_CHECK(filter_report_violations(NULL) == 0);
-	CHILD_CHECK(virtio_dev_launch(guest.dev) == 0);
+	CHILD_CHECK(worker_start(&guest.dev->worker) == 0);
 	for (uint32_t i = 0; i < VCPUS; i++) {
 		vcpus[i] = (struct vcpu){ .dev = guest.dev, .random = i };
 		vcpus[i].ram = mmap(NULL, VQ_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
