@@ -167,6 +167,7 @@ $(BUILD)/tests/bench/init: tests/bench/init.c
 	$(Q)$(CC) -Os -static -o $@ $<
 
 bench: $(BUILD)/microvm $(BUILD)/tests/bench/init guest-kernel host-kernel ## ratios against QEMU's microvm machine, in the same host
-	@$(SUDO) tests/lab/host --timeout 1800 --env BUILD -- tests/bench/boot
+	@$(SUDO) env BUILD=$(BUILD) tests/bench/start
+	@$(SUDO) tests/lab/host --instructions --cpus 1 --timeout 1800 --env BUILD -- tests/bench/boot
 
 -include $(OBJ:.o=.d) $(UNIT:=.d)

@@ -5,6 +5,7 @@ Runs alternate, so that what the host does besides hits both; a figure is the me
 """
 import os
 import shutil
+import signal
 import statistics
 import struct
 import subprocess
@@ -16,9 +17,15 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / os.environ.get("BUILD", "build")
 IMAGES = BUILD / "images"
 MEMORY_MIB = 128
+LIMIT = 120  # seconds for one run
 TAP = f"bench{os.getpid() % 100000}"
 # What microvm itself puts on the kernel's command line; its peer's guest gets the same help.
 WORDS = "tsc=reliable pci=noearly cryptomgr.notests console=hvc0"
+
+
+def tuned_or_stock():
+    """The directory of the kernel to boot: the tuned one if it was built."""
+    return next(k for k in (IMAGES / "tuned", IMAGES / "guest") if (k / "vmlinux").exists())
 
 
 class Place:
@@ -41,7 +48,7 @@ class Place:
     def copy(self, path):
         return shutil.copy(path, self.dir)
 
-    def commands(self, kernel, initrd=None, words="", ours=(), theirs=()):
+    def commands(self, kernel, initrd=None, words="quiet", ours=(), theirs=()):
         """The same guest by both: a vCPU, a disk, a network, entropy, a console."""
         boot = ["-initrd", initrd] if initrd else []
         return {
@@ -66,6 +73,8 @@ class Process:
     """A VMM from the moment of its exec."""
 
     def __init__(self, command):
+        signal.signal(signal.SIGALRM, self.give_up)
+        signal.alarm(LIMIT)
         clock, clock_end = os.pipe()
         self.process = subprocess.Popen(
             list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -79,8 +88,12 @@ class Process:
         return self
 
     def __exit__(self, *_):
+        signal.alarm(0)
         self.process.kill()
         self.process.communicate()
+
+    def give_up(self, *_):
+        raise SystemExit(f"{self.process.args} did nothing for {LIMIT} s")
 
     def since_start(self, now=None):
         return (now or time.monotonic()) - self.start
