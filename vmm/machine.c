@@ -14,6 +14,8 @@
 #include "vmm/config.h"
 #include "vmm/kvm_hints.h"
 
+#define LOADER_STACK KIB(128)
+
 /* A peer may come to its socket. */
 const struct sandbox serial_sandbox = SANDBOX(SC(accept4), SC(dup3));
 
@@ -63,8 +65,11 @@ __attribute__((format(printf, 3, 4))) static int report(int err, const struct hi
 static int open_kvm(struct machine *machine)
 {
 	machine->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (machine->kvm_fd < 0)
-		return report(-errno, kvm_hints, "/dev/kvm");
+	return report(machine->kvm_fd < 0 ? -errno : 0, kvm_hints, "/dev/kvm");
+}
+
+static int create_vm(struct machine *machine)
+{
 	machine->vm_fd = ioctl(machine->kvm_fd, KVM_CREATE_VM, 0);
 	if (machine->vm_fd < 0)
 		return report(-errno, kvm_hints, "/dev/kvm: no virtual machine can be made");
@@ -89,8 +94,15 @@ static int add_memory(struct machine *machine)
 	size_t count = arch_ram_ranges(memory->size, ranges);
 	int err = check_memory(memory->size);
 
-	for (uint32_t i = 0; !err && i < count; i++)
+	for (size_t i = 0; !err && i < count; i++)
 		err = mem_add(&machine->mem, ranges[i].gpa, ranges[i].len, &memory->backing);
+	return report(err, memory_hints, "--memory");
+}
+
+static int plug_memory(struct machine *machine)
+{
+	int err = 0;
+
 	for (uint32_t i = 0; !err && i < machine->mem.count; i++) {
 		const struct mem_region *region = &machine->mem.regions[i];
 		struct kvm_userspace_memory_region slot = {
@@ -266,9 +278,63 @@ static int open_images(struct machine *machine)
 	return report(err, boot_initrd_hints, "--initrd %s", config->initrd);
 }
 
+static void read_images(struct machine *machine)
+{
+	struct machine_loader *loader = &machine->loader;
+
+	loader->kernel_err = boot_load_kernel(&machine->kernel, &machine->mem, &loader->kernel);
+	if (!loader->kernel_err && machine->initrd.size)
+		loader->initrd_err = boot_load_initrd(&machine->initrd, &machine->mem,
+						      &loader->kernel, &loader->initrd_gpa);
+}
+
+static void *loader_main(void *machine)
+{
+	read_images(machine);
+	return NULL;
+}
+
+/*
+ * The images are read while KVM makes the VM, most of which is waiting for
+ * grace periods. Without a thread they are read when they are needed.
+ */
+static void start_loader(struct machine *machine)
+{
+	struct machine_loader *loader = &machine->loader;
+	pthread_attr_t attr;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, LOADER_STACK);
+	loader->running = !pthread_create(&loader->thread, &attr, loader_main, machine);
+	pthread_attr_destroy(&attr);
+}
+
+static void join_loader(struct machine_loader *loader)
+{
+	if (loader->running)
+		pthread_join(loader->thread, NULL);
+	loader->running = false;
+}
+
+static int load_images(struct machine *machine)
+{
+	struct machine_loader *loader = &machine->loader;
+
+	if (loader->running)
+		join_loader(loader);
+	else
+		read_images(machine);
+	if (loader->kernel_err)
+		return report(loader->kernel_err, boot_kernel_hints, "--kernel %s",
+			      machine->config->kernel);
+	return report(loader->initrd_err, boot_initrd_hints, "--initrd %s",
+		      machine->config->initrd);
+}
+
 static int load(struct machine *machine, struct arch_entry *ret_entry)
 {
 	const struct config *config = machine->config;
+	const struct boot_kernel *kernel = &machine->loader.kernel;
 	struct arch_devices devices = {
 		.cpus = (unsigned int)config->cpus,
 		.uart = config->has_serial,
@@ -277,26 +343,19 @@ static int load(struct machine *machine, struct arch_entry *ret_entry)
 		.mmio_count = config->transport == CONFIG_PCI ? 0 :
 								(unsigned int)machine->device_count,
 	};
-	struct boot_info info = { .cmdline = machine->cmdline };
-	struct boot_kernel kernel;
-	int err;
+	struct boot_info info = { .cmdline = machine->cmdline, .initrd_len = machine->initrd.size };
+	int err = load_images(machine);
 
-	err = boot_load_kernel(&machine->kernel, &machine->mem, &kernel);
 	if (err)
-		return report(err, boot_kernel_hints, "--kernel %s", config->kernel);
-	if (machine->initrd.size) {
-		info.initrd_len = machine->initrd.size;
-		err = boot_load_initrd(&machine->initrd, &machine->mem, &kernel, &info.initrd_gpa);
-		if (err)
-			return report(err, boot_initrd_hints, "--initrd %s", config->initrd);
-	}
+		return err;
+	info.initrd_gpa = machine->loader.initrd_gpa;
 	err = arch_describe(&machine->mem, &devices, &info.firmware_gpa);
 	if (err)
 		return report(err, NULL, "the firmware tables");
 	info.reserved = arch_reserved(&info.reserved_count);
-	ret_entry->pc = kernel.entry;
-	ret_entry->long_mode = kernel.protocol == BOOT_LINUX64;
-	err = boot_finish(&kernel, &machine->mem, &info, &ret_entry->info);
+	ret_entry->pc = kernel->entry;
+	ret_entry->long_mode = kernel->protocol == BOOT_LINUX64;
+	err = boot_finish(kernel, &machine->mem, &info, &ret_entry->info);
 	return report(err, cmdline_hints, "--cmdline");
 }
 
@@ -313,6 +372,12 @@ int machine_build(struct machine *machine, const struct config *config,
 		err = open_kvm(machine);
 	if (!err)
 		err = add_memory(machine);
+	if (err)
+		return err;
+	start_loader(machine);
+	err = create_vm(machine);
+	if (!err)
+		err = plug_memory(machine);
 	if (err)
 		return err;
 	bus_init(&machine->mmio, machine->vm_fd, false);
@@ -440,6 +505,7 @@ void machine_drain(struct machine *machine)
 
 void machine_free(struct machine *machine)
 {
+	join_loader(&machine->loader);
 	vcpus_free(&machine->vcpus);
 	for (size_t i = 0; i < machine->device_count; i++) {
 		struct machine_device *device = &machine->devices[i];

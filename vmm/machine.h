@@ -31,6 +31,15 @@ struct machine_device {
 	struct virtio_mmio *mmio;
 };
 
+/* The images on their way into memory; while it runs, all this belongs to its thread. */
+struct machine_loader {
+	pthread_t thread;
+	bool running;
+	int kernel_err, initrd_err;
+	struct boot_kernel kernel;
+	uint64_t initrd_gpa;
+};
+
 struct machine {
 	const struct config *config;
 	int kvm_fd, vm_fd;
@@ -54,6 +63,7 @@ struct machine {
 
 	/* What a reset loads again. */
 	struct boot_file kernel, initrd;
+	struct machine_loader loader;
 	char *cmdline;
 };
 
