@@ -27,7 +27,8 @@ struct arch_layout {
 	uint32_t mmio_stride;
 	uint32_t mmio_first_pin, mmio_pin_count;
 	uint32_t irq_chip, irq_pins;            /* the in-kernel interrupt controller, as KVM names it */
-	const char *serial_console;             /* what Linux calls the serial port: console=... */
+	const char *serial_words;               /* for Linux, with a serial port, */
+	const char *no_serial_words;            /* and without */
 	const char *cmdline;                    /* arguments that every guest gets */
 };
 

@@ -250,8 +250,9 @@ static int compose_cmdline(struct machine *machine)
 	if (!line)
 		return report(-ENOMEM, NULL, "--cmdline");
 	err = boot_cmdline_add(line, "%s", arch_layout.cmdline);
-	if (!err && config->has_serial)
-		err = boot_cmdline_add(line, "console=%s", arch_layout.serial_console);
+	if (!err)
+		err = boot_cmdline_add(line, "%s", config->has_serial ? arch_layout.serial_words
+								      : arch_layout.no_serial_words);
 	for (size_t i = 0; !err && i < machine->device_count; i++) {
 		const struct virtio_class *class = machine->devices[i].dev->class;
 

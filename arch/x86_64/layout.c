@@ -22,7 +22,9 @@ const struct arch_layout arch_layout = {
 	.mmio_pin_count = 19,
 	.irq_chip = KVM_IRQCHIP_IOAPIC,
 	.irq_pins = 24,
-	.serial_console = "ttyS0",
+	/* Ports are told by ACPI; Linux would look for as many as this at the PC's addresses. */
+	.serial_words = "8250.nr_uarts=1 console=ttyS0",
+	.no_serial_words = "8250.nr_uarts=0",
 	/*
 	 * panic=-1 reboot=panic_warm: a kernel that panics resets the machine at once and leaves the
 	 * BIOS' warm boot flag, by which arch_reset_by_panic() knows it: no driver is needed for that.
