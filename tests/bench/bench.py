@@ -20,7 +20,7 @@ MEMORY_MIB = 128
 LIMIT = 120  # seconds for one run
 TAP = f"bench{os.getpid() % 100000}"
 # What microvm itself puts on the kernel's command line; its peer's guest gets the same help.
-WORDS = "tsc=reliable pci=noearly cryptomgr.notests console=hvc0"
+WORDS = "tsc=reliable pci=noearly cryptomgr.notests 8250.nr_uarts=0 console=hvc0"
 
 
 def tuned_or_stock():
