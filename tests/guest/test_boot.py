@@ -148,9 +148,10 @@ class EarlyPanic(Group):
     def start(self):
         self.vm = self.launch("--kernel", self.files / "vmlinux", "--transport", self.transport,
                               "--serial", "stdio", "--cmdline", "quiet root=/dev/nonexistent")
+        self.status = self.vm.wait(120)
 
     def test_ends_with_101(self):
-        equal(self.vm.wait(300), 101)
+        equal(self.status, 101)
         assert b"Unable to mount root fs" in self.vm.seen
 
 
