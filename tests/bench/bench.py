@@ -48,13 +48,20 @@ class Place:
     def copy(self, path):
         return shutil.copy(path, self.dir)
 
-    def commands(self, kernel, initrd=None, words="quiet", ours=(), theirs=()):
-        """The same guest by both: a vCPU, a disk, a network, entropy, a console."""
+    def commands(self, kernel, initrd=None, words="quiet", serial=False, ours=(), theirs=()):
+        """The same guest by both: a vCPU, a disk, a network, entropy, and a console, by virtio or a serial port."""
         boot = ["-initrd", initrd] if initrd else []
+        if serial:
+            our_console = ["--serial", "stdio", "--console", "none"]
+            their_console = ["-M", "isa-serial=on", "-serial", "chardev:console"]
+        else:
+            our_console = []
+            their_console = ["-device", "virtio-serial-device,max_ports=1", "-device", "virtconsole,chardev=console"]
         return {
             "microvm": [
                 self.microvm, "--kernel", kernel, *(["--initrd", initrd] if initrd else []),
-                "--memory", f"{MEMORY_MIB}M", "--disk", self.disk, "--net", f"tap={TAP}", "--cmdline", words, *ours],
+                "--memory", f"{MEMORY_MIB}M", "--disk", self.disk, "--net", f"tap={TAP}", "--cmdline", words,
+                *our_console, *ours],
             "QEMU": [
                 "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-M", "microvm,accel=kvm,pit=off,pic=off,rtc=off,isa-serial=off,acpi=on",
@@ -64,8 +71,7 @@ class Place:
                 "-device", "virtio-blk-device,drive=disk,iothread=io",
                 "-netdev", f"tap,id=net,ifname={TAP},script=no,downscript=no", "-device", "virtio-net-device,netdev=net",
                 "-device", "virtio-rng-device",
-                "-chardev", "stdio,id=console,signal=off", "-device", "virtio-serial-device,max_ports=1",
-                "-device", "virtconsole,chardev=console", *theirs],
+                "-chardev", "stdio,id=console,signal=off", *their_console, *theirs],
         }
 
 
