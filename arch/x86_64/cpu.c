@@ -358,6 +358,12 @@ int arch_vcpu_boot(int vcpu_fd, unsigned int index, const struct mem *mem,
 	err = entry->long_mode ? write_tables(mem) : 0;
 	if (!err)
 		err = set_sregs(vcpu_fd, index, entry->long_mode);
+	/*
+	 * KVM opens LINT0 for its 8259, which nobody masks: an interrupt that comes before the kernel
+	 * sets its APIC up would arrive as an exception, since its vector is the number of the pin.
+	 */
+	if (!err)
+		err = reset_lapic(vcpu_fd, index);
 	if (err)
 		return err;
 	return ioctl(vcpu_fd, KVM_SET_REGS, &regs) < 0 ? -errno : 0;
