@@ -4,19 +4,38 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include "core/util.h"
 #include "devices/block/block.h"
 
 #define RAW_SECTOR 512
+#define RAW_LOCK_TRIES 100
+#define RAW_LOCK_PAUSE_NS 10000000
 
-/* Another VM may hold the image: the lock goes with the open file, not with the process. */
-static int raw_lock(int fd, bool read_only)
+static int raw_try_lock(int fd, bool read_only)
 {
 	struct flock lock = { .l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
 
 	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
 		return 0;
 	return errno == EACCES ? -EAGAIN : -errno;
+}
+
+/*
+ * Another VM may hold the image: the lock goes with the open file, not with the
+ * process. The file of a VM that has just ended stays open a little longer,
+ * since the kernel takes io_uring instances apart in the background.
+ */
+static int raw_lock(int fd, bool read_only)
+{
+	const struct timespec moment = { .tv_nsec = RAW_LOCK_PAUSE_NS };
+	int r = raw_try_lock(fd, read_only);
+
+	for (int i = 0; r == -EAGAIN && i < RAW_LOCK_TRIES; i++) {
+		nanosleep(&moment, NULL);
+		r = raw_try_lock(fd, read_only);
+	}
+	return r;
 }
 
 static int raw_file_size(int fd, const struct stat *st, uint64_t *ret_size)
