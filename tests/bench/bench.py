@@ -36,9 +36,11 @@ class Place:
         subprocess.run(["ip", "tuntap", "add", TAP, "mode", "tap", "vnet_hdr"], check=True)
         subprocess.run(["ip", "link", "set", TAP, "up"], check=True)
         self.microvm = self.copy(BUILD / "microvm")
-        self.disk = self.dir / "disk"
-        with open(self.disk, "wb") as file:
-            file.truncate(64 << 20)
+        # One each: what io_uring holds is let go of some time after the end.
+        self.disks = self.dir / "our-disk", self.dir / "their-disk"
+        for disk in self.disks:
+            with open(disk, "wb") as file:
+                file.truncate(64 << 20)
         return self
 
     def __exit__(self, *_):
@@ -60,14 +62,14 @@ class Place:
         return {
             "microvm": [
                 self.microvm, "--kernel", kernel, *(["--initrd", initrd] if initrd else []),
-                "--memory", f"{MEMORY_MIB}M", "--disk", self.disk, "--net", f"tap={TAP}", "--cmdline", words,
+                "--memory", f"{MEMORY_MIB}M", "--disk", self.disks[0], "--net", f"tap={TAP}", "--cmdline", words,
                 *our_console, *ours],
             "QEMU": [
                 "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-M", "microvm,accel=kvm,pit=off,pic=off,rtc=off,isa-serial=off,acpi=on",
                 "-m", str(MEMORY_MIB), "-kernel", kernel, *boot, "-append", f"{WORDS} {words}",
                 "-object", "iothread,id=io",
-                "-blockdev", f"driver=file,node-name=disk,filename={self.disk},aio=io_uring",
+                "-blockdev", f"driver=file,node-name=disk,filename={self.disks[1]},aio=io_uring",
                 "-device", "virtio-blk-device,drive=disk,iothread=io",
                 "-netdev", f"tap,id=net,ifname={TAP},script=no,downscript=no", "-device", "virtio-net-device,netdev=net",
                 "-device", "virtio-rng-device",
