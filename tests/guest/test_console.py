@@ -145,7 +145,8 @@ class Silent(Group):
 
     def start(self):
         self.vm = self.boot("--console", "none", words="test=nothing")
+        self.status = self.vm.wait(120)
 
     def test_powers_off_with_0(self):
-        equal(self.vm.wait(120), 0)
+        equal(self.status, 0)
         equal(self.vm.seen, b"")
