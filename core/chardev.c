@@ -88,6 +88,22 @@ static int terminal_fd(int fd)
 	return fd;
 }
 
+static void on_fatal(int signal)
+{
+	/* The handler is reset: the fault happens again, or abort() raises again, and ends us. */
+	(void)signal;
+	chardev_restore_terminal();
+}
+
+static void restore_when_fatal(void)
+{
+	static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
+	const struct sigaction action = { .sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND };
+
+	for (size_t i = 0; i < ARRAY_SIZE(fatal); i++)
+		sigaction(fatal[i], &action, NULL);
+}
+
 /*
  * False for what is no terminal, and for a background process's: the shell
  * uses that one now and keeps its modes.
@@ -101,6 +117,7 @@ static bool terminal_make_raw(int fd)
 		return false;
 	raw = stdio.saved;
 	cfmakeraw(&raw);
+	restore_when_fatal();
 	atomic_store(&stdio.terminal, terminal_fd(fd));
 	if (tcsetattr(fd, TCSANOW, &raw) == 0)
 		return true;
@@ -511,7 +528,8 @@ int chardev_window(const struct chardev *chardev, uint16_t *ret_columns, uint16_
 {
 	struct winsize size;
 
-	if (ioctl(chardev->out, TIOCGWINSZ, &size) < 0 && ioctl(chardev->in, TIOCGWINSZ, &size) < 0)
+	if (ioctl(chardev->out, TIOCGWINSZ, &size) < 0 &&
+	    (!chardev->terminal || ioctl(chardev->in, TIOCGWINSZ, &size) < 0))
 		return -ENOTTY;
 	if (!size.ws_col || !size.ws_row)
 		return -ENOTTY;

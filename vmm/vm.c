@@ -275,21 +275,10 @@ static void on_grace(struct timer *timer)
 
 /* ---- setting up ---- */
 
-static void on_fatal(int signal)
-{
-	/* The handler is reset: the fault happens again, or abort() raises again, and ends us. */
-	(void)signal;
-	chardev_restore_terminal();
-}
-
 static int watch_signals(struct vm *vm)
 {
-	static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
-	struct sigaction action = { .sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND };
 	sigset_t set;
 
-	for (size_t i = 0; i < ARRAY_SIZE(fatal); i++)
-		sigaction(fatal[i], &action, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
