@@ -86,20 +86,25 @@ class Report:
 
     def __init__(self):
         self.lock = threading.Lock()
-        self.counts = {"ok": 0, "FAIL": 0, "skip": 0, "again": 0}
+        self.results = {}  # of each check, by its name: the last one counts
+        self.again = 0
 
     def say(self, result, name, text="", details=()):
         with self.lock:
-            self.counts[result] += 1
+            self.results[name] = result
+            self.again += result == "again"
             print(f"{result} {name}{text}", *(f"     {line}" for line in details), sep="\n",
                   flush=True)
 
     def finish(self):
         """The sum of it; returns an exit status."""
-        if self.counts["again"]:
-            print(f"{self.counts['again']} tried again")
-        print("{ok} passed, {FAIL} failed, {skip} skipped".format(**self.counts))
-        return 1 if self.counts["FAIL"] or not self.counts["ok"] else 0
+        if self.again:
+            print(f"{self.again} tried again")
+        results = list(self.results.values())
+        passed, skipped = results.count("ok"), results.count("skip")
+        failed = len(results) - passed - skipped
+        print(f"{passed} passed, {failed} failed, {skipped} skipped")
+        return 1 if failed or not passed else 0
 
 
 def reason(error):
