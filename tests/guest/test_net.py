@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import urllib.request
 
 from guest import Group, equal, private_network, run, until
 
@@ -53,14 +54,27 @@ class Net(Group):
     def test_reaches_the_other_guest(self):
         self.first.sh(f"ping -c 3 -i 0.2 {SECOND}")
 
+    def mean_packet(self, direction, transfer):
+        """Bytes per packet on the tap while transfer() runs; direction is the tap's."""
+        def counters():
+            return json.loads(run("ip", "-s", "-j", "link", "show", "new"))[0]["stats64"][direction]
+        before = counters()
+        transfer()
+        after = counters()
+        return (after["bytes"] - before["bytes"]) / (after["packets"] - before["packets"])
+
     def test_receives_over_tcp(self):
         data = os.urandom(SIZE)
-        self.first.sh("nc -l -p 5000 >/tmp/data &")
-        until(lambda: ":5000 " in self.first.sh("netstat -ltn"))
-        with socket.create_connection((FIRST, 5000), timeout=60) as peer:
-            peer.sendall(data)
-        self.first.sh("wait")
-        equal(self.first.sha256("/tmp/data"), hashlib.sha256(data).hexdigest())
+
+        def transfer():
+            self.first.sh("nc -l -p 5000 >/tmp/data &")
+            until(lambda: ":5000 " in self.first.sh("netstat -ltn"))
+            with socket.create_connection((FIRST, 5000), timeout=60) as peer:
+                peer.sendall(data)
+            self.first.sh("wait")
+            equal(self.first.sha256("/tmp/data"), hashlib.sha256(data).hexdigest())
+        size = self.mean_packet("tx", transfer)
+        assert size > 1600, f"{size:.0f} bytes per packet: no segment was left to the guest"
 
     def test_sends_over_tcp(self):
         received = hashlib.sha256()
@@ -78,8 +92,19 @@ class Net(Group):
             taker.join()
         equal(self.first.sha256("/tmp/data"), received.hexdigest())
 
-    def test_guests_exchange_over_tcp(self):
+    def test_leaves_segments_to_the_host(self):
+        """By a sender that writes much at once: netcat's small writes need not meet in a segment."""
         self.first.sh("httpd -p 80 -h /tmp")
+        received = hashlib.sha256()
+
+        def transfer():
+            with urllib.request.urlopen(f"http://{FIRST}/data", timeout=60) as data:
+                received.update(data.read())
+        size = self.mean_packet("rx", transfer)
+        equal(self.first.sha256("/tmp/data"), received.hexdigest())
+        assert size > 1600, f"{size:.0f} bytes per packet: no segment was left to the host"
+
+    def test_guests_exchange_over_tcp(self):
         self.second.sh(f"wget -q -O /tmp/data http://{FIRST}/data", 120)
         equal(self.second.sha256("/tmp/data"), self.first.sha256("/tmp/data"))
 
