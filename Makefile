@@ -26,6 +26,7 @@ SRC := $(foreach folder,$(FOLDERS),$(wildcard $(folder)/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/%.o)
 LIB := $(BUILD)/libmicrovm.a
 UNIT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+FUZZ := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wwrite-strings -Wvla -Wimplicit-fallthrough -Werror=implicit-function-declaration
@@ -38,7 +39,8 @@ PACKAGE_LIBS := $(shell $(PKG_CONFIG) $(if $(STATIC),--static) --libs $(LIBS) 2>
 PACKAGE_LIBS := $(if $(SHARED)$(STATIC),$(PACKAGE_LIBS),-Wl$(comma)-Bstatic $(PACKAGE_LIBS) -Wl$(comma)-Bdynamic)
 CPPFLAGS += -I. -I$(BUILD) -D_GNU_SOURCE -DMICROVM_VERSION='"$(VERSION)"'
 CFLAGS += -std=gnu17 $(OPTIMISE) $(WARN) $(HARDEN) -pthread $(PACKAGES) \
-	  -ffunction-sections -fdata-sections $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -Wno-tsan)
+	  -ffunction-sections -fdata-sections $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) \
+	  $(if $(filter thread,$(SANITIZE)),-Wno-tsan)
 # libcap-ng has a function, unused here, that would need the C library's shared objects: no warning of it.
 LDFLAGS += $(if $(STATIC),-static-pie -Wl$(comma)--no-warnings,-pie) -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed,--gc-sections -pthread
 LDLIBS += $(PACKAGE_LIBS)
@@ -85,8 +87,13 @@ $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(LIB)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
+# libFuzzer brings main().
+$(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(LIB)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
 # Kept: make would take them for intermediate and remove them.
-.SECONDARY: $(UNIT:=.o)
+.SECONDARY: $(UNIT:=.o) $(FUZZ:=.o)
 
 include images/images.mk
 
@@ -133,7 +140,7 @@ clean: ## remove everything that was built, images included
 
 # ---- tests ----
 
-.PHONY: check check-unit check-usage check-guest check-budget asan tsan layers lint bench
+.PHONY: check check-unit check-fuzz fuzz fuzz-targets check-usage check-guest check-budget asan tsan layers lint bench
 check: deps ## install, build, and run every test
 	+@$(MAKE) --no-print-directory -j$$(nproc) all static images
 	@tests/check
@@ -146,6 +153,20 @@ asan: ## the unit tests under the address and undefined-behaviour sanitizers
 
 tsan: ## the unit tests under the thread sanitizer
 	+@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)/tsan SANITIZE=thread OPTIMISE='-O1 -g' check-unit
+
+fuzz-targets: $(FUZZ)
+fuzz_make = +@$(MAKE) --no-print-directory -j$$(nproc) CC=clang BUILD=$(BUILD)/fuzz fuzz-targets
+FUZZ_SANITIZE := SANITIZE=fuzzer,address,undefined OPTIMISE='-O1 -g -fno-sanitize-recover=all'
+
+check-fuzz: ## what fuzzing has found worth keeping, once more under the sanitizers
+	$(fuzz_make) $(FUZZ_SANITIZE)
+	@tests/fuzz/run replay $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%)
+
+TIME ?= 60
+JOBS ?= 1
+fuzz: ## fuzz each target (also: TIME=seconds for each, JOBS=processes)
+	$(fuzz_make) $(FUZZ_SANITIZE)
+	@tests/fuzz/run fuzz $(TIME) $(JOBS) $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%)
 
 check-usage: $(BUILD)/microvm ## a user's mistakes and what they are told
 	@tests/guest/mistakes
@@ -170,4 +191,4 @@ bench: $(BUILD)/microvm $(BUILD)/tests/bench/init guest-kernel host-kernel ## ra
 	@$(SUDO) env BUILD=$(BUILD) tests/bench/start
 	@$(SUDO) tests/lab/host --instructions --cpus 1 --timeout 1800 --env BUILD -- tests/bench/boot
 
--include $(OBJ:.o=.d) $(UNIT:=.d)
+-include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d)
