@@ -10,7 +10,7 @@ unsigned int block_request_rest(struct block_request *request, const struct iove
 	while (i < request->iov_count && skip >= request->iov[i].iov_len)
 		skip -= request->iov[i++].iov_len;
 	if (skip == 0) {
-		*ret_iov = request->iov + i;
+		*ret_iov = i < request->iov_count ? &request->iov[i] : NULL;
 		return request->iov_count - i;
 	}
 	/* The owner's iovecs stay as they are: what remains of this one goes alone. */

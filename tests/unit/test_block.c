@@ -237,6 +237,16 @@ static void expect_rest(struct test_request *request, const void *base, size_t l
 	assert_int_equal(rest->iov_len, len);
 }
 
+static void test_no_buffers(void **state)
+{
+	struct test_request request = { .io = { .op = BLOCK_FLUSH } };
+	const struct iovec *rest = &request.io.rest;
+
+	(void)state;
+	assert_int_equal(block_request_rest(&request.io, &rest), 0);
+	assert_null(rest);
+}
+
 static void test_short_transfer(void **state)
 {
 	uint8_t buffer[30];
@@ -380,6 +390,7 @@ int main(void)
 		{ "shrunk, uring", test_shrunk, NULL, NULL, uring },
 		{ "write error, sync", test_write_error, NULL, NULL, sync },
 		{ "write error, uring", test_write_error, NULL, NULL, uring },
+		cmocka_unit_test(test_no_buffers),
 		cmocka_unit_test(test_short_transfer),
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_not_an_image),
