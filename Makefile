@@ -191,4 +191,20 @@ bench: $(BUILD)/microvm $(BUILD)/tests/bench/init guest-kernel host-kernel ## ra
 	@$(SUDO) env BUILD=$(BUILD) tests/bench/start
 	@$(SUDO) tests/lab/host --instructions --cpus 1 --timeout 1800 --env BUILD -- tests/bench/boot
 
+# Bare metal: there is neither a library nor a state of vector registers.
+$(BUILD)/tests/bench/guest/guest: $(addprefix tests/bench/guest/,start.S guest.ld cpu.c device.c main.c measure.c mmio.c \
+		pci.c queue.c cpu.h frame.h layout.h measure.h virtio.h)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 -O2 -g $(WARN) -ffreestanding -mgeneral-regs-only -fcf-protection=none -fno-stack-protector \
+		-fno-asynchronous-unwind-tables -fno-pie -static -nostdlib -Wl,-T,tests/bench/guest/guest.ld \
+		-Wl,--build-id=none,--no-warn-rwx-segments -o $@ $(filter %.S %.c,$^)
+
+$(BUILD)/tests/bench/guest/peer: tests/bench/guest/peer.c tests/bench/guest/frame.h
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 -O2 -g $(WARN) -D_GNU_SOURCE -o $@ $<
+
+.PHONY: bench-native
+bench-native: $(BUILD)/microvm $(BUILD)/tests/bench/guest/guest $(BUILD)/tests/bench/guest/peer ## devices against QEMU's, by a bare-metal guest that is fast on any KVM
+	@$(SUDO) env BUILD=$(BUILD) unshare --net tests/bench/native $(NATIVE)
+
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d)
