@@ -14,7 +14,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # What it takes to build, and what the tests and the demo take besides.
 DEPS_BUILD := gcc make pkg-config libc6-dev linux-libc-dev libseccomp-dev libcap-ng-dev liburing-dev \
 	libjansson-dev
-DEPS_TEST := libcmocka-dev acpica-tools clang clang-tidy cppcheck libclang-rt-14-dev mandoc strace \
+DEPS_TEST := libcmocka-dev acpica-tools clang clang-tidy cppcheck libclang-rt-14-dev llvm mandoc strace \
 	python3 util-linux qemu-system-x86 busybox-static cpio kmod lz4 xz-utils zstd gzip \
 	binutils shellcheck mmdebstrap e2fsprogs iproute2 iputils-ping ethtool fakeroot bc bison flex libelf-dev libssl-dev perl
 
@@ -140,7 +140,7 @@ clean: ## remove everything that was built, images included
 
 # ---- tests ----
 
-.PHONY: check check-unit check-fuzz fuzz fuzz-targets check-usage check-guest check-budget asan tsan layers lint bench
+.PHONY: check check-unit check-fuzz fuzz fuzz-coverage fuzz-targets check-usage check-guest check-budget asan tsan layers lint bench
 check: deps ## install, build, and run every test
 	+@$(MAKE) --no-print-directory -j$$(nproc) all static images
 	@tests/check
@@ -155,18 +155,24 @@ tsan: ## the unit tests under the thread sanitizer
 	+@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)/tsan SANITIZE=thread OPTIMISE='-O1 -g' check-unit
 
 fuzz-targets: $(FUZZ)
-fuzz_make = +@$(MAKE) --no-print-directory -j$$(nproc) CC=clang BUILD=$(BUILD)/fuzz fuzz-targets
-FUZZ_SANITIZE := SANITIZE=fuzzer,address,undefined OPTIMISE='-O1 -g -fno-sanitize-recover=all'
+fuzz_make = $(MAKE) --no-print-directory -j$$(nproc) CC=clang fuzz-targets
+fuzz_sanitized = $(fuzz_make) BUILD=$(BUILD)/fuzz SANITIZE=fuzzer,address,undefined \
+	OPTIMISE='-O1 -g -fno-sanitize-recover=all'
 
 check-fuzz: ## what fuzzing has found worth keeping, once more under the sanitizers
-	$(fuzz_make) $(FUZZ_SANITIZE)
+	+@$(fuzz_sanitized)
 	@tests/fuzz/run replay $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%)
 
 TIME ?= 60
 JOBS ?= 1
 fuzz: ## fuzz each target (also: TIME=seconds for each, JOBS=processes)
-	$(fuzz_make) $(FUZZ_SANITIZE)
+	+@$(fuzz_sanitized)
 	@tests/fuzz/run fuzz $(TIME) $(JOBS) $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%)
+
+fuzz-coverage: ## the lines that the corpus reaches
+	+@$(fuzz_make) BUILD=$(BUILD)/fuzz-coverage SANITIZE=fuzzer \
+		OPTIMISE='-O1 -g -fprofile-instr-generate -fcoverage-mapping'
+	@tests/fuzz/run coverage $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz-coverage/%)
 
 check-usage: $(BUILD)/microvm ## a user's mistakes and what they are told
 	@tests/guest/mistakes
