@@ -139,7 +139,7 @@ void vdrv_turn(struct vdrv *vdrv);
 /* Until the workers have seen every doorbell so far, threads or not. What a backend has in flight may take longer. */
 void vdrv_settle(struct vdrv *vdrv);
 
-/* Sections 3.1.1 and 2.4. -ETIMEDOUT when the status does not become 0. */
+/* Section 2.4.2. -ETIMEDOUT when the status does not become 0. */
 int vdrv_reset(struct vdrv *vdrv);
 /* Reset, ACKNOWLEDGE, DRIVER, features, FEATURES_OK. -ENOTSUP when the device does not take the features. */
 int vdrv_negotiate(struct vdrv *vdrv, uint64_t features);
@@ -158,26 +158,30 @@ int vdrv_load(struct vdrv *vdrv, const struct state *state);
 
 /* ---- registers ---- */
 
-/* -1 for a register that this transport does not have: vdrv_get() gives 0, vdrv_set() does nothing. */
-int vdrv_register_offset(const struct vdrv *vdrv, enum vdrv_register reg);
+/* Its address on the bus, and its width in bytes. */
+uint64_t vdrv_register(const struct vdrv *vdrv, enum vdrv_register reg);
 unsigned int vdrv_register_width(const struct vdrv *vdrv, enum vdrv_register reg);
 uint32_t vdrv_get(const struct vdrv *vdrv, enum vdrv_register reg);
-void vdrv_set(struct vdrv *vdrv, enum vdrv_register reg, uint32_t value);
+void vdrv_set(const struct vdrv *vdrv, enum vdrv_register reg, uint32_t value);
 /* With the queue selected. */
-uint32_t vdrv_queue_get(struct vdrv *vdrv, unsigned int queue, enum vdrv_register reg);
-void vdrv_queue_set(struct vdrv *vdrv, unsigned int queue, enum vdrv_register reg, uint32_t value);
+uint32_t vdrv_queue_get(const struct vdrv *vdrv, unsigned int queue, enum vdrv_register reg);
+void vdrv_queue_set(const struct vdrv *vdrv, unsigned int queue, enum vdrv_register reg,
+		    uint32_t value);
 
-uint64_t vdrv_offered(struct vdrv *vdrv);
+uint64_t vdrv_offered(const struct vdrv *vdrv);
 void vdrv_set_features(struct vdrv *vdrv, uint64_t features);
 bool vdrv_needs_reset(const struct vdrv *vdrv);
 
 /* Device configuration byte by byte, again until the generation stays the same (section 2.5.1). */
-void vdrv_config_read(struct vdrv *vdrv, uint32_t offset, void *data, uint32_t len);
-void vdrv_config_write(struct vdrv *vdrv, uint32_t offset, const void *data, uint32_t len);
+void vdrv_config_read(const struct vdrv *vdrv, uint32_t offset, void *data, uint32_t len);
+void vdrv_config_write(const struct vdrv *vdrv, uint32_t offset, const void *data, uint32_t len);
 
-/* How often it was interrupted for the queue, or for the configuration, since it was asked last; acknowledges. */
-uint64_t vdrv_interrupts(struct vdrv *vdrv, unsigned int queue);
-uint64_t vdrv_config_interrupts(struct vdrv *vdrv);
+/*
+ * How often it was interrupted for the queue, or for the configuration, since it was asked last;
+ * acknowledges. virtio-mmio has one interrupt for all of it.
+ */
+uint64_t vdrv_interrupts(const struct vdrv *vdrv, unsigned int queue);
+uint64_t vdrv_config_interrupts(const struct vdrv *vdrv);
 
 /* ---- memory ---- */
 
