@@ -46,16 +46,7 @@ static struct {
 } stdio = { .terminal = -1 };
 
 const struct opt chardev_opts[] = {
-	{ .key = "stdio", .type = OPT_BOOL, .offset = offsetof(struct chardev_conf, stdio),
-	  .one_of = true, .help = "this terminal, or the pipes in its place; Ctrl-A X leaves" },
-	{ .key = "pty", .type = OPT_BOOL, .offset = offsetof(struct chardev_conf, pty),
-	  .one_of = true, .help = "a new pseudo terminal, whose path is told" },
-	{ .key = "file", .type = OPT_STRING, .offset = offsetof(struct chardev_conf, file),
-	  .one_of = true, .arg = "PATH", .help = "output only, into a new file" },
-	{ .key = "socket", .type = OPT_STRING, .offset = offsetof(struct chardev_conf, socket),
-	  .one_of = true, .arg = "PATH", .help = "a UNIX socket to listen on, for one peer at a time" },
-	{ .key = "none", .type = OPT_BOOL, .offset = offsetof(struct chardev_conf, none),
-	  .one_of = true, .help = "no input, and output is dropped" },
+	CHARDEV_OPTS(0),
 	{ 0 },
 };
 

@@ -23,7 +23,22 @@ struct chardev_conf {
 	char *socket;
 };
 
-/* The keys stdio, pty, none, file=PATH, socket=PATH of a chardev_conf. */
+/* The keys stdio, pty, none, file=PATH, socket=PATH of a chardev_conf at base of a struct. */
+#define CHARDEV_OPTS(base) \
+	{ .key = "stdio", .type = OPT_BOOL, .offset = (base) + offsetof(struct chardev_conf, stdio), \
+	  .one_of = true, .terminal = true, \
+	  .help = "this terminal, or the pipes in its place; Ctrl-A X leaves" }, \
+	{ .key = "pty", .type = OPT_BOOL, .offset = (base) + offsetof(struct chardev_conf, pty), \
+	  .one_of = true, .help = "a new pseudo terminal, whose path is told" }, \
+	{ .key = "file", .type = OPT_STRING, .offset = (base) + offsetof(struct chardev_conf, file), \
+	  .one_of = true, .arg = "PATH", .help = "output only, into a new file" }, \
+	{ .key = "socket", .type = OPT_STRING, .one_of = true, .made = true, .arg = "PATH", \
+	  .offset = (base) + offsetof(struct chardev_conf, socket), \
+	  .help = "a UNIX socket to listen on, for one peer at a time" }, \
+	{ .key = "none", .type = OPT_BOOL, .offset = (base) + offsetof(struct chardev_conf, none), \
+	  .one_of = true, .help = "no input, and output is dropped" }
+
+/* Of a chardev_conf alone. */
 extern const struct opt chardev_opts[];
 extern const struct hint chardev_hints[];
 

@@ -52,15 +52,47 @@ void loop_del(struct loop *loop, struct event *event)
 			loop->batch[i].data.ptr = NULL;
 }
 
+/* Looks for work. *timeout_ms becomes 0 where the loop must not sleep. */
+static bool loop_look(struct loop *loop, int *timeout_ms)
+{
+	struct loop_poll *poll = &loop->poll;
+	bool found;
+
+	if (!loop->look)
+		return false;
+	if (!poll->ns) {
+		found = loop->look(loop->opaque, true);
+	} else if (!poll->worthwhile) {
+		found = loop->look(loop->opaque, true);
+		poll->slept = util_now_ns();
+	} else {
+		found = loop->look(loop->opaque, false);
+		poll->worthwhile = found || util_now_ns() - poll->worked < poll->ns;
+		*timeout_ms = 0;
+	}
+	if (found)
+		*timeout_ms = 0;
+	return found;
+}
+
+static void loop_worked(struct loop_poll *poll)
+{
+	if (!poll->ns)
+		return;
+	poll->worked = util_now_ns();
+	if (poll->worked - poll->slept < poll->ns)
+		poll->worthwhile = true;
+}
+
 int loop_turn(struct loop *loop, int timeout_ms)
 {
-	int ran = 0;
+	int ran = loop_look(loop, &timeout_ms);
 	int n = epoll_wait(loop->epfd, loop->batch, LOOP_BATCH, timeout_ms);
 
-	if (n < 0)
-		return errno == EINTR ? 0 : -errno;
+	if (n < 0 && errno != EINTR)
+		return -errno;
 
-	loop->pending = n;
+	loop->pending = n < 0 ? 0 : n;
 	while (loop->pending > 0) {
 		struct epoll_event *ready = &loop->batch[--loop->pending];
 		struct event *event = ready->data.ptr;
@@ -70,8 +102,11 @@ int loop_turn(struct loop *loop, int timeout_ms)
 		event->fn(event, ready->events);
 		ran++;
 	}
-	if (n > 0 && loop->turn_end)
-		loop->turn_end(loop->turn_opaque);
+	if (ran) {
+		loop_worked(&loop->poll);
+		if (loop->turn_end)
+			loop->turn_end(loop->opaque);
+	}
 	return ran;
 }
 

@@ -19,12 +19,31 @@ struct event {
 	void (*fn)(struct event *event, uint32_t revents);
 };
 
+/*
+ * Polling: for so long after the last work the loop looks again instead of
+ * sleeping. Looking in vain turns it off; an event so soon after falling
+ * asleep that looking would have found it turns it on again.
+ */
+struct loop_poll {
+	uint64_t ns; /* 0: never */
+	bool worthwhile;
+	uint64_t worked; /* when, by util_now_ns() */
+	uint64_t slept;
+};
+
 struct loop {
 	int epfd;
 	bool stop;
-	/* Runs after every turn that had events; NULL when there is nothing to publish. */
+	/* Either may be NULL. Runs after every turn that did something. */
 	void (*turn_end)(void *opaque);
-	void *turn_opaque;
+	/*
+	 * Before each wait: does what there is to do without an event, and says
+	 * whether there was. last: if not the loop may sleep, so that what comes
+	 * from now on has to be announced by an event.
+	 */
+	bool (*look)(void *opaque, bool last);
+	void *opaque;
+	struct loop_poll poll;
 	struct epoll_event batch[LOOP_BATCH];
 	int pending; /* entries of batch that this turn has still to serve */
 };
@@ -43,7 +62,10 @@ int loop_mod(struct loop *loop, struct event *event, uint32_t events);
 /* Safe from any handler: an event that is deleted does not fire any more, even in this turn. */
 void loop_del(struct loop *loop, struct event *event);
 
-/* One wait (timeout in ms, -1 for ever) and its handlers. Returns how many ran, or -errno. */
+/*
+ * A look, one wait (timeout in ms, -1 for ever) and its handlers. Returns how many ran, one more
+ * when the look found something, or -errno.
+ */
 int loop_turn(struct loop *loop, int timeout_ms);
 /* Turns until loop_stop(). Returns 0 or -errno. */
 int loop_run(struct loop *loop);

@@ -171,13 +171,15 @@ static int set_number(const struct opt *opt, const char *value, uint64_t *field,
 	if (err == -EINVAL)
 		return fail(error, "write %s",
 			    opt->type == OPT_SIZE ? "a size such as 512M or 2G" : "a whole number");
-	if (!err && number >= opt->min && (!opt->max || number <= opt->max)) {
+	if (!err && number >= opt->min && (!opt->max || number <= opt->max) &&
+	    (!opt->power_of_two || !(number & (number - 1)))) {
 		*field = number;
 		return 0;
 	}
 	format_number(opt, opt->min, min, sizeof(min));
 	format_number(opt, opt->max ? opt->max : UINT64_MAX, max, sizeof(max));
-	return fail(error, "choose from %s to %s", min, max);
+	return fail(error, "choose %sfrom %s to %s", opt->power_of_two ? "a power of two " : "", min,
+		    max);
 }
 
 static int set_bool(const char *value, bool *field, struct opt_error *error)
@@ -350,15 +352,32 @@ int opt_parse(const struct opt *table, const char *text, void *conf, struct opt_
 	return opt_complete(table, conf, error);
 }
 
+static int fail_none(struct opt_error *error, const struct opt *table)
+{
+	const char *separator = "";
+
+	fail(error, "it needs ");
+	for (const struct opt *opt = table; opt->key; opt++) {
+		if (!opt->one_of)
+			continue;
+		append(error, "%s%s=%s", separator, opt->key, opt->arg ? opt->arg : "...");
+		separator = " or ";
+	}
+	return -EINVAL;
+}
+
 int opt_complete(const struct opt *table, const void *conf, struct opt_error *error)
 {
 	const struct opt *chosen = NULL;
+	bool choice_required = false;
 	char buffer[64];
 
 	for (const struct opt *opt = table; opt->key; opt++) {
 		bool given = opt_format(opt, conf, buffer, sizeof(buffer));
 
-		if (opt->required && !given)
+		if (opt->one_of)
+			choice_required |= opt->required;
+		else if (opt->required && !given)
 			return fail(error, "it needs %s=%s", opt->key, opt->arg ? opt->arg : "...");
 		if (!opt->one_of || !given)
 			continue;
@@ -366,7 +385,7 @@ int opt_complete(const struct opt *table, const void *conf, struct opt_error *er
 			return fail(error, "give %s or %s, not both", chosen->key, opt->key);
 		chosen = opt;
 	}
-	return 0;
+	return choice_required && !chosen ? fail_none(error, table) : 0;
 }
 
 bool opt_format(const struct opt *opt, const void *conf, char *buffer, size_t len)

@@ -25,9 +25,12 @@ struct opt {
 	enum opt_type type;
 	bool bare;       /* the first word, when it has no "key=" and is no flag, is its value */
 	bool required;
-	bool one_of;     /* of the rows that are marked so, one at the most may be given */
+	bool one_of;     /* at the most one of the rows marked so is given; with required: just one */
 	size_t offset;   /* of the field within the configuration struct */
 	uint64_t min, max; /* OPT_UINT, OPT_SIZE; max 0: no upper limit */
+	bool power_of_two; /* OPT_UINT: nothing else will do */
+	bool terminal;     /* it is on the terminal, of which there is one, unless another one_of is given */
+	bool made;         /* OPT_STRING: a socket that is made there, and removed at the end */
 	const char *const *choices; /* OPT_CHOICE: names, ended by NULL */
 	const char *arg;  /* "PATH", for help; NULL for flags and choices */
 	const char *help; /* one line, no full stop */

@@ -27,12 +27,25 @@
 
 enum console_queue { CONSOLE_RECEIVE, CONSOLE_TRANSMIT, CONSOLE_QUEUES };
 
+struct console_conf {
+	struct virtio_conf virtio;
+	struct chardev_conf chardev;
+};
+
+struct console_state {
+	uint32_t written; /* bytes of the next chain of output that are out already */
+	uint16_t input_start, input_end;
+	uint8_t input[256]; /* read, and not yet the guest's */
+};
+
+static_assert(sizeof(struct console_state) == 8 + 256, "no holes");
+
 struct console {
 	struct virtio_dev dev;
 	struct chardev chardev;
 	struct chain *output; /* what is being written, or NULL */
-	uint8_t input[256];   /* read, and not yet the guest's: */
-	size_t input_start, input_end;
+	size_t left;          /* of it, when its queue was stopped */
+	struct console_state state;
 	unsigned int size_told; /* how often since the driver started */
 };
 
@@ -45,6 +58,11 @@ static const char *const console_counters[] = {
 	NULL,
 };
 
+static struct virtq *console_output(const struct console *console)
+{
+	return &console->dev.queues[CONSOLE_TRANSMIT];
+}
+
 /* False when the reader is slow, or *budget is spent. */
 static bool console_write(struct console *console, struct cursor *out, size_t *budget)
 {
@@ -55,14 +73,26 @@ static bool console_write(struct console *console, struct cursor *out, size_t *b
 		if (n == 0)
 			return false;
 		if (n < 0) {
-			virtio_count(&console->dev, CONSOLE_LOST, out->left);
+			virtq_count(console_output(console), CONSOLE_LOST, out->left);
 			return true;
 		}
-		virtio_count(&console->dev, CONSOLE_OUT, (uint64_t)n);
+		virtq_count(console_output(console), CONSOLE_OUT, (uint64_t)n);
 		cursor_advance(out, (size_t)n);
 		*budget -= (size_t)n;
 	}
 	return true;
+}
+
+/* The next chain, without what was written of it before a pause. */
+static struct chain *console_pop(struct console *console, struct virtq *queue)
+{
+	struct chain *chain = virtq_pop(queue);
+
+	if (!chain)
+		return NULL;
+	cursor_advance(&chain->out, util_min(console->state.written, chain->out.left));
+	console->state.written = 0;
+	return chain;
 }
 
 static void console_transmit(struct console *console, struct virtq *queue)
@@ -71,7 +101,7 @@ static void console_transmit(struct console *console, struct virtq *queue)
 
 	for (;;) {
 		if (!console->output)
-			console->output = virtq_pop(queue);
+			console->output = console_pop(console, queue);
 		if (!console->output || !console_write(console, &console->output->out, &budget))
 			break;
 		virtq_done(queue, console->output);
@@ -88,28 +118,30 @@ static bool console_read(struct console *console)
 	enum chardev_escape escape;
 	ssize_t n;
 
-	n = chardev_read(&console->chardev, console->input, sizeof(console->input), &escape);
+	n = chardev_read(&console->chardev, console->state.input, sizeof(console->state.input),
+			 &escape);
 	if (escape)
 		host->escape(host->opaque, escape);
 	if (n <= 0)
 		return false;
-	console->input_start = 0;
-	console->input_end = (size_t)n;
-	virtio_count(&console->dev, CONSOLE_IN, (uint64_t)n);
+	console->state.input_start = 0;
+	console->state.input_end = (uint16_t)n;
+	virtq_count(&console->dev.queues[CONSOLE_RECEIVE], CONSOLE_IN, (uint64_t)n);
 	return true;
 }
 
 static void console_receive(struct console *console, struct virtq *queue)
 {
+	struct console_state *state = &console->state;
 	struct chain *chain;
 
 	while ((chain = virtq_pop(queue))) {
-		if (console->input_start == console->input_end && !console_read(console)) {
+		if (state->input_start == state->input_end && !console_read(console)) {
 			virtq_unpop(queue, chain);
 			return;
 		}
-		console->input_start += chain_push(chain, console->input + console->input_start,
-						   console->input_end - console->input_start);
+		state->input_start += chain_push(chain, state->input + state->input_start,
+						 state->input_end - state->input_start);
 		virtq_done(queue, chain);
 	}
 }
@@ -150,23 +182,50 @@ static void console_ready(void *opaque)
 {
 	struct console *console = opaque;
 
-	virtio_kick(&console->dev, CONSOLE_RECEIVE);
-	virtio_kick(&console->dev, CONSOLE_TRANSMIT);
+	virtio_kick(&console->dev.queues[CONSOLE_RECEIVE]);
+	virtio_kick(console_output(console));
 }
 
 static void console_give_up(struct console *console)
 {
 	if (console->output)
-		virtio_count(&console->dev, CONSOLE_LOST, console->output->out.left);
+		virtq_count(console_output(console), CONSOLE_LOST, console->output->out.left);
 	console->output = NULL;
 }
 
-static void console_stop(struct virtio_dev *dev)
+static int console_start(struct virtio_dev *dev)
 {
-	struct console *console = container_of(dev, struct console, dev);
+	container_of(dev, struct console, dev)->size_told = 0;
+	return 0;
+}
 
-	console_give_up(console);
-	console->size_told = 0;
+static void console_queue_stop(struct virtq *queue)
+{
+	struct console *console = container_of(queue->dev, struct console, dev);
+
+	if (queue->index != CONSOLE_TRANSMIT || !console->output)
+		return;
+	console->state.written = (uint32_t)console->output->out.done;
+	console->left = console->output->out.left;
+	console->output = NULL;
+}
+
+static void console_queue_reset(struct virtq *queue)
+{
+	struct console *console = container_of(queue->dev, struct console, dev);
+
+	if (queue->index != CONSOLE_TRANSMIT)
+		return;
+	virtq_count(queue, CONSOLE_LOST, console->left);
+	console->left = console->state.written = 0;
+}
+
+static int console_load(struct virtio_dev *dev)
+{
+	const struct console_state *state = &container_of(dev, struct console, dev)->state;
+
+	return state->input_start <= state->input_end && state->input_end <= sizeof(state->input) ?
+	       0 : -EINVAL;
 }
 
 static void console_drain(struct virtio_dev *dev)
@@ -177,12 +236,12 @@ static void console_drain(struct virtio_dev *dev)
 	uint64_t idle_end = now + CONSOLE_IDLE_MS * NS_PER_MS, written;
 
 	do {
-		written = stat_read(&dev->counters[CONSOLE_OUT]);
+		written = virtq_counter(queue, CONSOLE_OUT);
 		console_transmit(console, queue);
 		if (!console->output)
 			return;
 		now = util_now_ns();
-		if (stat_read(&dev->counters[CONSOLE_OUT]) != written)
+		if (virtq_counter(queue, CONSOLE_OUT) != written)
 			idle_end = now + CONSOLE_IDLE_MS * NS_PER_MS;
 	} while (now < util_min(idle_end, end) && chardev_wait(&console->chardev, CONSOLE_IDLE_MS));
 	do
@@ -200,7 +259,7 @@ static void console_config_write(struct virtio_dev *dev, uint32_t offset, uint32
 	if (offset != offsetof(struct virtio_console_config, emerg_wr))
 		return;
 	written = chardev_write(&console->chardev, dev->config + offset, 1) == 1;
-	virtio_count(dev, written ? CONSOLE_OUT : CONSOLE_LOST, 1);
+	virtq_count(console_output(console), written ? CONSOLE_OUT : CONSOLE_LOST, 1);
 }
 
 static void console_resize(struct virtio_dev *dev)
@@ -211,7 +270,8 @@ static void console_resize(struct virtio_dev *dev)
 static int console_init(struct virtio_dev *dev)
 {
 	struct console *console = container_of(dev, struct console, dev);
-	int rc = chardev_open(&console->chardev, dev->conf), fds[CHARDEV_FDS_MAX];
+	const struct console_conf *conf = dev->conf;
+	int rc = chardev_open(&console->chardev, &conf->chardev), fds[CHARDEV_FDS_MAX];
 
 	if (rc < 0)
 		return rc;
@@ -220,16 +280,22 @@ static int console_init(struct virtio_dev *dev)
 	if (console_update_size(console) < 0)
 		virtio_withhold(dev, VIRTIO_CONSOLE_F_SIZE);
 	for (size_t count = chardev_fds(&console->chardev, fds); count-- > 0 && rc == 0;)
-		rc = worker_keep_fd(&dev->worker, fds[count]);
+		rc = worker_keep_fd(&dev->workers[0], fds[count]);
 	if (rc < 0)
 		return rc;
-	return chardev_attach(&console->chardev, &dev->worker.loop, console_ready, console);
+	return chardev_attach(&console->chardev, &dev->workers[0].loop, console_ready, console);
 }
 
 static void console_free(struct virtio_dev *dev)
 {
 	chardev_close(&container_of(dev, struct console, dev)->chardev);
 }
+
+static const struct opt console_opts[] = {
+	CHARDEV_OPTS(offsetof(struct console_conf, chardev)),
+	VIRTIO_OPTS,
+	{ 0 },
+};
 
 static const struct sandbox console_sandbox = SANDBOX(
 	SC_ARG(ioctl, 1, TIOCGWINSZ),
@@ -241,6 +307,7 @@ const struct virtio_class console_class = {
 	.name = "console",
 	.option = "console",
 	.summary = "the guest's console (hvc0)",
+	.sample = "none",
 	.id = VIRTIO_ID_CONSOLE,
 	.pci_class = 0x078000,
 	.queue_sizes = (const uint16_t[]){ CONSOLE_QUEUE_SIZE, CONSOLE_QUEUE_SIZE },
@@ -248,8 +315,11 @@ const struct virtio_class console_class = {
 	.features = 1ULL << VIRTIO_CONSOLE_F_SIZE | 1ULL << VIRTIO_CONSOLE_F_EMERG_WRITE,
 	.config_size = sizeof(struct virtio_console_config),
 	.dev_size = sizeof(struct console),
-	.opts = chardev_opts,
-	.conf_size = sizeof(struct chardev_conf),
+	.state_offset = offsetof(struct console, state),
+	.state_size = sizeof(struct console_state),
+	.state_version = 1,
+	.opts = console_opts,
+	.conf_size = sizeof(struct console_conf),
 	.hints = chardev_hints,
 	.counters = console_counters,
 	.sandbox = &console_sandbox,
@@ -257,9 +327,12 @@ const struct virtio_class console_class = {
 	.by_default = true,
 	.kernel_words = "console=hvc0",
 	.init = console_init,
+	.start = console_start,
 	.kick = console_kick,
-	.stop = console_stop,
+	.queue_stop = console_queue_stop,
+	.queue_reset = console_queue_reset,
 	.config_write = console_config_write,
+	.load = console_load,
 	.drain = console_drain,
 	.resize = console_resize,
 	.free = console_free,

@@ -10,11 +10,11 @@
 #include "core/bucket.h"
 #include "devices/virtio/virtio.h"
 
-#define RNG_QUEUE 0
 #define RNG_QUEUE_SIZE 64
 #define RNG_REQUEST_MAX KIB(64)
 
 struct rng_conf {
+	struct virtio_conf virtio;
 	char *source;
 	uint64_t rate;
 };
@@ -36,6 +36,11 @@ static const char *const rng_counters[] = {
 	[RNG_ERRORS] = "errors",
 	NULL,
 };
+
+static struct virtq *rng_queue(const struct rng *rng)
+{
+	return &rng->dev.queues[0];
+}
 
 static ssize_t rng_read(const struct rng *rng, void *buffer, size_t len)
 {
@@ -74,9 +79,9 @@ static size_t rng_fill(struct rng *rng, struct cursor *in, size_t len, int *ret_
 static void rng_source_dry(struct rng *rng, int error)
 {
 	if (error == -EAGAIN && rng->pollable)
-		loop_mod(&rng->dev.worker.loop, &rng->source, EPOLLIN);
+		loop_mod(&rng->dev.workers[0].loop, &rng->source, EPOLLIN);
 	else
-		virtio_count(&rng->dev, RNG_ERRORS, 1);
+		virtq_count(rng_queue(rng), RNG_ERRORS, 1);
 }
 
 /*
@@ -96,7 +101,7 @@ static uint64_t rng_grant(struct rng *rng, uint64_t want)
 	if (granted == want)
 		return want;
 	bucket_give(bucket, granted);
-	virtio_count(&rng->dev, RNG_THROTTLED, 1);
+	virtq_count(rng_queue(rng), RNG_THROTTLED, 1);
 	timer_set(&rng->timer, (want - granted) * NS_PER_SEC / bucket->rate + 1);
 	return 0;
 }
@@ -119,8 +124,8 @@ static bool rng_serve(struct rng *rng, struct virtq *queue, struct chain *chain)
 		rng_source_dry(rng, error);
 		return false;
 	}
-	virtio_count(&rng->dev, RNG_BYTES, filled);
-	virtio_count(&rng->dev, RNG_REQUESTS, 1);
+	virtq_count(rng_queue(rng), RNG_BYTES, filled);
+	virtq_count(rng_queue(rng), RNG_REQUESTS, 1);
 	virtq_done(queue, chain);
 	return true;
 }
@@ -142,7 +147,7 @@ static void rng_kick(struct virtio_dev *dev, struct virtq *queue)
 
 static void rng_timer(struct timer *timer)
 {
-	virtio_kick(&container_of(timer, struct rng, timer)->dev, RNG_QUEUE);
+	virtio_kick(rng_queue(container_of(timer, struct rng, timer)));
 }
 
 static void rng_source(struct event *event, uint32_t revents)
@@ -151,12 +156,12 @@ static void rng_source(struct event *event, uint32_t revents)
 
 	/* A source that was hung up would wake us for ever. */
 	if (revents & (EPOLLERR | EPOLLHUP)) {
-		loop_del(&rng->dev.worker.loop, event);
+		loop_del(&rng->dev.workers[0].loop, event);
 		rng->pollable = false;
 	} else {
-		loop_mod(&rng->dev.worker.loop, event, 0);
+		loop_mod(&rng->dev.workers[0].loop, event, 0);
 	}
-	virtio_kick(&rng->dev, RNG_QUEUE);
+	virtio_kick(rng_queue(rng));
 }
 
 static int rng_open_source(struct rng *rng, const char *path)
@@ -172,11 +177,11 @@ static int rng_open_source(struct rng *rng, const char *path)
 	/* A file would give the same bytes to every run, and end. */
 	if (!S_ISCHR(st.st_mode))
 		return -EINVAL;
-	r = worker_keep_fd(&rng->dev.worker, rng->source.fd);
+	r = worker_keep_fd(&rng->dev.workers[0], rng->source.fd);
 	if (r < 0)
 		return r;
 	/* Devices that never block, such as /dev/urandom before Linux 5.19, cannot be polled. */
-	r = loop_add(&rng->dev.worker.loop, &rng->source, 0);
+	r = loop_add(&rng->dev.workers[0].loop, &rng->source, 0);
 	rng->pollable = r == 0;
 	return r == -EPERM ? 0 : r;
 }
@@ -196,10 +201,10 @@ static int rng_init(struct virtio_dev *dev)
 	}
 	if (!rng_conf->rate)
 		return 0;
-	r = timer_init(&rng->timer, &dev->worker.loop, rng_timer);
+	r = timer_init(&rng->timer, &dev->workers[0].loop, rng_timer);
 	if (r < 0)
 		return r;
-	return worker_keep_fd(&dev->worker, rng->timer.event.fd);
+	return worker_keep_fd(&dev->workers[0], rng->timer.event.fd);
 }
 
 static void rng_free(struct virtio_dev *dev)
@@ -211,6 +216,7 @@ static void rng_free(struct virtio_dev *dev)
 }
 
 static const struct opt rng_opts[] = {
+	VIRTIO_OPTS,
 	{ .key = "source", .type = OPT_STRING, .bare = true,
 	  .offset = offsetof(struct rng_conf, source), .arg = "PATH",
 	  .help = "a character device instead of the kernel's generator" },
@@ -231,6 +237,7 @@ const struct virtio_class rng_class = {
 	.name = "rng",
 	.option = "rng",
 	.summary = "a source of entropy",
+	.sample = "",
 	.id = VIRTIO_ID_RNG,
 	.pci_class = 0xff0000,
 	.queue_sizes = (const uint16_t[]){ RNG_QUEUE_SIZE },

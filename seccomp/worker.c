@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A call is posted under lock and announced by an eventfd in the worker's
- * loop; the caller sleeps on done until fn is NULL again. Callers queue up on
- * call_lock, which also guards running: a call never meets a thread that is
- * being started or stopped.
+ * Jobs wait in a list under lock and are announced by an eventfd in the
+ * worker's loop; whoever waits for one sleeps on done until it is no longer
+ * pending. send_lock guards running: a job never meets a thread that is being
+ * started or stopped.
  *
- * What a call leaves to publish is published (turn_end) before its caller goes
- * on: a caller that stopped a device may save the guest's memory next.
+ * What a job leaves to publish is published (turn_end) before it is over: a
+ * caller that stopped a device may save the guest's memory next.
  *
  * The thread's fds: the table that all threads share is copied without what
  * is above the highest fd that is kept, then the gaps between kept ones are
@@ -27,36 +27,54 @@
 /* Filters are compiled on it, which is the deepest that it gets. Only touched pages count. */
 #define WORKER_STACK KIB(128)
 
-static int worker_run(struct worker *worker, int (*fn)(void *arg), void *arg)
+static int worker_run(struct worker *worker, const struct worker_job *job)
 {
-	int result = fn(arg);
+	int result = job->fn(job->arg);
 
 	if (worker->loop.turn_end)
-		worker->loop.turn_end(worker->loop.turn_opaque);
+		worker->loop.turn_end(worker->loop.opaque);
 	return result;
 }
 
-static void worker_called(struct event *event, uint32_t revents)
+static struct worker_job *worker_next(struct worker *worker)
 {
-	struct worker *worker = container_of(event, struct worker, call_event);
-	int (*fn)(void *arg);
+	struct worker_job *job;
+
+	pthread_mutex_lock(&worker->lock);
+	job = worker->first;
+	if (job)
+		worker->first = job->next;
+	pthread_mutex_unlock(&worker->lock);
+	return job;
+}
+
+static void worker_serve(struct event *event, uint32_t revents)
+{
+	struct worker *worker = container_of(event, struct worker, job_event);
+	struct worker_job *job;
 	int result;
 
 	(void)revents;
-	pthread_mutex_lock(&worker->lock);
-	fn = worker->fn;
-	pthread_mutex_unlock(&worker->lock);
-	if (!fn)
-		return;
+	while ((job = worker_next(worker))) {
+		result = worker_run(worker, job);
+		/* From here on it is its owner's again. */
+		pthread_mutex_lock(&worker->lock);
+		job->result = result;
+		job->pending = false;
+		pthread_mutex_unlock(&worker->lock);
+		pthread_cond_broadcast(&worker->done);
+	}
+}
 
-	/* arg belongs to the worker until fn is NULL. */
-	result = worker_run(worker, fn, worker->arg);
+/* Waits are by the monotonic clock. */
+static void worker_init_done(pthread_cond_t *done)
+{
+	pthread_condattr_t attr;
 
-	pthread_mutex_lock(&worker->lock);
-	worker->result = result;
-	worker->fn = NULL;
-	pthread_mutex_unlock(&worker->lock);
-	pthread_cond_signal(&worker->done);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(done, &attr);
+	pthread_condattr_destroy(&attr);
 }
 
 int worker_init(struct worker *worker, const char *name, const struct sandbox *sandbox,
@@ -73,13 +91,13 @@ int worker_init(struct worker *worker, const char *name, const struct sandbox *s
 		return rc;
 
 	snprintf(worker->name, sizeof(worker->name), "%s", name);
-	pthread_mutex_init(&worker->call_lock, NULL);
+	pthread_mutex_init(&worker->send_lock, NULL);
 	pthread_mutex_init(&worker->lock, NULL);
-	pthread_cond_init(&worker->done, NULL);
-	worker->call_event = (struct event){ .fd = util_steal_fd(&fd), .fn = worker_called };
+	worker_init_done(&worker->done);
+	worker->job_event = (struct event){ .fd = util_steal_fd(&fd), .fn = worker_serve };
 	worker_keep_fd(worker, STDERR_FILENO);
 	worker_keep_fd(worker, worker->loop.epfd);
-	rc = worker_watch(worker, &worker->call_event, EPOLLIN | EPOLLET);
+	rc = worker_watch(worker, &worker->job_event, EPOLLIN | EPOLLET);
 	if (rc < 0)
 		worker_free(worker);
 	return rc;
@@ -182,14 +200,14 @@ int worker_launch(struct worker *worker)
 	qsort(worker->keep, worker->keep_count, sizeof(worker->keep[0]), worker_compare_fds);
 	worker->started = false;
 
-	pthread_mutex_lock(&worker->call_lock);
+	pthread_mutex_lock(&worker->send_lock);
 	rc = worker_create_thread(worker);
 	worker->launched = rc == 0;
-	pthread_mutex_unlock(&worker->call_lock);
+	pthread_mutex_unlock(&worker->send_lock);
 	return rc;
 }
 
-/* With call_lock held. */
+/* With send_lock held. */
 static int worker_await(struct worker *worker)
 {
 	int rc;
@@ -210,10 +228,10 @@ int worker_ready(struct worker *worker)
 {
 	int rc = 0;
 
-	pthread_mutex_lock(&worker->call_lock);
+	pthread_mutex_lock(&worker->send_lock);
 	if (worker->launched)
 		rc = worker_await(worker);
-	pthread_mutex_unlock(&worker->call_lock);
+	pthread_mutex_unlock(&worker->send_lock);
 	return rc;
 }
 
@@ -224,37 +242,60 @@ int worker_start(struct worker *worker)
 	return rc < 0 ? rc : worker_ready(worker);
 }
 
-/* With call_lock held, to a thread that runs. */
-static int worker_post(struct worker *worker, int (*fn)(void *arg), void *arg)
+/* With send_lock held, to a thread that runs. */
+static void worker_post(struct worker *worker, struct worker_job *job)
 {
-	int result, rc;
+	int rc;
 
 	pthread_mutex_lock(&worker->lock);
-	worker->fn = fn;
-	worker->arg = arg;
+	job->next = NULL;
+	job->pending = true;
+	if (worker->first)
+		worker->last->next = job;
+	else
+		worker->first = job;
+	worker->last = job;
 	pthread_mutex_unlock(&worker->lock);
 
-	/* A caller with its own fd table must have kept the eventfd, or it would wait for ever. */
-	rc = eventfd_write(worker->call_event.fd, 1);
+	/* A caller with its own fd table must have kept the eventfd, or the job would wait for ever. */
+	rc = eventfd_write(worker->job_event.fd, 1);
 	assert(rc == 0);
 	(void)rc;
+}
+
+void worker_send(struct worker *worker, struct worker_job *job)
+{
+	pthread_mutex_lock(&worker->send_lock);
+	if (worker->running)
+		worker_post(worker, job);
+	else
+		job->result = worker_run(worker, job);
+	pthread_mutex_unlock(&worker->send_lock);
+}
+
+bool worker_wait(struct worker *worker, const struct worker_job *job, int timeout_ms)
+{
+	uint64_t end = util_now_ns() + (uint64_t)timeout_ms * NS_PER_MS;
+	struct timespec when = { (time_t)(end / NS_PER_SEC), (long)(end % NS_PER_SEC) };
+	int rc = timeout_ms ? 0 : ETIMEDOUT;
+	bool over;
 
 	pthread_mutex_lock(&worker->lock);
-	while (worker->fn)
-		pthread_cond_wait(&worker->done, &worker->lock);
-	result = worker->result;
+	while (job->pending && rc == 0)
+		rc = timeout_ms < 0 ? pthread_cond_wait(&worker->done, &worker->lock) :
+				      pthread_cond_timedwait(&worker->done, &worker->lock, &when);
+	over = !job->pending;
 	pthread_mutex_unlock(&worker->lock);
-	return result;
+	return over;
 }
 
 int worker_call(struct worker *worker, int (*fn)(void *arg), void *arg)
 {
-	int result;
+	struct worker_job job = { .fn = fn, .arg = arg };
 
-	pthread_mutex_lock(&worker->call_lock);
-	result = worker->running ? worker_post(worker, fn, arg) : worker_run(worker, fn, arg);
-	pthread_mutex_unlock(&worker->call_lock);
-	return result;
+	worker_send(worker, &job);
+	worker_wait(worker, &job, -1);
+	return job.result;
 }
 
 static int worker_quit(void *opaque)
@@ -267,28 +308,30 @@ static int worker_quit(void *opaque)
 
 void worker_stop(struct worker *worker)
 {
-	if (!worker->call_event.fn)
+	struct worker_job quit = { .fn = worker_quit, .arg = worker };
+
+	if (!worker->job_event.fn)
 		return;
-	pthread_mutex_lock(&worker->call_lock);
+	pthread_mutex_lock(&worker->send_lock);
 	if (worker->launched)
 		worker_await(worker);
 	if (worker->running) {
-		worker_post(worker, worker_quit, worker);
+		worker_post(worker, &quit);
 		pthread_join(worker->thread, NULL);
 		worker->running = false;
 	}
-	pthread_mutex_unlock(&worker->call_lock);
+	pthread_mutex_unlock(&worker->send_lock);
 }
 
 void worker_free(struct worker *worker)
 {
 	/* A zeroed object has nothing, and fd 0 is not its own. */
-	if (!worker->call_event.fn)
+	if (!worker->job_event.fn)
 		return;
 	loop_free(&worker->loop);
-	util_closep(&worker->call_event.fd);
+	util_closep(&worker->job_event.fd);
 	pthread_cond_destroy(&worker->done);
 	pthread_mutex_destroy(&worker->lock);
-	pthread_mutex_destroy(&worker->call_lock);
-	worker->call_event.fn = NULL;
+	pthread_mutex_destroy(&worker->send_lock);
+	worker->job_event.fn = NULL;
 }

@@ -6,8 +6,8 @@
  *
  * Life: worker_init() -> events are added to worker.loop and their fds named
  * by worker_keep_fd() -> worker_start() -> calls -> worker_stop() ->
- * worker_free(). Before the start and after the stop worker_call() runs the
- * function inline, which makes tests deterministic.
+ * worker_free(). Before the start and after the stop jobs run inline, in the
+ * thread that sends them, which makes tests deterministic.
  */
 #ifndef SECCOMP_WORKER_H
 #define SECCOMP_WORKER_H
@@ -18,6 +18,15 @@
 #include "seccomp/filter.h"
 
 #define WORKER_FDS_MAX 160
+
+/* Something to do on a worker. Embedded in its owner, who leaves it alone until it is over. */
+struct worker_job {
+	int (*fn)(void *arg);
+	void *arg;
+	int result;
+	bool pending;
+	struct worker_job *next;
+};
 
 struct worker {
 	char name[16];
@@ -30,14 +39,11 @@ struct worker {
 	pthread_t thread;
 	int keep[WORKER_FDS_MAX];
 	size_t keep_count;
-	/* the call in progress: one at a time */
-	pthread_mutex_t call_lock; /* held by the caller for the whole call */
-	pthread_mutex_t lock;      /* guards what follows */
+	pthread_mutex_t send_lock; /* held while it is started and stopped, and where jobs run inline */
+	pthread_mutex_t lock;      /* guards what follows, and the jobs' results */
 	pthread_cond_t done;
-	struct event call_event;
-	int (*fn)(void *arg);
-	void *arg;
-	int result;
+	struct event job_event;
+	struct worker_job *first, *last; /* in the order in which they were sent */
 	int start_result;
 	bool started;
 };
@@ -63,7 +69,15 @@ int worker_ready(struct worker *worker);
 /* Both in one. */
 int worker_start(struct worker *worker);
 
-/* Runs fn(arg) on the thread and returns what it returned. Never from a worker. */
+/*
+ * Has job->fn(job->arg) run on the thread, after what was sent before, and
+ * does not wait for it. The job must not be pending. Never from a worker.
+ */
+void worker_send(struct worker *worker, struct worker_job *job);
+/* False when the job is not over after timeout_ms (-1: for ever). 0 only asks. */
+bool worker_wait(struct worker *worker, const struct worker_job *job, int timeout_ms);
+
+/* Runs fn(arg) on the thread and returns what it returned: both in one. */
 int worker_call(struct worker *worker, int (*fn)(void *arg), void *arg);
 
 /* Ends the loop and joins the thread. Accepts a worker that does not run. */

@@ -320,14 +320,12 @@ static int check_memory(struct config *config, struct opt_error *error)
 	return 0;
 }
 
-/*
- * A class whose keys are those of the serial port is a console, which unless
- * told otherwise is on the terminal, and there is one terminal. The table tells
- * as much, so that no class needs a member for it.
- */
 static bool wants_terminal(const struct virtio_class *class)
 {
-	return class->opts == chardev_opts;
+	for (const struct opt *opt = class->opts; opt->key; opt++)
+		if (opt->terminal)
+			return true;
+	return false;
 }
 
 /* Devices that are there unless they are turned off. */

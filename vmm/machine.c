@@ -200,7 +200,7 @@ static int add_device(struct machine *machine, const struct config_device *wante
 		log_warn("%s: it is at %s", device->dev->name, device->dev->where);
 	err = attach(machine, device, (uint32_t)machine->device_count++);
 	if (!err)
-		err = worker_keep_fd(&device->dev->worker, events->fd);
+		err = virtio_dev_keep_fd(device->dev, events->fd);
 	return report(err, machine->pci.bus ? pci_hints : mmio_hints, "%s", wanted->text);
 }
 
@@ -406,34 +406,36 @@ int machine_build(struct machine *machine, const struct config *config,
 	return report(err, NULL, "--cpus: KVM does not give them");
 }
 
-static int launch(struct worker *worker, int landlock_fd)
+/* The n-th of all workers; NULL behind the last. */
+static struct worker *nth_worker(struct machine *machine, size_t n)
 {
-	worker->landlock_fd = landlock_fd;
-	return worker_launch(worker);
+	if (machine->uart && n-- == 0)
+		return &machine->serial_worker;
+	for (size_t i = 0; i < machine->device_count; i++) {
+		struct virtio_dev *dev = machine->devices[i].dev;
+
+		if (n < dev->worker_count)
+			return &dev->workers[n];
+		n -= dev->worker_count;
+	}
+	return NULL;
 }
 
 int machine_launch(struct machine *machine)
 {
 	_cleanup_close_ int landlock_fd = -1;
+	struct worker *worker;
 	int abi, err = 0;
 
 	if (!machine->config->no_sandbox)
 		err = report(landlock_rules(NULL, 0, &abi, &landlock_fd), NULL, "Landlock");
-	if (!err && machine->uart)
-		err = report(launch(&machine->serial_worker, landlock_fd), NULL, "--serial");
-	for (size_t i = 0; !err && i < machine->device_count; i++) {
-		struct virtio_dev *dev = machine->devices[i].dev;
-
-		err = report(launch(&dev->worker, landlock_fd), NULL, "%s", dev->name);
+	for (size_t n = 0; !err && (worker = nth_worker(machine, n)); n++) {
+		worker->landlock_fd = landlock_fd;
+		err = report(worker_launch(worker), NULL, "%s", worker->name);
 	}
 	/* They confine themselves side by side. */
-	if (!err && machine->uart)
-		err = report(worker_ready(&machine->serial_worker), NULL, "--serial");
-	for (size_t i = 0; !err && i < machine->device_count; i++) {
-		struct virtio_dev *dev = machine->devices[i].dev;
-
-		err = report(worker_ready(&dev->worker), NULL, "%s", dev->name);
-	}
+	for (size_t n = 0; !err && (worker = nth_worker(machine, n)); n++)
+		err = report(worker_ready(worker), NULL, "%s", worker->name);
 	if (!err)
 		err = report(vcpus_start(&machine->vcpus), NULL, "vCPU threads");
 	return err;
@@ -442,6 +444,7 @@ int machine_launch(struct machine *machine)
 static void reset_device(const struct machine_device *device)
 {
 	virtio_set_status(device->dev, 0);
+	virtio_reset_wait(device->dev, -1);
 	if (device->pci)
 		virtio_pci_reset(device->pci);
 }

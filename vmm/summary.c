@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/resource.h>
 #include "core/log.h"
+#include "devices/virtio/transport.h"
 #include "vmm/config.h"
 #include "vmm/machine.h"
 
@@ -31,15 +32,13 @@ void summary_line(const struct machine *machine, double seconds, char *buffer, s
 	       (unsigned long long)(mem_size(&machine->mem) / MIB(1)));
 	for (size_t i = 0; i < machine->device_count; i++) {
 		const struct virtio_dev *dev = machine->devices[i].dev;
+		const char *name;
+		uint64_t sum;
 
 		append(buffer, len, &at, "; %s", dev->name);
-		for (size_t c = 0; dev->class->counters && dev->class->counters[c]; c++) {
-			uint64_t value = stat_read(&dev->counters[c]);
-
-			if (value)
-				append(buffer, len, &at, " %s %llu", dev->class->counters[c],
-				       (unsigned long long)value);
-		}
+		for (unsigned int n = 0; (name = virtio_nth_counter(dev, n, &sum)); n++)
+			if (sum)
+				append(buffer, len, &at, " %s %llu", name, (unsigned long long)sum);
 	}
 }
 
@@ -50,10 +49,11 @@ static json_t *counters(const struct machine *machine)
 	for (size_t i = 0; i < machine->device_count; i++) {
 		const struct virtio_dev *dev = machine->devices[i].dev;
 		json_t *values = json_object();
+		const char *name;
+		uint64_t sum;
 
-		for (size_t c = 0; dev->class->counters && dev->class->counters[c]; c++)
-			json_object_set_new(values, dev->class->counters[c],
-					    json_integer((json_int_t)stat_read(&dev->counters[c])));
+		for (unsigned int n = 0; (name = virtio_nth_counter(dev, n, &sum)); n++)
+			json_object_set_new(values, name, json_integer((json_int_t)sum));
 		json_object_set_new(devices, dev->name, values);
 	}
 	return devices;

@@ -390,6 +390,16 @@ static int write_pidfile(const char *path)
 	return err;
 }
 
+static int remember_made(struct vm *vm, const struct config_device *device)
+{
+	int err = 0;
+
+	for (const struct opt *opt = device->class->opts; !err && opt->key; opt++)
+		if (opt->made)
+			err = remember(vm, *(char *const *)((const char *)device->conf + opt->offset));
+	return err;
+}
+
 /* What outlasts the process unless it is removed. -errno, reported. */
 static int open_files(struct vm *vm)
 {
@@ -404,12 +414,8 @@ static int open_files(struct vm *vm)
 		err = remember(vm, config->pidfile);
 	if (!err && config->has_serial)
 		err = remember(vm, config->serial.socket);
-	for (size_t i = 0; !err && i < config->device_count; i++) {
-		const struct config_device *device = &config->devices[i];
-
-		if (device->class->opts == chardev_opts)
-			err = remember(vm, ((const struct chardev_conf *)device->conf)->socket);
-	}
+	for (size_t i = 0; !err && i < config->device_count; i++)
+		err = remember_made(vm, &config->devices[i]);
 	return err;
 }
 

@@ -6,6 +6,7 @@
  */
 #include <assert.h>
 #include <linux/pci_regs.h>
+#include "core/state.h"
 #include "core/util.h"
 #include "devices/pci/pci.h"
 
@@ -106,6 +107,47 @@ void msix_reset(struct msix *msix, struct pci_function *function)
 		irq_line_clear(&msix->lines[i]);
 	}
 	pthread_mutex_unlock(&msix->lock);
+}
+
+struct saved_vector {
+	uint32_t entry[ENTRY_WORDS];
+	uint32_t pending;
+};
+
+int msix_save(struct msix *msix, struct state *state)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&msix->lock);
+	for (unsigned int i = 0; !err && i < msix->count; i++) {
+		struct saved_vector saved = { .pending = irq_line_pending(&msix->lines[i]) };
+
+		memcpy(saved.entry, msix->table[i], sizeof(saved.entry));
+		err = state_put(state, "msix", 1, &saved, sizeof(saved));
+	}
+	pthread_mutex_unlock(&msix->lock);
+	return err;
+}
+
+int msix_load(struct msix *msix, const struct pci_function *function, struct state_reader *reader)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&msix->lock);
+	for (unsigned int i = 0; !err && i < msix->count; i++) {
+		struct saved_vector saved;
+
+		err = state_get(reader, "msix", 1, &saved, sizeof(saved));
+		if (err)
+			break;
+		memcpy(msix->table[i], saved.entry, sizeof(saved.entry));
+		if (saved.pending)
+			irq_raise(&msix->lines[i]);
+		update(msix, i);
+	}
+	pthread_mutex_unlock(&msix->lock);
+	msix_control(msix, function);
+	return err;
 }
 
 /* Aligned accesses of 4 and 8 bytes are all that the specification allows. */

@@ -59,6 +59,9 @@ int pci_function_add_bar(struct pci_function *function, struct pci_root *root, u
 /* Plugs it into the next free slot. -ENOSPC. */
 int pci_root_plug(struct pci_root *root, struct pci_function *function);
 
+struct state;
+struct state_reader;
+
 /* MSI-X (PCI 3.0, section 6.8.2): a line for each vector. */
 struct msix;
 
@@ -71,6 +74,10 @@ int msix_new(struct pci_function *function, struct irq_router *router, unsigned 
 void msix_free(struct msix *msix);
 /* After the guest wrote to configuration space: its message control may have changed. */
 void msix_control(struct msix *msix, const struct pci_function *function);
+/* Appends the table and what is pending. -ENOMEM. */
+int msix_save(struct msix *msix, struct state *state);
+/* The same for a table of as many vectors; the function's configuration space is loaded. -EINVAL. */
+int msix_load(struct msix *msix, const struct pci_function *function, struct state_reader *reader);
 /* Back to the state after power-on. */
 void msix_reset(struct msix *msix, struct pci_function *function);
 /* Accesses to the table and to the pending bits, by the offset within each. */

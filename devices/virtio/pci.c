@@ -4,16 +4,30 @@
  * structures, a doorbell address and an MSI-X vector for each queue, and one
  * vector more for configuration changes. There is no INTx, so ISR is always 0.
  */
+#include <assert.h>
 #include <linux/pci_regs.h>
 #include <linux/virtio_pci.h>
 #include "core/bus.h"
 #include "core/irq.h"
+#include "core/state.h"
 #include "devices/pci/pci.h"
 #include "devices/virtio/transport.h"
 
 #define PCI_VENDOR_VIRTIO 0x1af4
 #define PCI_DEVICE_VIRTIO_BASE 0x1040 /* plus the device's virtio id */
 #define REVISION_MODERN 1
+/* Section 6; Linux names it from 6.4 on. */
+#ifndef VIRTIO_F_NOTIFICATION_DATA
+#define VIRTIO_F_NOTIFICATION_DATA 38
+#endif
+/* What virtio 1.2 has of the common configuration; Linux' structures end before. */
+#define COMMON_LEN (VIRTIO_PCI_COMMON_Q_RESET + 2)
+
+/*
+ * A driver waits for a reset to be over, and sleeps in between, which is long:
+ * one that takes no time it does not have to wait for.
+ */
+#define RESET_WAIT_MS 5
 
 /* The BAR. */
 #define BAR_INDEX 0
@@ -92,6 +106,8 @@ static unsigned int register_width(uint64_t offset)
 	case VIRTIO_PCI_COMMON_Q_MSIX:
 	case VIRTIO_PCI_COMMON_Q_ENABLE:
 	case VIRTIO_PCI_COMMON_Q_NOFF:
+	case VIRTIO_PCI_COMMON_Q_NDATA:
+	case VIRTIO_PCI_COMMON_Q_RESET:
 		return 2;
 	case VIRTIO_PCI_COMMON_DFSELECT:
 	case VIRTIO_PCI_COMMON_DF:
@@ -122,7 +138,10 @@ static uint64_t read_queue(struct virtio_pci *pci, uint64_t offset)
 	case VIRTIO_PCI_COMMON_Q_ENABLE:
 		return layout.ready;
 	case VIRTIO_PCI_COMMON_Q_NOFF:
+	case VIRTIO_PCI_COMMON_Q_NDATA:
 		return queue;
+	case VIRTIO_PCI_COMMON_Q_RESET:
+		return virtio_queue_resetting(pci->dev, queue);
 	case VIRTIO_PCI_COMMON_Q_DESCLO:
 		return (uint32_t)layout.desc;
 	case VIRTIO_PCI_COMMON_Q_DESCHI:
@@ -186,23 +205,21 @@ static void write_queue(struct virtio_pci *pci, uint64_t offset, uint64_t value)
 		layout.ready |= value == 1;
 		break;
 	case VIRTIO_PCI_COMMON_Q_DESCLO:
-		virtio_set_low(&layout.desc, value);
-		break;
 	case VIRTIO_PCI_COMMON_Q_DESCHI:
-		virtio_set_high(&layout.desc, value);
+		virtio_set_half(&layout.desc, offset & 4, (uint32_t)value);
 		break;
 	case VIRTIO_PCI_COMMON_Q_AVAILLO:
-		virtio_set_low(&layout.driver, value);
-		break;
 	case VIRTIO_PCI_COMMON_Q_AVAILHI:
-		virtio_set_high(&layout.driver, value);
+		virtio_set_half(&layout.driver, offset & 4, (uint32_t)value);
 		break;
 	case VIRTIO_PCI_COMMON_Q_USEDLO:
-		virtio_set_low(&layout.device, value);
-		break;
 	case VIRTIO_PCI_COMMON_Q_USEDHI:
-		virtio_set_high(&layout.device, value);
+		virtio_set_half(&layout.device, offset & 4, (uint32_t)value);
 		break;
+	case VIRTIO_PCI_COMMON_Q_RESET:
+		if (value == 1)
+			virtio_reset_queue(pci->dev, queue);
+		return;
 	default:
 		return;
 	}
@@ -226,8 +243,10 @@ static void write_common(struct virtio_pci *pci, uint64_t offset, uint64_t value
 		break;
 	case VIRTIO_PCI_COMMON_STATUS:
 		virtio_set_status(pci->dev, (uint8_t)value);
-		if (!value)
-			forget_vectors(pci);
+		if (value)
+			break;
+		forget_vectors(pci);
+		virtio_reset_wait(pci->dev, RESET_WAIT_MS);
 		break;
 	case VIRTIO_PCI_COMMON_Q_SELECT:
 		pci->queue = (uint16_t)value;
@@ -370,7 +389,7 @@ static int add_caps(struct virtio_pci *pci, struct irq_router *router)
 	unsigned int queues = pci->dev->queue_count;
 	int err;
 
-	err = add_cap(pci, VIRTIO_PCI_CAP_COMMON_CFG, COMMON, sizeof(struct virtio_pci_common_cfg));
+	err = add_cap(pci, VIRTIO_PCI_CAP_COMMON_CFG, COMMON, COMMON_LEN);
 	if (err >= 0)
 		err = add_cap(pci, VIRTIO_PCI_CAP_NOTIFY_CFG, NOTIFY, queues * NOTIFY_MULTIPLIER);
 	if (err >= 0)
@@ -396,7 +415,7 @@ static int wire(struct virtio_pci *pci)
 		err = bus_doorbell(pci->root->bus, pci->bar + NOTIFY + (uint64_t)i * NOTIFY_MULTIPLIER,
 				   dev->queues[i].kick.fd, false, 0);
 	for (unsigned int i = 0; !err && i < msix_count(pci->msix); i++)
-		err = worker_keep_fd(&dev->worker, msix_fd(pci->msix, i));
+		err = virtio_dev_keep_fd(dev, msix_fd(pci->msix, i));
 	return err;
 }
 
@@ -433,6 +452,8 @@ int virtio_pci_new(struct virtio_dev *dev, struct pci_root *root, struct irq_rou
 	pci->function.before_read = before_read;
 	pci->function.after_write = after_write;
 	dev->transport = &pci->transport;
+	/* Each queue has a doorbell of its own, so what is written there costs nothing. */
+	dev->offered |= 1ULL << VIRTIO_F_NOTIFICATION_DATA;
 	*ret_pci = util_steal_ptr(&pci);
 	return 0;
 }
@@ -450,6 +471,56 @@ void virtio_pci_reset(struct virtio_pci *pci)
 	forget_vectors(pci);
 	pci->device_word = pci->driver_word = 0;
 	pci->queue = 0;
+}
+
+struct saved_pci {
+	uint32_t device_word, driver_word;
+	uint16_t queue;
+	uint16_t vectors[VIRTIO_QUEUES_MAX + 1];
+	uint16_t zero;
+	uint8_t config[PCI_CONFIG_LEN];
+};
+
+static_assert(sizeof(struct saved_pci) == 12 + 2 * (VIRTIO_QUEUES_MAX + 1) + PCI_CONFIG_LEN, "no holes");
+
+int virtio_pci_save(struct virtio_pci *pci, struct state *state)
+{
+	struct saved_pci saved = {
+		.device_word = pci->device_word,
+		.driver_word = pci->driver_word,
+		.queue = pci->queue,
+	};
+	int err;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(pci->vectors); i++)
+		saved.vectors[i] = pci->vectors[i];
+	pthread_mutex_lock(&pci->root->lock);
+	memcpy(saved.config, pci->function.config, sizeof(saved.config));
+	pthread_mutex_unlock(&pci->root->lock);
+	err = state_put(state, "virtio-pci", 1, &saved, sizeof(saved));
+	return err ? err : msix_save(pci->msix, state);
+}
+
+int virtio_pci_load(struct virtio_pci *pci, struct state_reader *reader)
+{
+	struct pci_function *function = &pci->function;
+	struct saved_pci saved;
+	int err = state_get(reader, "virtio-pci", 1, &saved, sizeof(saved));
+
+	if (err)
+		return err;
+	pci->device_word = saved.device_word;
+	pci->driver_word = saved.driver_word;
+	pci->queue = saved.queue;
+	for (unsigned int i = 0; i < ARRAY_SIZE(pci->vectors); i++)
+		set_vector(pci, i, saved.vectors[i]);
+	pthread_mutex_lock(&pci->root->lock);
+	/* What the guest could not have changed is not the save's to change either. */
+	for (unsigned int i = 0; i < PCI_CONFIG_LEN; i++)
+		function->config[i] = (uint8_t)((function->config[i] & ~function->writable[i]) |
+						(saved.config[i] & function->writable[i]));
+	pthread_mutex_unlock(&pci->root->lock);
+	return msix_load(pci->msix, function, reader);
 }
 
 void virtio_pci_free(struct virtio_pci *pci)

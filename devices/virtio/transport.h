@@ -13,6 +13,8 @@
 struct bus;
 struct irq_router;
 struct pci_root;
+struct state;
+struct state_reader;
 
 /*
  * Builds a device of the class from conf (class->conf_size bytes, which must
@@ -27,9 +29,18 @@ static inline void virtio_dev_freep(struct virtio_dev **dev)
 	virtio_dev_free(*dev);
 }
 
-/* Section 2.1 and 3.1: writing 0 resets; DRIVER_OK starts the device. */
+/* Every worker of the device needs this fd. */
+int virtio_dev_keep_fd(struct virtio_dev *dev, int fd);
+
+/*
+ * Section 2.1 and 3.1: writing 0 resets; DRIVER_OK starts the device. A reset
+ * does not wait for what a queue has in flight: the status reads as not 0, and
+ * nothing can be written, until all of that is over.
+ */
 uint8_t virtio_status(struct virtio_dev *dev);
 void virtio_set_status(struct virtio_dev *dev, uint8_t status);
+/* Waits for a reset that was asked for. False when it took longer than timeout_ms (-1: for ever). */
+bool virtio_reset_wait(struct virtio_dev *dev, int timeout_ms);
 
 /* 32 bits of the offered features; beyond the second word zero. */
 uint32_t virtio_offered(struct virtio_dev *dev, uint32_t word);
@@ -39,19 +50,21 @@ void virtio_set_driver_features(struct virtio_dev *dev, uint32_t word, uint32_t 
 
 /* A copy of the driver's side of a queue; size 0 when there is none of that number. */
 struct virtq_layout virtio_queue(struct virtio_dev *dev, uint32_t queue);
-/* Replaces it; ignored after DRIVER_OK, for no such queue, or for a size beyond the largest. */
+/*
+ * Replaces it; ignored for no such queue, for a size beyond the largest, and
+ * after DRIVER_OK but for a queue that was reset, which starts again when it is ready.
+ */
 void virtio_set_queue(struct virtio_dev *dev, uint32_t queue, const struct virtq_layout *layout);
 uint16_t virtio_queue_max(struct virtio_dev *dev, uint32_t queue);
+/* Section 2.6.1: resets one queue. Ignored without VIRTIO_F_RING_RESET. */
+void virtio_reset_queue(struct virtio_dev *dev, uint32_t queue);
+/* Whether that is still going on. */
+bool virtio_queue_resetting(struct virtio_dev *dev, uint32_t queue);
 
-/* Drivers write the addresses of a layout in halves. */
-static inline void virtio_set_low(uint64_t *address, uint64_t value)
+/* Drivers write the addresses of a layout in halves: the one at offset (0 or 4) of address becomes value. */
+static inline void virtio_set_half(uint64_t *address, unsigned int offset, uint32_t value)
 {
-	*address = (*address & ~0xffffffffULL) | (value & 0xffffffff);
-}
-
-static inline void virtio_set_high(uint64_t *address, uint64_t value)
-{
-	*address = (*address & 0xffffffffULL) | value << 32;
+	memcpy((uint8_t *)address + offset, &value, sizeof(value));
 }
 
 /* Device configuration, any offset and width; outside of it reads give zeroes and writes are ignored. */
@@ -59,7 +72,28 @@ void virtio_config_read(struct virtio_dev *dev, uint32_t offset, void *data, uin
 void virtio_config_write(struct virtio_dev *dev, uint32_t offset, const void *data, uint32_t len);
 uint32_t virtio_generation(struct virtio_dev *dev);
 
-/* The class's drain or resize, on the worker; nothing where it has none. */
+/* The sum over all queues of a class's counter, or of one that the core keeps. */
+uint64_t virtio_counter(const struct virtio_dev *dev, unsigned int counter);
+uint64_t virtio_core_counter(const struct virtio_dev *dev, enum virtq_counter counter);
+/* For whoever shows them all: the name and the sum of the n-th; NULL behind the last. */
+const char *virtio_nth_counter(const struct virtio_dev *dev, unsigned int n, uint64_t *ret_sum);
+
+/*
+ * For saves: completes or puts back what is in flight and stops the queues,
+ * which keep their positions; the driver must not run. Resume starts them again.
+ */
+void virtio_dev_pause(struct virtio_dev *dev);
+void virtio_dev_resume(struct virtio_dev *dev);
+/* Appends the sections of a paused device. -ENOMEM. */
+int virtio_dev_save(struct virtio_dev *dev, struct state *state);
+/*
+ * The next sections of a save into a device that was just made, from the same
+ * configuration; it is paused then. -EINVAL when they are not such; the device
+ * is of no use then.
+ */
+int virtio_dev_load(struct virtio_dev *dev, struct state_reader *reader);
+
+/* The class's drain or resize, on the first worker; nothing where it has none. */
 void virtio_dev_drain(struct virtio_dev *dev);
 void virtio_dev_resize(struct virtio_dev *dev);
 
@@ -69,6 +103,8 @@ struct virtio_mmio;
 /* Registers at base on bus, interrupts on the given pin. */
 int virtio_mmio_new(struct virtio_dev *dev, struct bus *bus, struct irq_router *router,
 		    uint64_t base, uint32_t pin, struct virtio_mmio **ret_mmio);
+int virtio_mmio_save(struct virtio_mmio *mmio, struct state *state);
+int virtio_mmio_load(struct virtio_mmio *mmio, struct state_reader *reader);
 void virtio_mmio_free(struct virtio_mmio *mmio);
 
 struct virtio_pci;
@@ -77,6 +113,8 @@ int virtio_pci_new(struct virtio_dev *dev, struct pci_root *root, struct irq_rou
 		   struct virtio_pci **ret_pci);
 /* The function's own registers after a reset of the machine; the device is reset by its status. */
 void virtio_pci_reset(struct virtio_pci *pci);
+int virtio_pci_save(struct virtio_pci *pci, struct state *state);
+int virtio_pci_load(struct virtio_pci *pci, struct state_reader *reader);
 void virtio_pci_free(struct virtio_pci *pci);
 
 #endif

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The life of a device (virtio 1.2, sections 2.1 and 3.1).
+ * The life of a device (virtio 1.2, sections 2.1, 2.6 and 3.1).
  *
  * vCPU threads change what the driver sees of a device under its lock. What
- * the device itself does happens on its worker: start, reset and configuration
+ * the device itself does happens on its workers: starts and configuration
  * writes travel there by worker_call() while the lock is held, so they come
- * one at a time and in the driver's order. The worker never takes the lock; it
- * shares status (atomic) and the configuration bytes (a leaf lock) with the
+ * one at a time and in the driver's order. No worker takes the lock; they
+ * share status (atomic) and the configuration bytes (a leaf lock) with the
  * vCPU threads.
+ *
+ * A reset only sends each queue its stop, which may have to wait for a slow
+ * disk. Whoever looks at the device after the last of them (settle) completes
+ * the reset; until then the status reads as it was and all writes are ignored.
  */
 #include "devices/virtio/transport.h"
 
@@ -17,16 +21,17 @@
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include "core/mem.h"
+#include "core/state.h"
 
 #define CORE_FEATURES \
 	(1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_RING_F_INDIRECT_DESC | \
-	 1ULL << VIRTIO_RING_F_EVENT_IDX)
+	 1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VIRTIO_F_RING_RESET)
 
-/* ---- on the worker ---- */
+/* ---- on a worker ---- */
 
-bool virtio_running(const struct virtio_dev *dev)
+bool virtio_failed(const struct virtio_dev *dev)
 {
-	return dev->started && !(atomic_load(&dev->status) & VIRTIO_CONFIG_S_NEEDS_RESET);
+	return atomic_load(&dev->status) & VIRTIO_CONFIG_S_NEEDS_RESET;
 }
 
 static void raise_config(struct virtio_dev *dev)
@@ -53,10 +58,10 @@ void virtio_fail(struct virtio_dev *dev, const char *format, ...)
 		 dev->name, text);
 }
 
-void virtio_kick(struct virtio_dev *dev, unsigned int queue)
+void virtio_kick(struct virtq *queue)
 {
-	if (virtio_running(dev) && dev->queues[queue].active)
-		dev->class->kick(dev, &dev->queues[queue]);
+	if (queue->active && !virtio_failed(queue->dev))
+		queue->dev->class->kick(queue->dev, queue);
 }
 
 void virtio_config_update(struct virtio_dev *dev, uint32_t offset, const void *data, uint32_t len)
@@ -73,53 +78,114 @@ static void on_doorbell(struct event *event, uint32_t revents)
 	struct virtq *queue = container_of(event, struct virtq, kick);
 
 	(void)revents;
-	virtio_kick(queue->dev, queue->index);
+	virtq_count_core(queue, VIRTQ_KICKS);
+	virtio_kick(queue);
 }
 
-static void publish(void *opaque)
+/* A worker's queues stand in a row: the next one, or NULL. */
+static struct virtq *next_queue(struct virtq *queue)
 {
-	struct virtio_dev *dev = opaque;
+	const struct virtio_dev *dev = queue->dev;
 
-	for (unsigned int i = 0; i < dev->queue_count; i++)
-		if (virtq_publish(&dev->queues[i]))
-			dev->transport->raise_queue(dev->transport, i);
+	if (queue->index + 1 == dev->queue_count || queue[1].worker != queue->worker)
+		return NULL;
+	return queue + 1;
 }
 
-static int start(void *arg)
+static void publish(void *first)
+{
+	for (struct virtq *queue = first; queue; queue = next_queue(queue))
+		if (virtq_publish(queue))
+			queue->dev->transport->raise_queue(queue->dev->transport, queue->index);
+}
+
+static bool look(void *first, bool last)
+{
+	bool found = false;
+
+	for (struct virtq *queue = first; queue; queue = next_queue(queue)) {
+		if (virtio_failed(queue->dev) ||
+		    !(last ? virtq_arm(queue) : virtq_waiting(queue)))
+			continue;
+		virtio_kick(queue);
+		found = true;
+	}
+	return found;
+}
+
+static int start_device(void *arg)
 {
 	struct virtio_dev *dev = arg;
+	int err = dev->class->start(dev);
+
+	if (err)
+		virtio_fail(dev, "it cannot be started: %s", strerror(-err));
+	return err;
+}
+
+static int start_queue(void *arg)
+{
+	struct virtq *queue = arg;
+	struct virtio_dev *dev = queue->dev;
 	int err;
 
-	for (unsigned int i = 0; i < dev->queue_count; i++) {
-		struct virtq *queue = &dev->queues[i];
-
-		if (queue->layout.ready && virtq_activate(queue, dev->mem, dev->features)) {
-			virtio_fail(dev, "queue %u lies outside of memory, or its size or alignment is wrong",
-				    i);
-			return 0;
-		}
-	}
-	err = dev->class->start ? dev->class->start(dev) : 0;
-	if (err) {
-		virtio_fail(dev, "it cannot be started: %s", strerror(-err));
+	if (!queue->layout.ready || queue->active || virtio_failed(dev))
+		return 0;
+	if (virtq_activate(queue, dev->mem, dev->features)) {
+		virtio_fail(dev, "queue %u lies outside of memory, or its size or alignment is wrong",
+			    queue->index);
 		return 0;
 	}
-	dev->started = true;
+	err = dev->class->queue_start ? dev->class->queue_start(queue) : 0;
+	if (err) {
+		virtq_deactivate(queue);
+		virtio_fail(dev, "queue %u cannot be started: %s", queue->index, strerror(-err));
+		return 0;
+	}
 	/* The driver may have queued buffers already. */
-	for (unsigned int i = 0; i < dev->queue_count; i++)
-		virtio_kick(dev, i);
+	virtio_kick(queue);
 	return 0;
 }
 
-static int stop(void *arg)
+static int start_queues(void *first)
+{
+	for (struct virtq *queue = first; queue; queue = next_queue(queue))
+		start_queue(queue);
+	return 0;
+}
+
+static int stop_queue(void *arg)
+{
+	struct virtq *queue = arg;
+	const struct virtio_class *class = queue->dev->class;
+
+	if (queue->active && class->queue_stop)
+		class->queue_stop(queue);
+	virtq_deactivate(queue);
+	if (class->queue_reset)
+		class->queue_reset(queue);
+	return 0;
+}
+
+static int pause_queues(void *first)
+{
+	const struct virtio_class *class = ((struct virtq *)first)->dev->class;
+
+	for (struct virtq *queue = first; queue; queue = next_queue(queue))
+		if (queue->active && class->queue_stop)
+			class->queue_stop(queue);
+	/* What was completed the driver is to know; the rest goes back. */
+	publish(first);
+	for (struct virtq *queue = first; queue; queue = next_queue(queue))
+		virtq_deactivate(queue);
+	return 0;
+}
+
+static int reset_class(void *arg)
 {
 	struct virtio_dev *dev = arg;
 
-	if (dev->started && dev->class->stop)
-		dev->class->stop(dev);
-	dev->started = false;
-	for (unsigned int i = 0; i < dev->queue_count; i++)
-		virtq_deactivate(&dev->queues[i]);
+	dev->class->reset(dev);
 	return 0;
 }
 
@@ -127,8 +193,7 @@ static int drain(void *arg)
 {
 	struct virtio_dev *dev = arg;
 
-	if (dev->started)
-		dev->class->drain(dev);
+	dev->class->drain(dev);
 	return 0;
 }
 
@@ -153,20 +218,94 @@ static int config_written(void *arg)
 	return 0;
 }
 
+/* ---- start and reset, with the lock held ---- */
+
+static struct virtq *first_queue(const struct virtio_dev *dev, unsigned int worker)
+{
+	return &dev->queues[worker * dev->class->queue_count];
+}
+
+static void start(struct virtio_dev *dev)
+{
+	dev->started = true;
+	if (dev->class->start && worker_call(&dev->workers[0], start_device, dev))
+		return;
+	for (unsigned int i = 0; i < dev->worker_count; i++)
+		worker_call(&dev->workers[i], start_queues, first_queue(dev, i));
+}
+
+static bool stopping(const struct virtq *queue)
+{
+	return !worker_wait(queue->worker, &queue->stop, 0);
+}
+
+static void forget_queue(struct virtq *queue)
+{
+	queue->layout = (struct virtq_layout){ .size = queue->size_max };
+	queue->resetting = false;
+	virtq_rewind(queue);
+}
+
+static void finish_reset(struct virtio_dev *dev)
+{
+	if (dev->started && dev->class->reset)
+		worker_call(&dev->workers[0], reset_class, dev);
+	for (unsigned int i = 0; i < dev->queue_count; i++)
+		forget_queue(&dev->queues[i]);
+	dev->features = 0;
+	dev->started = dev->resetting = dev->paused = false;
+	atomic_store(&dev->status, 0);
+}
+
+/* Completes what was waiting for queues to stop. */
+static void settle(struct virtio_dev *dev)
+{
+	bool busy = false;
+
+	for (unsigned int i = 0; i < dev->queue_count; i++) {
+		struct virtq *queue = &dev->queues[i];
+
+		if (!dev->resetting && !queue->resetting)
+			continue;
+		if (stopping(queue))
+			busy = true;
+		else if (queue->resetting)
+			forget_queue(queue);
+	}
+	if (dev->resetting && !busy)
+		finish_reset(dev);
+}
+
+static void begin_reset(struct virtio_dev *dev)
+{
+	dev->resetting = true;
+	for (unsigned int i = 0; dev->started && i < dev->queue_count; i++)
+		if (!stopping(&dev->queues[i]))
+			worker_send(dev->queues[i].worker, &dev->queues[i].stop);
+	settle(dev);
+}
+
+static void lock(struct virtio_dev *dev)
+{
+	pthread_mutex_lock(&dev->lock);
+	settle(dev);
+}
+
+static void unlock(struct virtio_dev *dev)
+{
+	pthread_mutex_unlock(&dev->lock);
+}
+
 /* ---- the driver's registers, on vCPU threads ---- */
 
 uint8_t virtio_status(struct virtio_dev *dev)
 {
-	return atomic_load(&dev->status);
-}
+	uint8_t status;
 
-static void reset(struct virtio_dev *dev)
-{
-	worker_call(&dev->worker, stop, dev);
-	atomic_store(&dev->status, 0);
-	dev->features = 0;
-	for (unsigned int i = 0; i < dev->queue_count; i++)
-		dev->queues[i].layout = (struct virtq_layout){ .size = dev->queues[i].size_max };
+	lock(dev);
+	status = atomic_load(&dev->status);
+	unlock(dev);
+	return status;
 }
 
 static bool features_acceptable(const struct virtio_dev *dev)
@@ -174,26 +313,43 @@ static bool features_acceptable(const struct virtio_dev *dev)
 	return dev->features >> VIRTIO_F_VERSION_1 & 1 && !(dev->features & ~dev->offered);
 }
 
+static void advance(struct virtio_dev *dev, uint8_t status)
+{
+	uint8_t old = atomic_load(&dev->status);
+	uint8_t added = (uint8_t)(status & ~old & ~VIRTIO_CONFIG_S_NEEDS_RESET);
+
+	if (added & VIRTIO_CONFIG_S_FEATURES_OK && !features_acceptable(dev))
+		added &= (uint8_t)~VIRTIO_CONFIG_S_FEATURES_OK;
+	/* Without agreed features there is nothing to start. */
+	if (!((old | added) & VIRTIO_CONFIG_S_FEATURES_OK))
+		added &= (uint8_t)~VIRTIO_CONFIG_S_DRIVER_OK;
+	atomic_fetch_or(&dev->status, added);
+	if (added & VIRTIO_CONFIG_S_DRIVER_OK)
+		start(dev);
+}
+
 void virtio_set_status(struct virtio_dev *dev, uint8_t status)
 {
-	uint8_t old, added;
+	lock(dev);
+	if (dev->resetting)
+		; /* Section 2.1.2: the driver has to wait for it. */
+	else if (!status)
+		begin_reset(dev);
+	else
+		advance(dev, status);
+	unlock(dev);
+}
 
-	pthread_mutex_lock(&dev->lock);
-	old = atomic_load(&dev->status);
-	added = (uint8_t)(status & ~old & ~VIRTIO_CONFIG_S_NEEDS_RESET);
-	if (!status) {
-		reset(dev);
-	} else {
-		if (added & VIRTIO_CONFIG_S_FEATURES_OK && !features_acceptable(dev))
-			added &= (uint8_t)~VIRTIO_CONFIG_S_FEATURES_OK;
-		/* Without agreed features there is nothing to start. */
-		if (!((old | added) & VIRTIO_CONFIG_S_FEATURES_OK))
-			added &= (uint8_t)~VIRTIO_CONFIG_S_DRIVER_OK;
-		atomic_fetch_or(&dev->status, added);
-		if (added & VIRTIO_CONFIG_S_DRIVER_OK)
-			worker_call(&dev->worker, start, dev);
-	}
-	pthread_mutex_unlock(&dev->lock);
+bool virtio_reset_wait(struct virtio_dev *dev, int timeout_ms)
+{
+	bool over = true;
+
+	for (unsigned int i = 0; over && i < dev->queue_count; i++)
+		over = worker_wait(dev->queues[i].worker, &dev->queues[i].stop, timeout_ms);
+	lock(dev);
+	over = !dev->resetting;
+	unlock(dev);
+	return over;
 }
 
 uint32_t virtio_offered(struct virtio_dev *dev, uint32_t word)
@@ -205,9 +361,9 @@ uint32_t virtio_driver_features(struct virtio_dev *dev, uint32_t word)
 {
 	uint32_t value;
 
-	pthread_mutex_lock(&dev->lock);
+	lock(dev);
 	value = word < 2 ? (uint32_t)(dev->features >> 32 * word) : 0;
-	pthread_mutex_unlock(&dev->lock);
+	unlock(dev);
 	return value;
 }
 
@@ -215,12 +371,12 @@ void virtio_set_driver_features(struct virtio_dev *dev, uint32_t word, uint32_t 
 {
 	if (word >= 2)
 		return;
-	pthread_mutex_lock(&dev->lock);
-	if (!(atomic_load(&dev->status) & VIRTIO_CONFIG_S_FEATURES_OK)) {
+	lock(dev);
+	if (!(atomic_load(&dev->status) & VIRTIO_CONFIG_S_FEATURES_OK) && !dev->resetting) {
 		dev->features &= ~(0xffffffffULL << 32 * word);
 		dev->features |= (uint64_t)value << 32 * word;
 	}
-	pthread_mutex_unlock(&dev->lock);
+	unlock(dev);
 }
 
 struct virtq_layout virtio_queue(struct virtio_dev *dev, uint32_t queue)
@@ -229,25 +385,71 @@ struct virtq_layout virtio_queue(struct virtio_dev *dev, uint32_t queue)
 
 	if (queue >= dev->queue_count)
 		return layout;
-	pthread_mutex_lock(&dev->lock);
+	lock(dev);
 	layout = dev->queues[queue].layout;
-	pthread_mutex_unlock(&dev->lock);
+	unlock(dev);
 	return layout;
+}
+
+/* Section 2.6.1: a queue that was reset may be set up and enabled again while the device runs. */
+static bool queue_frozen(const struct virtq *queue)
+{
+	const struct virtio_dev *dev = queue->dev;
+
+	if (dev->resetting)
+		return true;
+	return dev->started && (queue->layout.ready || queue->resetting ||
+				!virtio_has(dev, VIRTIO_F_RING_RESET));
 }
 
 void virtio_set_queue(struct virtio_dev *dev, uint32_t queue, const struct virtq_layout *layout)
 {
+	struct virtq *q;
+
 	if (queue >= dev->queue_count || layout->size > dev->queues[queue].size_max)
 		return;
-	pthread_mutex_lock(&dev->lock);
-	if (!(atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER_OK))
-		dev->queues[queue].layout = *layout;
-	pthread_mutex_unlock(&dev->lock);
+	q = &dev->queues[queue];
+	lock(dev);
+	if (!queue_frozen(q)) {
+		q->layout = *layout;
+		if (dev->started && layout->ready)
+			worker_call(q->worker, start_queue, q);
+	}
+	unlock(dev);
 }
 
 uint16_t virtio_queue_max(struct virtio_dev *dev, uint32_t queue)
 {
 	return queue < dev->queue_count ? dev->queues[queue].size_max : 0;
+}
+
+void virtio_reset_queue(struct virtio_dev *dev, uint32_t queue)
+{
+	struct virtq *q;
+
+	if (queue >= dev->queue_count)
+		return;
+	q = &dev->queues[queue];
+	lock(dev);
+	if (dev->started && !dev->resetting && virtio_has(dev, VIRTIO_F_RING_RESET) &&
+	    q->layout.ready && !q->resetting) {
+		q->resetting = true;
+		worker_send(q->worker, &q->stop);
+		settle(dev);
+	}
+	unlock(dev);
+}
+
+bool virtio_queue_resetting(struct virtio_dev *dev, uint32_t queue)
+{
+	bool resetting;
+
+	if (queue >= dev->queue_count)
+		return false;
+	lock(dev);
+	resetting = dev->queues[queue].resetting;
+	unlock(dev);
+	return resetting;
 }
 
 void virtio_config_read(struct virtio_dev *dev, uint32_t offset, void *data, uint32_t len)
@@ -266,12 +468,14 @@ void virtio_config_write(struct virtio_dev *dev, uint32_t offset, const void *da
 
 	if (!dev->class->config_write || !util_within(offset, len, dev->class->config_size))
 		return;
-	pthread_mutex_lock(&dev->lock);
-	pthread_mutex_lock(&dev->config_lock);
-	memcpy(dev->config + offset, data, len);
-	pthread_mutex_unlock(&dev->config_lock);
-	worker_call(&dev->worker, config_written, &change);
-	pthread_mutex_unlock(&dev->lock);
+	lock(dev);
+	if (!dev->resetting) {
+		pthread_mutex_lock(&dev->config_lock);
+		memcpy(dev->config + offset, data, len);
+		pthread_mutex_unlock(&dev->config_lock);
+		worker_call(&dev->workers[0], config_written, &change);
+	}
+	unlock(dev);
 }
 
 uint32_t virtio_generation(struct virtio_dev *dev)
@@ -284,23 +488,140 @@ uint32_t virtio_generation(struct virtio_dev *dev)
 	return generation;
 }
 
-/* ---- making and ending devices, on the main thread ---- */
+/* ---- pause, save and load, on the main thread ---- */
 
-static int add_queue(struct virtio_dev *dev, unsigned int index)
+void virtio_dev_pause(struct virtio_dev *dev)
 {
-	struct virtq *queue = &dev->queues[index];
-	int err = virtq_init(queue, dev, index, dev->class->queue_sizes[index],
-			     dev->class->request_size);
+	virtio_reset_wait(dev, -1);
+	lock(dev);
+	for (unsigned int i = 0; dev->started && i < dev->worker_count; i++)
+		worker_call(&dev->workers[i], pause_queues, first_queue(dev, i));
+	dev->paused = true;
+	unlock(dev);
+}
+
+void virtio_dev_resume(struct virtio_dev *dev)
+{
+	lock(dev);
+	if (dev->paused && dev->started)
+		start(dev);
+	dev->paused = false;
+	unlock(dev);
+}
+
+/* Little-endian, as all hosts are. */
+struct saved_device {
+	uint64_t features;
+	uint32_t generation;
+	uint16_t queue_count;
+	uint8_t status;
+	uint8_t started;
+	uint8_t config[VIRTIO_CONFIG_MAX];
+};
+
+struct saved_queue {
+	uint64_t desc, driver, device;
+	uint16_t size, next;
+	uint8_t ready, wrap, zero[2];
+};
+
+static_assert(sizeof(struct saved_device) == 16 + VIRTIO_CONFIG_MAX, "no holes");
+static_assert(sizeof(struct saved_queue) == 32, "no holes");
+
+static int save_queue(const struct virtq *queue, struct state *state)
+{
+	const struct virtq_layout *layout = &queue->layout;
+	/* Nothing is in flight: what is available next is what is used next. */
+	const struct saved_queue saved = {
+		.desc = layout->desc,
+		.driver = layout->driver,
+		.device = layout->device,
+		.size = layout->size,
+		.next = queue->position.next_used,
+		.ready = layout->ready,
+		.wrap = queue->position.used_wrap,
+	};
+
+	return state_put(state, "virtq", 1, &saved, sizeof(saved));
+}
+
+int virtio_dev_save(struct virtio_dev *dev, struct state *state)
+{
+	const struct virtio_class *class = dev->class;
+	struct saved_device saved = {
+		.features = dev->features,
+		.generation = dev->generation,
+		.queue_count = (uint16_t)dev->queue_count,
+		.status = atomic_load(&dev->status),
+		.started = dev->started,
+	};
+	int err;
+
+	assert(dev->paused);
+	memcpy(saved.config, dev->config, class->config_size);
+	err = state_put(state, "virtio", 1, &saved, sizeof(saved));
+	for (unsigned int i = 0; !err && i < dev->queue_count; i++)
+		err = save_queue(&dev->queues[i], state);
+	if (!err && class->state_size)
+		err = state_put(state, class->name, class->state_version,
+				(uint8_t *)dev + class->state_offset, class->state_size);
+	return err;
+}
+
+static int load_queue(struct virtq *queue, struct state_reader *reader)
+{
+	const bool packed = virtio_has(queue->dev, VIRTIO_F_RING_PACKED);
+	struct saved_queue saved;
+	int err = state_get(reader, "virtq", 1, &saved, sizeof(saved));
 
 	if (err)
 		return err;
-	queue->kick.fn = on_doorbell;
-	queue->kick.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (queue->kick.fd < 0)
-		return -errno;
-	/* Edge-triggered, so that nobody has to read the count back to zero. */
-	return worker_watch(&dev->worker, &queue->kick, EPOLLIN | EPOLLET);
+	if (saved.size > queue->size_max || saved.ready > 1 || saved.wrap > 1 ||
+	    (packed && saved.next && saved.next >= saved.size))
+		return -EINVAL;
+	queue->layout = (struct virtq_layout){ saved.size, saved.ready, saved.desc, saved.driver,
+					       saved.device };
+	queue->position = (struct virtq_position){ saved.next, saved.next, saved.wrap, saved.wrap };
+	return 0;
 }
+
+static int load_device(struct virtio_dev *dev, struct state_reader *reader)
+{
+	struct saved_device saved;
+	int err = state_get(reader, "virtio", 1, &saved, sizeof(saved));
+
+	if (err)
+		return err;
+	if (saved.queue_count != dev->queue_count || saved.features & ~dev->offered ||
+	    saved.started != !!(saved.status & VIRTIO_CONFIG_S_DRIVER_OK) ||
+	    (saved.started && !(saved.status & VIRTIO_CONFIG_S_FEATURES_OK)) ||
+	    (saved.status & VIRTIO_CONFIG_S_FEATURES_OK && !(saved.features >> VIRTIO_F_VERSION_1 & 1)))
+		return -EINVAL;
+	dev->features = saved.features;
+	dev->generation = saved.generation;
+	dev->started = saved.started;
+	atomic_store(&dev->status, saved.status);
+	memcpy(dev->config, saved.config, dev->class->config_size);
+	return 0;
+}
+
+int virtio_dev_load(struct virtio_dev *dev, struct state_reader *reader)
+{
+	const struct virtio_class *class = dev->class;
+	int err = load_device(dev, reader);
+
+	for (unsigned int i = 0; !err && i < dev->queue_count; i++)
+		err = load_queue(&dev->queues[i], reader);
+	if (!err && class->state_size)
+		err = state_get(reader, class->name, class->state_version,
+				(uint8_t *)dev + class->state_offset, class->state_size);
+	if (!err && class->load)
+		err = class->load(dev);
+	dev->paused = true;
+	return err;
+}
+
+/* ---- making and ending devices, on the main thread ---- */
 
 static size_t counter_count(const struct virtio_class *class)
 {
@@ -311,41 +632,100 @@ static size_t counter_count(const struct virtio_class *class)
 	return count;
 }
 
+static int add_worker(struct virtio_dev *dev)
+{
+	const struct virtio_conf *conf = dev->conf;
+	struct worker *worker = &dev->workers[dev->worker_count];
+	char name[32];
+	int err;
+
+	snprintf(name, sizeof(name), conf->queues > 1 ? "%s.%u" : "%s", dev->name,
+		 dev->worker_count);
+	err = worker_init(worker, name, dev->class->sandbox, dev->host->confine);
+	if (err)
+		return err;
+	worker->loop.turn_end = publish;
+	worker->loop.look = look;
+	worker->loop.opaque = first_queue(dev, dev->worker_count++);
+	worker->loop.poll.ns = conf->poll * 1000;
+	return 0;
+}
+
+static uint16_t queue_size(const struct virtio_dev *dev, unsigned int index)
+{
+	const struct virtio_conf *conf = dev->conf;
+	const struct virtio_class *class = dev->class;
+
+	if (index == dev->worker_count * class->queue_count)
+		return class->control_size;
+	return conf->queue_size ? (uint16_t)conf->queue_size :
+				  class->queue_sizes[index % class->queue_count];
+}
+
+static int add_queue(struct virtio_dev *dev)
+{
+	unsigned int index = dev->queue_count, set = index / dev->class->queue_count;
+	struct virtq *queue = &dev->queues[dev->queue_count++];
+	int err = virtq_init(queue, dev, index, queue_size(dev, index), dev->class->request_size);
+
+	if (err)
+		return err;
+	queue->worker = &dev->workers[util_min(set, dev->worker_count - 1)];
+	queue->stop = (struct worker_job){ .fn = stop_queue, .arg = queue };
+	queue->kick.fn = on_doorbell;
+	queue->kick.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (queue->kick.fd < 0)
+		return -errno;
+	/* Edge-triggered, so that nobody has to read the count back to zero. */
+	return worker_watch(queue->worker, &queue->kick, EPOLLIN | EPOLLET);
+}
+
+/* Workers and queues. */
+static int furnish(struct virtio_dev *dev)
+{
+	const struct virtio_conf *conf = dev->conf;
+	const struct virtio_class *class = dev->class;
+	unsigned int sets = (unsigned int)util_max(conf->queues, 1);
+	unsigned int queues = sets * class->queue_count + !!class->control_size;
+	int err = 0;
+
+	assert(sets <= VIRTIO_SETS_MAX && queues <= VIRTIO_QUEUES_MAX);
+	dev->workers = calloc(sets, sizeof(*dev->workers));
+	dev->queues = calloc(queues, sizeof(*dev->queues));
+	if (!dev->workers || !dev->queues)
+		return -ENOMEM;
+	while (!err && dev->worker_count < sets)
+		err = add_worker(dev);
+	while (!err && dev->queue_count < queues)
+		err = add_queue(dev);
+	return err;
+}
+
 int virtio_dev_new(const struct virtio_class *class, unsigned int index, const void *conf,
 		   const struct virtio_host *host, struct virtio_dev **ret_dev)
 {
-	_cleanup_(virtio_dev_freep) struct virtio_dev *dev = NULL;
+	_cleanup_(virtio_dev_freep) struct virtio_dev *dev = calloc(1, class->dev_size);
+	const struct virtio_conf *common = conf;
 	int err;
 
-	assert(class->queue_count <= VIRTIO_QUEUES_MAX && class->config_size <= VIRTIO_CONFIG_MAX);
-	assert(counter_count(class) <= VIRTIO_COUNTERS_MAX);
-	dev = calloc(1, class->dev_size);
+	assert(class->config_size <= VIRTIO_CONFIG_MAX);
+	assert(VIRTQ_COUNTERS + counter_count(class) <= VIRTQ_COUNTERS_MAX);
 	if (!dev)
 		return -ENOMEM;
 	dev->class = class;
 	dev->conf = conf;
 	dev->host = host;
 	dev->mem = host->mem;
-	dev->offered = CORE_FEATURES | class->features;
+	dev->offered = CORE_FEATURES | class->features |
+		       (uint64_t)common->packed << VIRTIO_F_RING_PACKED |
+		       (uint64_t)common->in_order << VIRTIO_F_IN_ORDER;
 	snprintf(dev->name, sizeof(dev->name), "%s%u", class->name, index);
 	pthread_mutex_init(&dev->lock, NULL);
 	pthread_mutex_init(&dev->config_lock, NULL);
 
-	err = worker_init(&dev->worker, dev->name, class->sandbox, host->confine);
+	err = furnish(dev);
 	if (err)
 		return err;
-	dev->worker.loop.turn_end = publish;
-	dev->worker.loop.turn_opaque = dev;
-
-	dev->queues = calloc(class->queue_count, sizeof(*dev->queues));
-	if (!dev->queues)
-		return -ENOMEM;
-	for (unsigned int i = 0; i < class->queue_count; i++) {
-		dev->queue_count++;
-		err = add_queue(dev, i);
-		if (err)
-			return err;
-	}
 	dev->initialised = true;
 	err = class->init(dev);
 	if (err)
@@ -358,27 +738,70 @@ void virtio_dev_free(struct virtio_dev *dev)
 {
 	if (!dev)
 		return;
-	/* Where it was started: what a device has in flight may belong to its thread. */
-	if (dev->initialised)
-		worker_call(&dev->worker, stop, dev);
-	worker_stop(&dev->worker);
+	/* Where they were started: what a queue has in flight may belong to its thread. */
+	if (dev->initialised && virtio_reset_wait(dev, -1)) {
+		virtio_set_status(dev, 0);
+		virtio_reset_wait(dev, -1);
+	}
+	for (unsigned int i = 0; i < dev->worker_count; i++)
+		worker_stop(&dev->workers[i]);
 	if (dev->initialised && dev->class->free)
 		dev->class->free(dev);
 	for (unsigned int i = 0; i < dev->queue_count; i++)
 		virtq_free(&dev->queues[i]);
 	free(dev->queues);
-	worker_free(&dev->worker);
+	for (unsigned int i = 0; i < dev->worker_count; i++)
+		worker_free(&dev->workers[i]);
+	free(dev->workers);
 	free(dev);
+}
+
+int virtio_dev_keep_fd(struct virtio_dev *dev, int fd)
+{
+	int err = 0;
+
+	for (unsigned int i = 0; !err && i < dev->worker_count; i++)
+		err = worker_keep_fd(&dev->workers[i], fd);
+	return err;
+}
+
+uint64_t virtio_core_counter(const struct virtio_dev *dev, enum virtq_counter counter)
+{
+	uint64_t sum = 0;
+
+	for (unsigned int i = 0; i < dev->queue_count; i++)
+		sum += stat_read(&dev->queues[i].counters[counter]);
+	return sum;
+}
+
+uint64_t virtio_counter(const struct virtio_dev *dev, unsigned int counter)
+{
+	return virtio_core_counter(dev, (enum virtq_counter)(VIRTQ_COUNTERS + counter));
+}
+
+const char *virtio_nth_counter(const struct virtio_dev *dev, unsigned int n, uint64_t *ret_sum)
+{
+	static const char *const names[VIRTQ_COUNTERS] = {
+		[VIRTQ_CHAINS] = "chains",
+		[VIRTQ_KICKS] = "kicks",
+		[VIRTQ_INTERRUPTS] = "interrupts",
+		[VIRTQ_SUPPRESSED] = "interrupts_suppressed",
+	};
+
+	if (n >= VIRTQ_COUNTERS + counter_count(dev->class))
+		return NULL;
+	*ret_sum = virtio_core_counter(dev, (enum virtq_counter)n);
+	return n < VIRTQ_COUNTERS ? names[n] : dev->class->counters[n - VIRTQ_COUNTERS];
 }
 
 void virtio_dev_drain(struct virtio_dev *dev)
 {
 	if (dev->class->drain)
-		worker_call(&dev->worker, drain, dev);
+		worker_call(&dev->workers[0], drain, dev);
 }
 
 void virtio_dev_resize(struct virtio_dev *dev)
 {
 	if (dev->class->resize)
-		worker_call(&dev->worker, resize, dev);
+		worker_call(&dev->workers[0], resize, dev);
 }

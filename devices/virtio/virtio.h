@@ -4,8 +4,10 @@
  * struct virtio_class, and one line in devices/classes.c: its options, help,
  * transports, counters and sandbox follow from the class.
  *
- * Threads: init and free run on the main thread; start, stop, kick,
- * config_write and every event handler run on the device's worker. The
+ * Threads: a device has one worker, or with several sets of queues one for
+ * each set; a queue belongs to exactly one. init, load and free run on the main
+ * thread; start, reset, config_write, drain and resize on the first worker; kick,
+ * queue_start, queue_stop, queue_reset and the queue's event handlers on the queue's. The
  * transports call the functions in transport.h from vCPU threads.
  */
 #ifndef DEVICES_VIRTIO_VIRTIO_H
@@ -27,8 +29,8 @@
 #include "devices/virtio/virtq.h"
 #include "seccomp/worker.h"
 
-#define VIRTIO_QUEUES_MAX 32
-#define VIRTIO_COUNTERS_MAX 16
+#define VIRTIO_QUEUES_MAX 33
+#define VIRTIO_SETS_MAX 16
 #define VIRTIO_CONFIG_MAX 256
 
 struct mem;
@@ -41,21 +43,52 @@ struct transport {
 	void (*raise_config)(struct transport *transport);
 };
 
+/* What every class's configuration begins with. */
+struct virtio_conf {
+	uint64_t queues;     /* sets of queues; 0: one */
+	uint64_t queue_size; /* 0: as the class has it */
+	uint64_t poll;       /* microseconds that a worker looks for work before it sleeps */
+	bool packed;
+	bool in_order;
+};
+
+/* The first rows of every class's option table; VIRTIO_OPT_QUEUES where there can be several sets. */
+#define VIRTIO_OPTS \
+	{ .key = "queue-size", .type = OPT_UINT, .power_of_two = true, .min = 2, .max = 32768, \
+	  .offset = offsetof(struct virtio_conf, queue_size), .arg = "N", \
+	  .help = "entries of each ring, a power of two" }, \
+	{ .key = "packed", .type = OPT_BOOL, .offset = offsetof(struct virtio_conf, packed), \
+	  .help = "offer the packed ring layout" }, \
+	{ .key = "in-order", .type = OPT_BOOL, .offset = offsetof(struct virtio_conf, in_order), \
+	  .help = "offer to use buffers in the order in which they come" }, \
+	{ .key = "poll", .type = OPT_UINT, .max = 100000, \
+	  .offset = offsetof(struct virtio_conf, poll), .arg = "US", \
+	  .help = "microseconds to look for work before sleeping, where cores are plenty" }
+
+#define VIRTIO_OPT_QUEUES(what) \
+	{ .key = "queues", .type = OPT_UINT, .min = 1, .max = VIRTIO_SETS_MAX, \
+	  .offset = offsetof(struct virtio_conf, queues), .arg = "N", .help = what }
+
 /* Everything that a device is. */
 struct virtio_class {
 	const char *name;    /* "blk"; a device is "blk0" in logs and counters */
 	const char *option;  /* "disk": --disk, and the key of the JSON form */
 	const char *summary; /* one line for --help */
+	const char *sample;  /* the option's value for a device that needs nothing of the host: what tests build */
 	uint16_t id;         /* VIRTIO_ID_... */
 	uint32_t pci_class;  /* base class, subclass, interface: 0x010000 */
-	const uint16_t *queue_sizes; /* the largest size of each queue; a power of two */
-	unsigned int queue_count;
+	const uint16_t *queue_sizes; /* of the queues of one set, unless queue-size= says otherwise */
+	unsigned int queue_count;    /* of one set */
+	uint16_t control_size; /* of one queue more behind all sets; 0: there is none */
 	size_t request_size; /* bytes of device state that travel with each chain */
 	uint64_t features;   /* beyond those that the core offers for every device */
 	size_t config_size;  /* of the device's configuration space */
 	size_t dev_size;     /* of the struct whose first member is the virtio_dev */
-	const struct opt *opts;
-	size_t conf_size;
+	/* What a save takes: state_size bytes at state_offset of the device's struct, without pointers. */
+	size_t state_offset, state_size;
+	uint32_t state_version;
+	const struct opt *opts; /* VIRTIO_OPTS and the class's own */
+	size_t conf_size;       /* of the struct whose first member is the virtio_conf */
 	const struct hint *hints;     /* what to tell a user for init's errors; NULL: strerror */
 	const char *const *counters;  /* names, ended by NULL; indexed by the device's own enum */
 	const struct sandbox *sandbox;
@@ -68,17 +101,30 @@ struct virtio_class {
 	 * features, watches events. -errno; free is called after a failure as well.
 	 */
 	int (*init)(struct virtio_dev *dev);
-	/* The driver is ready: dev->features are agreed, queues are active. -errno fails the device. */
+	/* The driver is ready: dev->features are agreed. Before any queue. -errno fails the device. */
 	int (*start)(struct virtio_dev *dev);
+	/* The queue is active. -errno fails the device. Its first kick follows. */
+	int (*queue_start)(struct virtq *queue);
 	/* The queue may have something new. Pops until NULL, or stops and calls virtio_kick() later. */
 	void (*kick)(struct virtio_dev *dev, struct virtq *queue);
 	/*
-	 * Reset, or the end. When it returns nothing touches guest memory any
-	 * more. Called only after a start that succeeded.
+	 * Reset of the queue or of the device, a pause, or the end; only after a
+	 * queue_start that succeeded. When it returns nothing touches the queue's
+	 * buffers any more. Chains that are still in flight then must be those
+	 * that were popped last: a pause puts them back, a reset forgets them.
 	 */
-	void (*stop)(struct virtio_dev *dev);
+	void (*queue_stop)(struct virtq *queue);
+	/* After queue_stop, where it was for a reset: what was in flight is forgotten. */
+	void (*queue_reset)(struct virtq *queue);
 	/* The driver wrote [offset, offset + len) of dev->config. Missing: writes are ignored. */
 	void (*config_write)(struct virtio_dev *dev, uint32_t offset, uint32_t len);
+	/* All queues are stopped: the class's state is to be as init left it. */
+	void (*reset)(struct virtio_dev *dev);
+	/*
+	 * The class's state was loaded from a save that may be anything: -EINVAL when it cannot be.
+	 * dev->features, dev->config and the queues are loaded by then; start and queue_start follow.
+	 */
+	int (*load)(struct virtio_dev *dev);
 	/* Delivers what the device still holds for the host, at the end of the run; the guest is stopped. */
 	void (*drain)(struct virtio_dev *dev);
 	/* A person's request: the window of the terminal changed. */
@@ -106,30 +152,31 @@ struct virtio_dev {
 	const struct virtio_host *host;
 	const struct mem *mem;
 	struct transport *transport;
-	struct worker worker;
+
+	struct worker *workers; /* one for each set of queues */
+	unsigned int worker_count;
+	struct virtq *queues; /* set by set, then the control queue */
+	unsigned int queue_count;
 
 	/*
 	 * The driver's side: lock serialises the vCPU threads. It is held across
-	 * worker_call(), so the worker never takes it.
+	 * worker_call(), so no worker takes it.
 	 */
 	pthread_mutex_t lock;
 	uint64_t offered;
 	uint64_t features; /* written by the driver; frozen at FEATURES_OK */
+	bool started;      /* queues may be active */
+	bool resetting;    /* the driver asked for a reset, which ends when all queues are stopped */
+	bool paused;
 	_Atomic uint8_t status;
 
-	/* A leaf lock for config and its generation: the worker may take it. */
+	/* A leaf lock for config and its generation: workers may take it. */
 	pthread_mutex_t config_lock;
 	uint8_t config[VIRTIO_CONFIG_MAX];
 	uint32_t generation;
 
 	bool initialised; /* init was called, so free has to be */
-	struct virtq *queues;
-	unsigned int queue_count;
-
-	/* The worker's side. */
-	bool started;
 	struct log_limit complaints;
-	struct stat_counter counters[VIRTIO_COUNTERS_MAX];
 };
 
 /* Whether the feature (a bit number) was agreed. */
@@ -144,28 +191,23 @@ static inline void virtio_withhold(struct virtio_dev *dev, unsigned int feature)
 	dev->offered &= ~(1ULL << feature);
 }
 
-static inline void virtio_count(struct virtio_dev *dev, unsigned int counter, uint64_t n)
-{
-	stat_add(&dev->counters[counter], n);
-}
-
 /*
  * The guest broke the rules: a rate-limited log line, DEVICE_NEEDS_RESET and a
  * configuration interrupt (section 2.1.2); queues give nothing more until the
- * driver resets. On the worker.
+ * driver resets. On a worker.
  */
 __attribute__((format(printf, 2, 3))) void virtio_fail(struct virtio_dev *dev, const char *format,
 						       ...);
 
-/* Whether the device runs: started and not failed. On the worker. */
-bool virtio_running(const struct virtio_dev *dev);
+/* Whether it has to be reset. */
+bool virtio_failed(const struct virtio_dev *dev);
 
-/* Calls the class's kick for the queue if the device runs. On the worker. */
-void virtio_kick(struct virtio_dev *dev, unsigned int queue);
+/* Calls the class's kick for the queue if that is active and the device has not failed. On the queue's worker. */
+void virtio_kick(struct virtq *queue);
 
 /*
  * Changes device configuration under a new generation and tells the driver
- * once it is ready. offset + len within the class's config_size. On the worker or in init.
+ * once it is ready. offset + len within the class's config_size. On a worker or in init.
  */
 void virtio_config_update(struct virtio_dev *dev, uint32_t offset, const void *data, uint32_t len);
 

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Packed virtqueues (virtio 1.2, section 2.8): one ring, in which used entries
+ * overwrite descriptors. Both sides go round it, each with a wrap counter that
+ * says what the flags of this round look like.
+ *
+ * A driver reads used entries in the ring's order. So what is returned during
+ * a turn becomes visible all at once, when the flags of its first entry are
+ * written, which are held back until then.
+ *
+ * Buffer ids have to be below the queue's size and differ while they are in
+ * flight, as those of all known drivers do: they are what slots go by.
+ */
+#include <errno.h>
+#include <linux/virtio_ring.h>
+#include "core/mem.h"
+#include "devices/virtio/ring.h"
+
+#define DESC_ALIGN 16
+#define EVENT_ALIGN 4
+#define FLAG_AVAIL (1u << VRING_PACKED_DESC_F_AVAIL)
+#define FLAG_USED (1u << VRING_PACKED_DESC_F_USED)
+#define EVENT_WRAP (1u << VRING_PACKED_EVENT_F_WRAP_CTR)
+
+static struct vring_packed_desc *packed_desc(const struct virtq *queue, uint32_t index)
+{
+	return (struct vring_packed_desc *)(void *)queue->desc + index;
+}
+
+static struct vring_packed_desc_event *packed_event(uint8_t *area)
+{
+	return (struct vring_packed_desc_event *)(void *)area;
+}
+
+static int packed_map(struct virtq *queue, const struct mem *mem)
+{
+	const struct virtq_layout *layout = &queue->layout;
+
+	if (layout->desc % DESC_ALIGN || layout->driver % EVENT_ALIGN || layout->device % EVENT_ALIGN)
+		return -EINVAL;
+	queue->desc = mem_ptr(mem, layout->desc, queue->size * sizeof(struct vring_packed_desc));
+	queue->driver = mem_ptr(mem, layout->driver, sizeof(struct vring_packed_desc_event));
+	queue->device = mem_ptr(mem, layout->device, sizeof(struct vring_packed_desc_event));
+	return queue->desc && queue->driver && queue->device ? 0 : -EINVAL;
+}
+
+/* Section 2.8.1: available in this round when one flag is as the wrap counter and the other is not. */
+static bool packed_waiting(const struct virtq *queue)
+{
+	uint16_t flags = ring_load(&packed_desc(queue, queue->position.next_avail)->flags);
+	bool avail = flags & FLAG_AVAIL, used = flags & FLAG_USED;
+
+	return avail == queue->position.avail_wrap && used != avail;
+}
+
+static bool packed_table(struct walk *walk, const struct walk_table *table)
+{
+	struct vring_packed_desc desc;
+
+	/* Section 2.8.7: all entries, whatever their ids and NEXT flags say. */
+	for (uint32_t i = 0; i < table->count; i++) {
+		if (!walk_fetch(walk, table, i, &desc))
+			return false;
+		if (desc.flags & VRING_DESC_F_INDIRECT) {
+			walk->fault = "an indirect table within an indirect table";
+			return false;
+		}
+		if (!walk_buffer(walk, desc.addr, desc.len, desc.flags & VRING_DESC_F_WRITE))
+			return false;
+	}
+	return true;
+}
+
+static bool packed_walk(struct virtq *queue, struct walk *walk)
+{
+	const struct walk_table ring = { queue->desc, queue->layout.desc, queue->size };
+	uint32_t room = (uint32_t)queue->size - queue->in_flight - queue->unpublished;
+	uint32_t index = queue->position.next_avail;
+	struct vring_packed_desc desc;
+	struct walk_table table;
+
+	do {
+		/* An entry that was not returned yet cannot be available again. */
+		if (walk->chain.descs == room) {
+			walk->fault = "a chain longer than what is free of the ring";
+			return false;
+		}
+		if (!walk_fetch(walk, &ring, index, &desc))
+			return false;
+		walk->chain.descs++;
+		index = index + 1 == queue->size ? 0 : index + 1;
+		if (!(desc.flags & VRING_DESC_F_INDIRECT)) {
+			if (!walk_buffer(walk, desc.addr, desc.len, desc.flags & VRING_DESC_F_WRITE))
+				return false;
+		} else if (walk->chain.descs > 1) {
+			walk->fault = "an indirect table within a chain";
+			return false;
+		} else if (!walk_indirect(walk, queue, desc.addr, desc.len,
+					  desc.flags & VRING_DESC_F_NEXT, &table) ||
+			   !packed_table(walk, &table)) {
+			return false;
+		}
+	} while (desc.flags & VRING_DESC_F_NEXT);
+	/* Section 2.8.6: the id stands in the last one. */
+	walk->chain.head = desc.id;
+	return true;
+}
+
+static bool packed_take(struct virtq *queue, struct walk *walk)
+{
+	if (!packed_walk(queue, walk))
+		return false;
+	if (walk->chain.head >= queue->size) {
+		walk->fault = "a buffer id beyond the ring";
+		return false;
+	}
+	return true;
+}
+
+static void packed_advance(struct virtq *queue, const struct chain *chain)
+{
+	struct virtq_position *position = &queue->position;
+
+	position->next_avail += chain->descs;
+	if (position->next_avail >= queue->size) {
+		position->next_avail -= queue->size;
+		position->avail_wrap = !position->avail_wrap;
+	}
+}
+
+static void packed_retreat(struct virtq *queue, const struct chain *chain)
+{
+	struct virtq_position *position = &queue->position;
+
+	if (position->next_avail < chain->descs) {
+		position->next_avail += queue->size;
+		position->avail_wrap = !position->avail_wrap;
+	}
+	position->next_avail -= chain->descs;
+}
+
+static void packed_put(struct virtq *queue, const struct chain *chain, uint32_t len)
+{
+	struct virtq_position *position = &queue->position;
+	struct vring_packed_desc *desc = packed_desc(queue, position->next_used);
+	uint16_t flags = (uint16_t)((position->used_wrap ? FLAG_AVAIL | FLAG_USED : 0) |
+				    (len ? VRING_DESC_F_WRITE : 0));
+
+	desc->id = chain->head;
+	desc->len = len;
+	if (queue->unpublished)
+		ring_store(&desc->flags, flags);
+	else
+		queue->held_flags = flags;
+	position->next_used += chain->descs;
+	if (position->next_used >= queue->size) {
+		position->next_used -= queue->size;
+		position->used_wrap = !position->used_wrap;
+	}
+}
+
+/* Whether the entry that the driver waits for is one of the last count. */
+static bool packed_event_passed(const struct virtq *queue, uint16_t off_wrap, uint16_t count)
+{
+	const struct virtq_position *position = &queue->position;
+	bool wrap = off_wrap & EVENT_WRAP;
+	uint16_t off = off_wrap & (EVENT_WRAP - 1), behind = position->next_used - off;
+
+	if (wrap != position->used_wrap)
+		behind += queue->size;
+	return (uint16_t)(behind - 1) < count;
+}
+
+static bool packed_publish(struct virtq *queue)
+{
+	const struct vring_packed_desc_event *event = packed_event(queue->driver);
+	uint16_t next = queue->position.next_used, count = queue->unpublished;
+	uint16_t first = (uint16_t)(next >= count ? next - count : next + queue->size - count);
+
+	ring_store(&packed_desc(queue, first)->flags, queue->held_flags);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	switch (ring_load(&event->flags)) {
+	case VRING_PACKED_EVENT_FLAG_DISABLE:
+		return false;
+	case VRING_PACKED_EVENT_FLAG_DESC:
+		return !queue->event_idx ||
+		       packed_event_passed(queue, ring_load(&event->off_wrap), count);
+	default:
+		return true;
+	}
+}
+
+static void packed_want_doorbell(struct virtq *queue, bool wanted)
+{
+	struct vring_packed_desc_event *event = packed_event(queue->device);
+	const struct virtq_position *position = &queue->position;
+
+	if (!queue->event_idx) {
+		ring_store(&event->flags, wanted ? VRING_PACKED_EVENT_FLAG_ENABLE :
+						   VRING_PACKED_EVENT_FLAG_DISABLE);
+	} else if (wanted) {
+		ring_store(&event->off_wrap, (uint16_t)(position->next_avail |
+							(position->avail_wrap ? EVENT_WRAP : 0)));
+		ring_store(&event->flags, VRING_PACKED_EVENT_FLAG_DESC);
+	}
+}
+
+const struct ring_ops ring_packed = {
+	.map = packed_map,
+	.waiting = packed_waiting,
+	.take = packed_take,
+	.advance = packed_advance,
+	.retreat = packed_retreat,
+	.put = packed_put,
+	.publish = packed_publish,
+	.want_doorbell = packed_want_doorbell,
+};
