@@ -156,6 +156,8 @@ static void format_number(const struct opt *opt, uint64_t value, char *buffer, s
 {
 	if (opt->type == OPT_SIZE)
 		format_size(value, buffer, len);
+	else if (opt->may_be_off && value == OPT_OFF)
+		snprintf(buffer, len, "off");
 	else
 		snprintf(buffer, len, "%" PRIu64, value);
 }
@@ -167,6 +169,10 @@ static int set_number(const struct opt *opt, const char *value, uint64_t *field,
 	uint64_t number;
 	int err;
 
+	if (opt->may_be_off && !strcmp(value, "off")) {
+		*field = OPT_OFF;
+		return 0;
+	}
 	err = opt->type == OPT_SIZE ? opt_parse_size(value, &number) : parse_uint(value, &number);
 	if (err == -EINVAL)
 		return fail(error, "write %s",
@@ -178,8 +184,8 @@ static int set_number(const struct opt *opt, const char *value, uint64_t *field,
 	}
 	format_number(opt, opt->min, min, sizeof(min));
 	format_number(opt, opt->max ? opt->max : UINT64_MAX, max, sizeof(max));
-	return fail(error, "choose %sfrom %s to %s", opt->power_of_two ? "a power of two " : "", min,
-		    max);
+	return fail(error, "choose %sfrom %s to %s%s", opt->power_of_two ? "a power of two " : "",
+		    min, max, opt->may_be_off ? ", or off" : "");
 }
 
 static int set_bool(const char *value, bool *field, struct opt_error *error)

@@ -20,6 +20,8 @@ enum opt_type {
 	OPT_MAC,    /* uint8_t[6]: aa:bb:cc:dd:ee:ff */
 };
 
+#define OPT_OFF UINT64_MAX
+
 struct opt {
 	const char *key; /* NULL ends a table */
 	enum opt_type type;
@@ -29,6 +31,7 @@ struct opt {
 	size_t offset;   /* of the field within the configuration struct */
 	uint64_t min, max; /* OPT_UINT, OPT_SIZE; max 0: no upper limit */
 	bool power_of_two; /* OPT_UINT: nothing else will do */
+	bool may_be_off;   /* OPT_UINT: "off" as well, which is OPT_OFF, as 0 is what was not given */
 	bool terminal;     /* it is on the terminal, of which there is one, unless another one_of is given */
 	bool made;         /* OPT_STRING: a socket that is made there, and removed at the end */
 	const char *const *choices; /* OPT_CHOICE: names, ended by NULL */

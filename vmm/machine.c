@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
@@ -15,6 +16,8 @@
 #include "vmm/kvm_hints.h"
 
 #define LOADER_STACK KIB(128)
+/* About what it costs to put a thread to sleep and to wake it. */
+#define POLL_US 32
 
 /* A peer may come to its socket. */
 const struct sandbox serial_sandbox = SANDBOX(SC(accept4), SC(dup3));
@@ -204,6 +207,15 @@ static int add_device(struct machine *machine, const struct config_device *wante
 	return report(err, machine->pci.bus ? pci_hints : mmio_hints, "%s", wanted->text);
 }
 
+/* Whether a worker that polls takes a core from no vCPU. */
+static bool spare_cores(const struct config *config)
+{
+	cpu_set_t cores;
+
+	return sched_getaffinity(0, sizeof(cores), &cores) == 0 &&
+	       (uint64_t)CPU_COUNT(&cores) > config->cpus;
+}
+
 static int add_devices(struct machine *machine, const struct machine_events *events)
 {
 	const struct config *config = machine->config;
@@ -214,6 +226,7 @@ static int add_devices(struct machine *machine, const struct machine_events *eve
 		.mem = &machine->mem,
 		.vm_name = config->name ? config->name : "",
 		.confine = !config->no_sandbox,
+		.poll_us = spare_cores(config) ? POLL_US : 0,
 		.opaque = events->opaque,
 		.escape = events->escape,
 	};

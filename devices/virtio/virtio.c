@@ -632,6 +632,15 @@ static size_t counter_count(const struct virtio_class *class)
 	return count;
 }
 
+static uint64_t poll_ns(const struct virtio_dev *dev)
+{
+	const struct virtio_conf *conf = dev->conf;
+
+	if (conf->poll == OPT_OFF)
+		return 0;
+	return (conf->poll ? conf->poll : dev->host->poll_us) * 1000;
+}
+
 static int add_worker(struct virtio_dev *dev)
 {
 	const struct virtio_conf *conf = dev->conf;
@@ -647,7 +656,7 @@ static int add_worker(struct virtio_dev *dev)
 	worker->loop.turn_end = publish;
 	worker->loop.look = look;
 	worker->loop.opaque = first_queue(dev, dev->worker_count++);
-	worker->loop.poll.ns = conf->poll * 1000;
+	worker->loop.poll.ns = poll_ns(dev);
 	return 0;
 }
 

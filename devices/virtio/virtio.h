@@ -47,7 +47,7 @@ struct transport {
 struct virtio_conf {
 	uint64_t queues;     /* sets of queues; 0: one */
 	uint64_t queue_size; /* 0: as the class has it */
-	uint64_t poll;       /* microseconds that a worker looks for work before it sleeps */
+	uint64_t poll;       /* microseconds that a worker looks for work before it sleeps; 0: the host's poll_us */
 	bool packed;
 	bool in_order;
 };
@@ -61,9 +61,9 @@ struct virtio_conf {
 	  .help = "offer the packed ring layout" }, \
 	{ .key = "in-order", .type = OPT_BOOL, .offset = offsetof(struct virtio_conf, in_order), \
 	  .help = "offer to use buffers in the order in which they come" }, \
-	{ .key = "poll", .type = OPT_UINT, .max = 100000, \
+	{ .key = "poll", .type = OPT_UINT, .may_be_off = true, .min = 1, .max = 100000, \
 	  .offset = offsetof(struct virtio_conf, poll), .arg = "US", \
-	  .help = "microseconds to look for work before sleeping, where cores are plenty" }
+	  .help = "microseconds to look for work before sleeping; 32 where cores are plenty" }
 
 #define VIRTIO_OPT_QUEUES(what) \
 	{ .key = "queues", .type = OPT_UINT, .min = 1, .max = VIRTIO_SETS_MAX, \
@@ -138,6 +138,7 @@ struct virtio_host {
 	const struct mem *mem;
 	const char *vm_name;
 	bool confine;
+	uint64_t poll_us;
 	void *opaque;
 	/* A person at a terminal asked for something; any thread. */
 	void (*escape)(void *opaque, enum chardev_escape escape);
