@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A driver's side of a device by hand: guest RAM, rings in it, buffers. The
- * worker is not started, so that everything happens inline, in vq_turn().
+ * A driver's side of a device by hand: guest RAM, split rings in it, buffers.
+ * The workers are not started, unless by vq_run(), so that everything happens
+ * inline, in vq_turn().
  */
 #ifndef TESTS_UNIT_DRIVER_H
 #define TESTS_UNIT_DRIVER_H
@@ -17,7 +18,6 @@
 #define VQ_RAM_BASE 0x100000
 #define VQ_RAM_SIZE MIB(8)
 #define VQ_SIZE 16
-#define VQ_QUEUES 4
 
 struct vq {
 	uint64_t desc, avail, used;
@@ -28,10 +28,12 @@ struct vq_guest {
 	struct transport transport; /* first: the device's transport is the guest */
 	struct virtio_host host;
 	struct virtio_dev *dev;
+	const struct virtio_class *class;
+	void *conf; /* made by vq_guest_make(), or NULL */
 	struct mem mem;
 	uint64_t next; /* free memory */
-	struct vq queues[VQ_QUEUES];
-	unsigned int queue_interrupts[VQ_QUEUES], config_interrupts;
+	struct vq queues[VIRTIO_QUEUES_MAX];
+	unsigned int queue_interrupts[VIRTIO_QUEUES_MAX], config_interrupts;
 	int escape; /* the last one that the device told */
 };
 
@@ -81,6 +83,7 @@ static inline int vq_guest_init(struct vq_guest *guest, const struct virtio_clas
 
 	*guest = (struct vq_guest){
 		.transport = { vq_raise_queue, vq_raise_config },
+		.class = class,
 		.next = VQ_RAM_BASE,
 	};
 	guest->host = (struct virtio_host){
@@ -97,9 +100,27 @@ static inline int vq_guest_init(struct vq_guest *guest, const struct virtio_clas
 	return rc;
 }
 
+/* The same with a configuration of its own, as the command line has it. */
+static inline int vq_guest_make(struct vq_guest *guest, const struct virtio_class *class,
+				const char *options)
+{
+	void *conf = calloc(1, class->conf_size);
+	struct opt_error error;
+	int rc;
+
+	if (opt_parse(class->opts, options, conf, &error) < 0)
+		abort();
+	rc = vq_guest_init(guest, class, conf);
+	guest->conf = conf;
+	return rc;
+}
+
 static inline void vq_guest_free(struct vq_guest *guest)
 {
 	virtio_dev_free(guest->dev);
+	if (guest->conf)
+		opt_free(guest->class->opts, guest->conf);
+	free(guest->conf);
 	mem_free(&guest->mem);
 }
 
@@ -175,8 +196,48 @@ static inline void vq_notify(struct vq_guest *guest, unsigned int index)
 /* Lets the device do what there is to do now. */
 static inline void vq_turn(struct vq_guest *guest)
 {
-	while (loop_turn(&guest->dev->worker.loop, 0) > 0)
-		;
+	int ran;
+
+	do {
+		ran = 0;
+		for (unsigned int i = 0; i < guest->dev->worker_count; i++)
+			ran += loop_turn(&guest->dev->workers[i].loop, 0) > 0;
+	} while (ran);
+}
+
+/* One turn of the first worker, for as long as it takes; how many handlers ran. */
+static inline int vq_wait(struct vq_guest *guest)
+{
+	return loop_turn(&guest->dev->workers[0].loop, 10000);
+}
+
+/* From here on the workers are threads. */
+static inline int vq_run(struct vq_guest *guest, bool confine)
+{
+	int rc = 0;
+
+	for (unsigned int i = 0; rc == 0 && i < guest->dev->worker_count; i++) {
+		guest->dev->workers[i].confine = confine;
+		rc = worker_start(&guest->dev->workers[i]);
+	}
+	return rc;
+}
+
+/* A counter by its name; UINT64_MAX when there is none of it. */
+static inline uint64_t vq_counter(const struct vq_guest *guest, const char *name)
+{
+	uint64_t sum = UINT64_MAX;
+	const char *found;
+
+	for (unsigned int n = 0; (found = virtio_nth_counter(guest->dev, n, &sum)); n++)
+		if (!strcmp(found, name))
+			return sum;
+	return UINT64_MAX;
+}
+
+static inline bool vq_failed(struct vq_guest *guest)
+{
+	return virtio_status(guest->dev) & VIRTIO_CONFIG_S_NEEDS_RESET;
 }
 
 /* The next used entry; false when there is none. ret_len may be NULL. */
