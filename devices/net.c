@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * virtio-net (section 5.1): one pair of queues in front of a netdev.
+ * virtio-net (section 5.1): pairs of queues, each in front of a netdev and on
+ * a worker of its own; what they share does not change while they run.
  *
  * Transmit hands the guest's buffers, header included, to the kernel, which
  * checks the header; there is no copy of ours.
@@ -12,22 +13,24 @@
  * While the ring cannot fill the window the netdev is not watched, and packets
  * wait in the host's queue, until the driver kicks.
  *
+ * Which packets come, and to which pair, is the host's business: the control
+ * queue (net_control.c) only tells it.
+ *
  * An interface that was removed under us is a pulled cable: the link is down,
  * what the guest sends is dropped, the VM lives.
  */
 #include <endian.h>
 #include <limits.h>
-#include <linux/if_ether.h>
 #include <linux/if_tun.h>
-#include <linux/virtio_net.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
-#include "devices/netdev/netdev.h"
-#include "devices/virtio/virtio.h"
+#include "devices/net.h"
 
+/* Of a pair. */
 #define NET_RX 0
 #define NET_TX 1
 #define NET_QUEUE_SIZE 256
+#define NET_CONTROL_SIZE 64
 #define NET_HEADER sizeof(struct virtio_net_hdr_v1)
 /* Section 5.1.6.3.1: with segmentation offload. */
 #define NET_LARGE_MAX 65550
@@ -36,27 +39,29 @@
 #define NET_RX_BATCH 64
 
 struct net_conf {
+	struct virtio_conf virtio;
 	char *tap;
 	uint64_t fd;
+	bool loop;
 	uint8_t mac[ETH_ALEN];
 	uint64_t mtu;
 };
 
 struct net_window {
-	struct chain *chains[NET_QUEUE_SIZE];
+	struct chain *chains[CHAIN_IOV_MAX]; /* each has an iovec at least */
 	unsigned int chain_count;
 	struct iovec iov[CHAIN_IOV_MAX];
 	unsigned int iov_count;
 	size_t room;
 };
 
-struct net {
-	struct virtio_dev dev;
-	struct netdev netdev;
+struct net_pair {
+	struct net *net;
+	struct netdev *netdev;
+	struct virtq *rx, *tx;
 	struct event event;
 	uint32_t watched; /* what event waits for */
 	bool gone;        /* the interface was removed; event is in no loop */
-	size_t packet_max;
 	struct net_window window;
 };
 
@@ -82,53 +87,69 @@ static const char *const net_counters[] = {
 };
 
 /* Waits for these, and no others; spares the system call when it does already. */
-static void net_watch(struct net *net, uint32_t events)
+static void net_watch(struct net_pair *pair, uint32_t events)
 {
-	if (net->gone || net->watched == events)
+	if (pair->gone || pair->watched == events)
 		return;
-	loop_mod(&net->dev.worker.loop, &net->event, events);
-	net->watched = events;
+	loop_mod(&pair->rx->worker->loop, &pair->event, events);
+	pair->watched = events;
 }
 
-static void net_gone(struct net *net)
+void net_set_status(struct net *net, uint32_t set, uint32_t clear)
 {
-	uint16_t down = 0;
+	uint32_t old = atomic_fetch_or(&net->state.status, set), status;
+	uint16_t shown;
 
-	loop_del(&net->dev.worker.loop, &net->event);
-	net->gone = true;
-	virtio_count(&net->dev, NET_ERRORS, 1);
-	virtio_config_update(&net->dev, offsetof(struct virtio_net_config, status), &down,
-			     sizeof(down));
+	if (((old | set) & ~clear) == old)
+		return;
+	atomic_fetch_and(&net->state.status, ~clear);
+	/* Of two workers that are here at once the last shows what both have done. */
+	do {
+		status = atomic_load(&net->state.status);
+		shown = htole16((uint16_t)status);
+		virtio_config_update(&net->dev, offsetof(struct virtio_net_config, status), &shown,
+				     sizeof(shown));
+	} while (status != atomic_load(&net->state.status));
+}
+
+static void net_gone(struct net_pair *pair)
+{
+	if (pair->gone)
+		return;
+	loop_del(&pair->rx->worker->loop, &pair->event);
+	pair->gone = true;
+	virtq_count(pair->rx, NET_ERRORS, 1);
+	net_set_status(pair->net, 0, VIRTIO_NET_S_LINK_UP);
 }
 
 /* Whether a packet of any size may come. */
-static bool net_window_full(const struct net *net, const struct virtq *queue)
+static bool net_window_full(const struct net_pair *pair)
 {
-	const struct net_window *window = &net->window;
+	const struct net_window *window = &pair->window;
 
-	if (!virtio_has(&net->dev, VIRTIO_NET_F_MRG_RXBUF))
+	if (!virtio_has(&pair->net->dev, VIRTIO_NET_F_MRG_RXBUF))
 		return window->chain_count == 1;
 	/* A driver with a small ring has given all that it has. */
-	return window->room >= net->packet_max || window->chain_count == queue->size;
+	return window->room >= pair->net->packet_max || pair->rx->in_flight == pair->rx->size;
 }
 
 /* Tops the window up. False when the ring is empty, or broken. */
-static bool net_window_fill(struct net *net, struct virtq *queue)
+static bool net_window_fill(struct net_pair *pair)
 {
-	struct net_window *window = &net->window;
+	struct net_window *window = &pair->window;
 	struct chain *chain;
 
-	while (!net_window_full(net, queue)) {
-		chain = virtq_pop(queue);
+	while (!net_window_full(pair)) {
+		chain = virtq_pop(pair->rx);
 		if (!chain)
 			return false;
 		if (chain->in.left < NET_HEADER) {
-			virtio_fail(&net->dev, "a receive buffer without room for the header");
+			virtio_fail(&pair->net->dev, "a receive buffer without room for the header");
 			return false;
 		}
 		/* Buffers in so many pieces that no call can take more: they have to do. */
 		if (chain->in.count > CHAIN_IOV_MAX - window->iov_count) {
-			virtq_unpop(queue, chain);
+			virtq_unpop(pair->rx, chain);
 			return true;
 		}
 		memcpy(window->iov + window->iov_count, chain->in.iov,
@@ -160,9 +181,9 @@ static void net_write_num_buffers(struct chain *first, uint16_t count)
 }
 
 /* Returns the chains that a packet of len bytes, header included, filled. */
-static void net_deliver(struct net *net, struct virtq *queue, size_t len)
+static void net_deliver(struct net_pair *pair, size_t len)
 {
-	struct net_window *window = &net->window;
+	struct net_window *window = &pair->window;
 	unsigned int chain_count = 0, iov_count = 0;
 	size_t room = 0;
 
@@ -180,104 +201,118 @@ static void net_deliver(struct net *net, struct virtq *queue, size_t len)
 
 		cursor_advance(&chain->in, part);
 		len -= part;
-		virtq_done(queue, chain);
+		virtq_done(pair->rx, chain);
 	}
 	net_window_drop(window, chain_count, iov_count);
 }
 
 /* One packet; false when there is no more to do now. */
-static bool net_receive(struct net *net, struct virtq *queue)
+static bool net_receive(struct net_pair *pair)
 {
 	ssize_t n;
 
-	if (!net_window_fill(net, queue)) {
-		net_watch(net, net->watched & ~(uint32_t)EPOLLIN);
-		virtio_count(&net->dev, NET_RX_NO_BUFFERS, 1);
+	if (!net_window_fill(pair)) {
+		net_watch(pair, pair->watched & ~(uint32_t)EPOLLIN);
+		virtq_count(pair->rx, NET_RX_NO_BUFFERS, 1);
 		return false;
 	}
-	n = netdev_receive(&net->netdev, net->window.iov, net->window.iov_count);
+	n = netdev_receive(pair->netdev, pair->window.iov, pair->window.iov_count);
 	if (n == -EAGAIN)
 		return false;
 	if (n == -EBADFD) {
-		net_gone(net);
+		net_gone(pair);
 		return false;
 	}
 	if (n < (ssize_t)NET_HEADER) {
-		virtio_count(&net->dev, NET_ERRORS, 1);
+		virtq_count(pair->rx, NET_ERRORS, 1);
 		return false;
 	}
-	net_deliver(net, queue, (size_t)n);
-	virtio_count(&net->dev, NET_RX_PACKETS, 1);
-	virtio_count(&net->dev, NET_RX_BYTES, (size_t)n - NET_HEADER);
+	net_deliver(pair, (size_t)n);
+	virtq_count(pair->rx, NET_RX_PACKETS, 1);
+	virtq_count(pair->rx, NET_RX_BYTES, (size_t)n - NET_HEADER);
 	return true;
 }
 
 /* False when the netdev has no room and the chain has to wait. */
-static bool net_send(struct net *net, struct chain *chain)
+static bool net_send(struct net_pair *pair, struct chain *chain)
 {
-	ssize_t n = net->gone ? -EBADFD : netdev_send(&net->netdev, chain->out.iov, chain->out.count);
+	ssize_t n = pair->gone ? -EBADFD :
+				 netdev_send(pair->netdev, chain->out.iov, chain->out.count);
 
 	if (n == -EAGAIN)
 		return false;
-	if (n == -EBADFD && !net->gone)
-		net_gone(net);
+	if (n == -EBADFD)
+		net_gone(pair);
 	if (n < 0) {
-		virtio_count(&net->dev, NET_TX_DROPPED, 1);
+		virtq_count(pair->tx, NET_TX_DROPPED, 1);
 	} else {
-		virtio_count(&net->dev, NET_TX_PACKETS, 1);
-		virtio_count(&net->dev, NET_TX_BYTES, (size_t)n - NET_HEADER);
+		virtq_count(pair->tx, NET_TX_PACKETS, 1);
+		virtq_count(pair->tx, NET_TX_BYTES, (size_t)n - NET_HEADER);
 	}
 	return true;
 }
 
-static void net_transmit(struct net *net, struct virtq *queue)
+static void net_transmit(struct net_pair *pair)
 {
 	struct chain *chain;
 
-	while ((chain = virtq_pop(queue))) {
+	while ((chain = virtq_pop(pair->tx))) {
 		if (chain->out.left < NET_HEADER) {
-			virtio_fail(&net->dev, "a packet with a short header");
+			virtio_fail(&pair->net->dev, "a packet with a short header");
 			return;
 		}
-		if (!net_send(net, chain)) {
-			virtq_unpop(queue, chain);
-			net_watch(net, net->watched | EPOLLOUT);
+		if (!net_send(pair, chain)) {
+			virtq_unpop(pair->tx, chain);
+			net_watch(pair, pair->watched | EPOLLOUT);
 			return;
 		}
-		virtq_done(queue, chain);
+		virtq_done(pair->tx, chain);
 	}
+}
+
+/* NULL for the control queue, and for those that the driver knows nothing of. */
+static struct net_pair *net_pair_of(const struct virtq *queue)
+{
+	struct net *net = container_of(queue->dev, struct net, dev);
+	unsigned int index = queue->index / 2;
+
+	return index < net_pairs(net) ? &net->pairs[index] : NULL;
 }
 
 static void net_kick(struct virtio_dev *dev, struct virtq *queue)
 {
 	struct net *net = container_of(dev, struct net, dev);
+	struct net_pair *pair = net_pair_of(queue);
 
-	/* What waits in the netdev for buffers comes with the next turn. */
-	if (queue->index == NET_RX)
-		net_watch(net, net->watched | EPOLLIN);
-	else
-		net_transmit(net, queue);
+	if (!pair) {
+		if (queue->index == 2 * net_pairs(net) && virtio_has(dev, VIRTIO_NET_F_CTRL_VQ))
+			net_control_kick(net, queue);
+	} else if (queue == pair->tx) {
+		net_transmit(pair);
+	} else {
+		/* What waits in the netdev for buffers comes with the next turn. */
+		net_window_fill(pair);
+		net_watch(pair, pair->watched | EPOLLIN);
+	}
 }
 
 static void net_event(struct event *event, uint32_t revents)
 {
-	struct net *net = container_of(event, struct net, event);
+	struct net_pair *pair = container_of(event, struct net_pair, event);
 	unsigned int budget = NET_RX_BATCH;
 
 	if (revents & (EPOLLERR | EPOLLHUP)) {
-		net_gone(net);
+		net_gone(pair);
 		return;
 	}
-	if (!virtio_running(&net->dev)) {
-		net_watch(net, 0);
-		return;
-	}
+	/* A queue may have been stopped since they were found. */
+	revents &= pair->watched;
 	if (revents & EPOLLOUT) {
-		net_watch(net, net->watched & ~(uint32_t)EPOLLOUT);
-		virtio_kick(&net->dev, NET_TX);
+		net_watch(pair, pair->watched & ~(uint32_t)EPOLLOUT);
+		virtio_kick(pair->tx);
 	}
 	if (revents & EPOLLIN)
-		while (budget-- && net_receive(net, &net->dev.queues[NET_RX]))
+		while (budget-- && net_receive(pair))
 			;
 }
 
@@ -287,29 +322,61 @@ static int net_start(struct virtio_dev *dev)
 	const struct net_conf *conf = dev->conf;
 	const uint64_t large = 1ULL << VIRTIO_NET_F_GUEST_TSO4 | 1ULL << VIRTIO_NET_F_GUEST_TSO6 |
 			       1ULL << VIRTIO_NET_F_GUEST_USO4 | 1ULL << VIRTIO_NET_F_GUEST_USO6;
+	int r;
 
 	net->packet_max = NET_HEADER + ((dev->features & large) ?
 		NET_LARGE_MAX : util_max(conf->mtu, ETH_DATA_LEN) + NET_FRAME_OVERHEAD);
-	/* EPOLLIN comes with the first kick of the receive queue. */
-	return net->gone ? 0 : netdev_set_offloads(&net->netdev, dev->features);
+	/* Switches have to learn where the guest is now. */
+	if (net->loaded && virtio_has(dev, VIRTIO_NET_F_GUEST_ANNOUNCE))
+		net_set_status(net, VIRTIO_NET_S_ANNOUNCE, 0);
+	net->loaded = false;
+	/* EPOLLIN comes with the first kick of a receive queue. */
+	r = net_control_apply(net);
+	return r == -EBADFD ? 0 : r;
 }
 
-static void net_stop(struct virtio_dev *dev)
+static void net_queue_stop(struct virtq *queue)
+{
+	struct net_pair *pair = net_pair_of(queue);
+
+	if (!pair)
+		return;
+	if (queue == pair->tx) {
+		net_watch(pair, pair->watched & ~(uint32_t)EPOLLOUT);
+		return;
+	}
+	net_watch(pair, pair->watched & ~(uint32_t)EPOLLIN);
+	net_window_drop(&pair->window, pair->window.chain_count, pair->window.iov_count);
+	pair->window.room = 0;
+}
+
+static void net_reset(struct virtio_dev *dev)
+{
+	net_control_reset(container_of(dev, struct net, dev));
+}
+
+static int net_load(struct virtio_dev *dev)
 {
 	struct net *net = container_of(dev, struct net, dev);
 
-	net_watch(net, 0);
-	net_window_drop(&net->window, net->window.chain_count, net->window.iov_count);
-	net->window.room = 0;
+	net->loaded = true;
+	return net_control_check(net);
 }
 
 static int net_open(struct net *net, const struct net_conf *conf)
 {
-	if (!conf->tap == !conf->fd)
-		return -EINVAL;
+	const unsigned int count = net->dev.worker_count;
+	int r = 0;
+
+	if (!!conf->tap + !!conf->fd + conf->loop != 1)
+		return -EDESTADDRREQ;
 	if (conf->tap)
-		return netdev_tap_open(&net->netdev, conf->tap, (uint16_t)conf->mtu);
-	return netdev_tap_adopt(&net->netdev, (int)conf->fd);
+		return netdev_tap_open(net->netdevs, count, conf->tap, (uint16_t)conf->mtu);
+	if (conf->fd)
+		return count > 1 ? -EOPNOTSUPP : netdev_tap_adopt(net->netdevs, (int)conf->fd);
+	for (unsigned int i = 0; !r && i < count; i++)
+		r = netdev_loop_open(&net->netdevs[i]);
+	return r;
 }
 
 /* FNV-1a of the VM's and the device's name: the same address in each run, another in each VM. */
@@ -327,52 +394,102 @@ static void net_make_mac(const struct net *net, const char *vm_name, uint8_t mac
 	mac[0] = (uint8_t)((mac[0] & ~1) | 2);
 }
 
-static void net_withhold_uso(struct virtio_dev *dev)
+static void net_withhold(struct virtio_dev *dev, const struct net *net)
 {
-	virtio_withhold(dev, VIRTIO_NET_F_HOST_USO);
-	virtio_withhold(dev, VIRTIO_NET_F_GUEST_USO4);
-	virtio_withhold(dev, VIRTIO_NET_F_GUEST_USO6);
+	const struct net_conf *conf = dev->conf;
+
+	if (!conf->mtu)
+		virtio_withhold(dev, VIRTIO_NET_F_MTU);
+	if (dev->worker_count == 1)
+		virtio_withhold(dev, VIRTIO_NET_F_MQ);
+	if (!net->netdevs[0].uso) {
+		virtio_withhold(dev, VIRTIO_NET_F_HOST_USO);
+		virtio_withhold(dev, VIRTIO_NET_F_GUEST_USO4);
+		virtio_withhold(dev, VIRTIO_NET_F_GUEST_USO6);
+	}
+}
+
+static int net_add_pair(struct net *net, unsigned int index)
+{
+	struct net_pair *pair = &net->pairs[index];
+	int r;
+
+	*pair = (struct net_pair){
+		.net = net,
+		.netdev = &net->netdevs[index],
+		.rx = &net->dev.queues[2 * index + NET_RX],
+		.tx = &net->dev.queues[2 * index + NET_TX],
+		.event = { .fd = net->netdevs[index].fd, .fn = net_event },
+	};
+	r = worker_watch(pair->rx->worker, &pair->event, 0);
+	/* Any worker may get commands that concern all pairs. */
+	for (unsigned int i = 0; !r && i < net->dev.worker_count; i++)
+		r = worker_keep_fd(&net->dev.workers[i], pair->event.fd);
+	return r;
+}
+
+static void net_show_config(struct net *net)
+{
+	const struct net_conf *conf = net->dev.conf;
+	const struct virtio_net_config config = {
+		.max_virtqueue_pairs = htole16((uint16_t)net->dev.worker_count),
+		.mtu = htole16((uint16_t)conf->mtu),
+	};
+
+	virtio_config_update(&net->dev, 0, &config, net->dev.class->config_size);
+	net_control_reset(net);
+	net_set_status(net, VIRTIO_NET_S_LINK_UP, 0);
 }
 
 static int net_init(struct virtio_dev *dev)
 {
 	static const uint8_t none[ETH_ALEN];
 	struct net *net = container_of(dev, struct net, dev);
-	const struct net_conf *net_conf = dev->conf;
-	struct virtio_net_config config = { .status = htole16(VIRTIO_NET_S_LINK_UP) };
+	const struct net_conf *conf = dev->conf;
 	int r;
 
-	net->netdev.fd = -1;
-	r = net_open(net, net_conf);
+	for (unsigned int i = 0; i < dev->worker_count; i++)
+		net->netdevs[i].fd = -1;
+	r = net_open(net, conf);
 	if (r < 0)
 		return r;
-	if (memcmp(net_conf->mac, none, sizeof(none)))
-		memcpy(config.mac, net_conf->mac, sizeof(config.mac));
+	net->pairs = calloc(dev->worker_count, sizeof(*net->pairs));
+	if (!net->pairs)
+		return -ENOMEM;
+	for (unsigned int i = 0; !r && i < dev->worker_count; i++)
+		r = net_add_pair(net, i);
+	if (memcmp(conf->mac, none, sizeof(none)))
+		memcpy(net->mac, conf->mac, sizeof(net->mac));
 	else
-		net_make_mac(net, dev->host->vm_name, config.mac);
-	config.mtu = htole16((uint16_t)net_conf->mtu);
-	if (!net_conf->mtu)
-		virtio_withhold(dev, VIRTIO_NET_F_MTU);
-	if (!net->netdev.uso)
-		net_withhold_uso(dev);
-	virtio_config_update(dev, 0, &config, sizeof(config));
+		net_make_mac(net, dev->host->vm_name, net->mac);
+	net_withhold(dev, net);
+	net_show_config(net);
 	/* "tap%d" was asked for, and the kernel chose. */
-	if (net_conf->tap && strcmp(net_conf->tap, net->netdev.name))
-		dev->where = net->netdev.name;
-	net->event = (struct event){ .fd = net->netdev.fd, .fn = net_event };
-	return worker_watch(&dev->worker, &net->event, 0);
+	if (conf->tap && strcmp(conf->tap, net->netdevs[0].name))
+		dev->where = net->netdevs[0].name;
+	return r;
 }
 
 static void net_free(struct virtio_dev *dev)
 {
-	netdev_close(&container_of(dev, struct net, dev)->netdev);
+	struct net *net = container_of(dev, struct net, dev);
+
+	for (unsigned int i = 0; i < dev->worker_count; i++)
+		netdev_close(&net->netdevs[i]);
+	free(net->pairs);
 }
 
 static const struct opt net_opts[] = {
-	{ .key = "tap", .type = OPT_STRING, .bare = true, .offset = offsetof(struct net_conf, tap),
-	  .arg = "NAME", .help = "a tap interface of the host" },
-	{ .key = "fd", .type = OPT_UINT, .offset = offsetof(struct net_conf, fd), .min = 3,
-	  .max = INT_MAX, .arg = "N", .help = "instead of tap: an open one that was inherited" },
+	VIRTIO_OPTS,
+	VIRTIO_OPT_QUEUES("pairs of queues, each with a thread and a queue of the tap"),
+	{ .key = "tap", .type = OPT_STRING, .bare = true, .one_of = true,
+	  .offset = offsetof(struct net_conf, tap), .arg = "NAME",
+	  .help = "a tap interface of the host" },
+	{ .key = "fd", .type = OPT_UINT, .one_of = true, .offset = offsetof(struct net_conf, fd),
+	  .min = 3, .max = INT_MAX, .arg = "N",
+	  .help = "instead of tap: an open one that was inherited" },
+	{ .key = "loop", .type = OPT_BOOL, .one_of = true, .offset = offsetof(struct net_conf, loop),
+	  .help = "instead of tap: an isolated interface, which hears itself" },
 	{ .key = "mac", .type = OPT_MAC, .offset = offsetof(struct net_conf, mac), .arg = "MAC",
 	  .help = "the guest's address; by default made from the VM's name" },
 	{ .key = "mtu", .type = OPT_UINT, .offset = offsetof(struct net_conf, mtu), .min = 68,
@@ -381,7 +498,10 @@ static const struct opt net_opts[] = {
 };
 
 static const struct hint net_hints[] = {
-	{ EINVAL, "give exactly one of tap=NAME and fd=N, of a tap with a single queue" },
+	{ EDESTADDRREQ, "say where packets go: one of tap=NAME, fd=N and loop" },
+	{ EOPNOTSUPP, "fd=N is one queue of a tap: leave out queues=, or give tap=NAME" },
+	{ EINVAL, "not a tap, or not with as many queues: for queues=N it has to be made with "
+		  "multi_queue (ip tuntap add NAME mode tap vnet_hdr multi_queue), else without" },
 	{ EBUSY, "another process has this tap: stop it, or make another tap" },
 	{ EPERM, "not permitted: as root, ip tuntap add NAME mode tap vnet_hdr user YOU, "
 		 "and ip link set NAME up" },
@@ -396,18 +516,21 @@ static const struct hint net_hints[] = {
 };
 
 static const struct sandbox net_sandbox = SANDBOX(
-	/* netdev_set_offloads(); packets go by the base set's readv and writev */
-	SC_ARG(ioctl, 1, TUNSETOFFLOAD),
+	/* What the control queue tells a tap; packets go by the base set's readv and writev. */
+	SC_ARG(ioctl, 1, TUNSETOFFLOAD), SC_ARG(ioctl, 1, TUNSETQUEUE),
+	SC_ARG(ioctl, 1, TUNATTACHFILTER), SC_ARG(ioctl, 1, TUNDETACHFILTER),
 );
 
 const struct virtio_class net_class = {
 	.name = "net",
 	.option = "net",
 	.summary = "a network interface",
+	.sample = "loop",
 	.id = VIRTIO_ID_NET,
 	.pci_class = 0x020000,
 	.queue_sizes = (const uint16_t[]){ [NET_RX] = NET_QUEUE_SIZE, [NET_TX] = NET_QUEUE_SIZE },
 	.queue_count = 2,
+	.control_size = NET_CONTROL_SIZE,
 	.features = 1ULL << VIRTIO_NET_F_MAC | 1ULL << VIRTIO_NET_F_MTU |
 		    1ULL << VIRTIO_NET_F_STATUS | 1ULL << VIRTIO_NET_F_MRG_RXBUF |
 		    1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_GUEST_CSUM |
@@ -415,9 +538,16 @@ const struct virtio_class net_class = {
 		    1ULL << VIRTIO_NET_F_HOST_ECN | 1ULL << VIRTIO_NET_F_HOST_USO |
 		    1ULL << VIRTIO_NET_F_GUEST_TSO4 | 1ULL << VIRTIO_NET_F_GUEST_TSO6 |
 		    1ULL << VIRTIO_NET_F_GUEST_ECN | 1ULL << VIRTIO_NET_F_GUEST_USO4 |
-		    1ULL << VIRTIO_NET_F_GUEST_USO6,
+		    1ULL << VIRTIO_NET_F_GUEST_USO6 | 1ULL << VIRTIO_NET_F_CTRL_VQ |
+		    1ULL << VIRTIO_NET_F_CTRL_RX | 1ULL << VIRTIO_NET_F_CTRL_RX_EXTRA |
+		    1ULL << VIRTIO_NET_F_CTRL_VLAN | 1ULL << VIRTIO_NET_F_CTRL_MAC_ADDR |
+		    1ULL << VIRTIO_NET_F_GUEST_ANNOUNCE | 1ULL << VIRTIO_NET_F_MQ |
+		    1ULL << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS,
 	.config_size = offsetof(struct virtio_net_config, speed),
 	.dev_size = sizeof(struct net),
+	.state_offset = offsetof(struct net, state),
+	.state_size = sizeof(struct net_state),
+	.state_version = 1,
 	.opts = net_opts,
 	.conf_size = sizeof(struct net_conf),
 	.hints = net_hints,
@@ -426,6 +556,8 @@ const struct virtio_class net_class = {
 	.init = net_init,
 	.start = net_start,
 	.kick = net_kick,
-	.stop = net_stop,
+	.queue_stop = net_queue_stop,
+	.reset = net_reset,
+	.load = net_load,
 	.free = net_free,
 };

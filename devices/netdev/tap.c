@@ -64,61 +64,25 @@ static int tap_prepare(int fd, bool *ret_uso)
 	return ioctl(fd, TUNSETOFFLOAD, 0) < 0 ? -errno : 0;
 }
 
-int netdev_tap_open(struct netdev *netdev, const char *name, uint16_t mtu)
+static ssize_t tap_receive(struct netdev *netdev, const struct iovec *iov, unsigned int count)
 {
-	_cleanup_close_ int fd = -1;
-	struct ifreq ifr = { .ifr_flags = TAP_FLAGS };
-	bool uso;
-	int r;
+	ssize_t n = readv(netdev->fd, iov, (int)count);
 
-	if (strlen(name) >= sizeof(ifr.ifr_name))
-		return -ENAMETOOLONG;
-	memcpy(ifr.ifr_name, name, strlen(name));
-	fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (ioctl(fd, TUNSETIFF, &ifr) < 0)
-		return -errno;
-	r = tap_prepare(fd, &uso);
-	if (r < 0)
-		return r;
-	/* The name that the kernel gave: "tap%d" asks for the next free one. */
-	r = tap_configure(ifr, mtu);
-	if (r < 0)
-		return r;
-	*netdev = (struct netdev){ .fd = util_steal_fd(&fd), .uso = uso };
-	memcpy(netdev->name, ifr.ifr_name, sizeof(netdev->name));
-	return 0;
+	if (n >= 0)
+		return n;
+	/* EIO: the interface is being removed. */
+	return errno == EIO ? -EBADFD : -errno;
 }
 
-int netdev_tap_adopt(struct netdev *netdev, int fd)
+/* Here EIO is a mere "the interface is down". */
+static ssize_t tap_send(struct netdev *netdev, const struct iovec *iov, unsigned int count)
 {
-	struct ifreq ifr = { 0 };
-	int flags = fcntl(fd, F_GETFL);
-	bool uso;
-	int r;
+	ssize_t n = writev(netdev->fd, iov, (int)count);
 
-	if (flags < 0)
-		return -errno;
-	/* Fails for whatever is not a tun device, and for one that has no interface. */
-	if (ioctl(fd, TUNGETIFF, &ifr) < 0 || (ifr.ifr_flags & TAP_FLAGS) != TAP_FLAGS)
-		return -EBADFD;
-	r = tap_prepare(fd, &uso);
-	if (r < 0)
-		return r;
-	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
-		return -errno;
-	*netdev = (struct netdev){ .fd = fd, .uso = uso };
-	memcpy(netdev->name, ifr.ifr_name, sizeof(netdev->name));
-	return 0;
+	return n < 0 ? -errno : n;
 }
 
-void netdev_close(struct netdev *netdev)
-{
-	util_closep(&netdev->fd);
-}
-
-int netdev_set_offloads(struct netdev *netdev, uint64_t features)
+static int tap_set_offloads(struct netdev *first, uint64_t features)
 {
 	static const struct {
 		unsigned int feature;
@@ -142,23 +106,136 @@ int netdev_set_offloads(struct netdev *netdev, uint64_t features)
 		offloads &= ~uso;
 	if (!(offloads & TUN_F_CSUM))
 		offloads = 0;
-	return ioctl(netdev->fd, TUNSETOFFLOAD, offloads) < 0 ? -errno : 0;
+	return ioctl(first->fd, TUNSETOFFLOAD, offloads) < 0 ? -errno : 0;
 }
 
-ssize_t netdev_receive(struct netdev *netdev, const struct iovec *iov, unsigned int count)
+static void tap_clear_filter(const struct netdev *first)
 {
-	ssize_t n = readv(netdev->fd, iov, (int)count);
+	const struct sock_fprog none = { 0 };
 
-	if (n >= 0)
-		return n;
-	/* EIO: the interface is being removed. */
-	return errno == EIO ? -EBADFD : -errno;
+	/* It fails when the interface is gone, and then nothing comes any more. */
+	ioctl(first->fd, TUNDETACHFILTER, &none);
 }
 
-/* Here EIO is a mere "the interface is down". */
-ssize_t netdev_send(struct netdev *netdev, const struct iovec *iov, unsigned int count)
+static int tap_use(struct netdev *netdev, bool use)
 {
-	ssize_t n = writev(netdev->fd, iov, (int)count);
+	struct ifreq ifr = { .ifr_flags = use ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE };
 
-	return n < 0 ? -errno : n;
+	if (netdev->detached == !use)
+		return 0;
+	if (ioctl(netdev->fd, TUNSETQUEUE, &ifr) < 0)
+		return -errno;
+	netdev->detached = !use;
+	return 0;
+}
+
+static int tap_set_pairs(struct netdev *first, unsigned int count, unsigned int active)
+{
+	int r = 0;
+
+	if (count == 1)
+		return 0;
+	/* The kernel would read it for a new queue from where it lay once. */
+	tap_clear_filter(first);
+	/* From the end, and back, so that the kernel's numbers stay ours. */
+	for (unsigned int i = count; !r && i-- > active;)
+		r = tap_use(&first[i], false);
+	for (unsigned int i = 0; !r && i < active; i++)
+		r = tap_use(&first[i], true);
+	/* One that comes back has the filter that it went with. */
+	first->filtered = true;
+	return r;
+}
+
+static void tap_set_filter(struct netdev *first, const struct netdev_filter *filter)
+{
+	struct sock_filter instructions[NETDEV_PROGRAM_MAX];
+	struct sock_fprog program = {
+		.len = (unsigned short)netdev_filter_compile(filter, instructions),
+		.filter = instructions,
+	};
+
+	if (program.len && ioctl(first->fd, TUNATTACHFILTER, &program) == 0) {
+		first->filtered = true;
+	} else if (first->filtered) {
+		tap_clear_filter(first);
+		first->filtered = false;
+	}
+}
+
+static const struct netdev_ops tap_ops = {
+	.receive = tap_receive,
+	.send = tap_send,
+	.set_offloads = tap_set_offloads,
+	.set_pairs = tap_set_pairs,
+	.set_filter = tap_set_filter,
+};
+
+/* A queue of the interface that ifr names; the kernel completes the name ("tap%d" is the next free one). */
+static int tap_open_queue(struct netdev *netdev, struct ifreq *ifr)
+{
+	_cleanup_close_ int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	bool uso;
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	if (ioctl(fd, TUNSETIFF, ifr) < 0)
+		return -errno;
+	r = tap_prepare(fd, &uso);
+	if (r < 0)
+		return r;
+	*netdev = (struct netdev){ .ops = &tap_ops, .fd = util_steal_fd(&fd), .uso = uso };
+	memcpy(netdev->name, ifr->ifr_name, sizeof(netdev->name));
+	return 0;
+}
+
+int netdev_tap_open(struct netdev *first, unsigned int count, const char *name, uint16_t mtu)
+{
+	/* Without the filter that a process which was killed may have left. */
+	struct ifreq ifr = { .ifr_flags = TAP_FLAGS | IFF_NOFILTER };
+	short flags = (short)(ifr.ifr_flags | (count > 1 ? IFF_MULTI_QUEUE : 0));
+	unsigned int opened = 0;
+	int r = 0;
+
+	if (strlen(name) >= sizeof(ifr.ifr_name))
+		return -ENAMETOOLONG;
+	memcpy(ifr.ifr_name, name, strlen(name));
+	while (!r && opened < count) {
+		ifr.ifr_flags = flags;
+		r = tap_open_queue(&first[opened], &ifr);
+		opened += !r;
+	}
+	if (!r)
+		r = tap_configure(ifr, mtu);
+	while (r && opened)
+		netdev_close(&first[--opened]);
+	return r;
+}
+
+int netdev_tap_adopt(struct netdev *netdev, int fd)
+{
+	struct ifreq ifr = { 0 };
+	int flags = fcntl(fd, F_GETFL);
+	bool uso;
+	int r;
+
+	if (flags < 0)
+		return -errno;
+	/* Fails for whatever is not a tun device, and for one that has no interface. */
+	if (ioctl(fd, TUNGETIFF, &ifr) < 0 || (ifr.ifr_flags & TAP_FLAGS) != TAP_FLAGS)
+		return -EBADFD;
+	r = tap_prepare(fd, &uso);
+	if (r < 0)
+		return r;
+	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return -errno;
+	*netdev = (struct netdev){ .ops = &tap_ops, .fd = fd, .uso = uso };
+	memcpy(netdev->name, ifr.ifr_name, sizeof(netdev->name));
+	return 0;
+}
+
+void netdev_close(struct netdev *netdev)
+{
+	util_closep(&netdev->fd);
 }

@@ -25,16 +25,16 @@ static int open_child(void)
 {
 	struct netdev tap = { .fd = -1 }, other = { .fd = -1 };
 
-	CHILD_CHECK(netdev_tap_open(&tap, "tap7", 9000) == 0);
+	CHILD_CHECK(netdev_tap_open(&tap, 1, "tap7", 9000) == 0);
 	CHILD_CHECK(!strcmp(tap.name, "tap7"));
 	CHILD_CHECK(netns_ifreq("tap7", SIOCGIFFLAGS).ifr_flags & IFF_UP);
 	CHILD_CHECK(netns_ifreq("tap7", SIOCGIFMTU).ifr_mtu == 9000);
 	CHILD_CHECK(fcntl(tap.fd, F_GETFL) & O_NONBLOCK);
 	CHILD_CHECK(fcntl(tap.fd, F_GETFD) & FD_CLOEXEC);
-	CHILD_CHECK(netdev_tap_open(&other, "tap7", 0) == -EBUSY);
-	CHILD_CHECK(netdev_tap_open(&other, "a-name-of-16-chr", 0) == -ENAMETOOLONG);
+	CHILD_CHECK(netdev_tap_open(&other, 1, "tap7", 0) == -EBUSY);
+	CHILD_CHECK(netdev_tap_open(&other, 1, "a-name-of-16-chr", 0) == -ENAMETOOLONG);
 	CHILD_CHECK(other.fd == -1);
-	CHILD_CHECK(netdev_tap_open(&other, "vm%d", 0) == 0);
+	CHILD_CHECK(netdev_tap_open(&other, 1, "vm%d", 0) == 0);
 	CHILD_CHECK(!strcmp(other.name, "vm0"));
 	netdev_close(&other);
 	netdev_close(&tap);
@@ -51,7 +51,7 @@ static int wrong_kind_child(void)
 
 	CHILD_CHECK(ioctl(fd, TUNSETPERSIST, 1) == 0);
 	close(fd);
-	CHILD_CHECK(netdev_tap_open(&tap, "tun0", 0) == -EINVAL);
+	CHILD_CHECK(netdev_tap_open(&tap, 1, "tun0", 0) == -EINVAL);
 	CHILD_CHECK(tap.fd == -1);
 	return 0;
 }
@@ -70,10 +70,10 @@ static int owned_child(void)
 	netns_set_up("owned", true);
 	CHILD_CHECK(syscall(SYS_capset, &header, none) == 0);
 
-	CHILD_CHECK(netdev_tap_open(&tap, "owned", 1500) == 0);
+	CHILD_CHECK(netdev_tap_open(&tap, 1, "owned", 1500) == 0);
 	netdev_close(&tap);
-	CHILD_CHECK(netdev_tap_open(&tap, "owned", 1400) == -EPERM);
-	CHILD_CHECK(netdev_tap_open(&tap, "another", 0) == -EPERM);
+	CHILD_CHECK(netdev_tap_open(&tap, 1, "owned", 1400) == -EPERM);
+	CHILD_CHECK(netdev_tap_open(&tap, 1, "another", 0) == -EPERM);
 	CHILD_CHECK(tap.fd == -1);
 	return 0;
 }
@@ -111,7 +111,7 @@ static int packets_child(void)
 	struct iovec out[] = { { &header, sizeof(header) }, { sent, sizeof(sent) } };
 	int sock;
 
-	CHILD_CHECK(netdev_tap_open(&tap, "tap0", 0) == 0);
+	CHILD_CHECK(netdev_tap_open(&tap, 1, "tap0", 0) == 0);
 	sock = netns_socket("tap0");
 	CHILD_CHECK(netdev_receive(&tap, in, 3) == -EAGAIN);
 	netns_frame(sent, sizeof(sent), 1);
@@ -148,7 +148,7 @@ static int offloads_child(void)
 	const uint64_t uso4 = 1ULL << VIRTIO_NET_F_GUEST_USO4, uso6 = 1ULL << VIRTIO_NET_F_GUEST_USO6;
 	struct netdev tap = { .fd = -1 };
 
-	CHILD_CHECK(netdev_tap_open(&tap, "tap0", 0) == 0);
+	CHILD_CHECK(netdev_tap_open(&tap, 1, "tap0", 0) == 0);
 	CHILD_CHECK(netdev_set_offloads(&tap, 0) == 0);
 	CHILD_CHECK(netdev_set_offloads(&tap, csum) == 0);
 	CHILD_CHECK(netdev_set_offloads(&tap, csum | tso | 1ULL << VIRTIO_NET_F_GUEST_ECN) == 0);
