@@ -198,8 +198,8 @@ bench: $(BUILD)/microvm $(BUILD)/tests/bench/init guest-kernel host-kernel ## ra
 	@$(SUDO) tests/lab/host --instructions --cpus 1 --timeout 1800 --env BUILD -- tests/bench/boot
 
 # Bare metal: there is neither a library nor a state of vector registers.
-$(BUILD)/tests/bench/guest/guest: $(addprefix tests/bench/guest/,start.S guest.ld cpu.c device.c main.c measure.c mmio.c \
-		pci.c queue.c cpu.h frame.h layout.h measure.h virtio.h)
+$(BUILD)/tests/bench/guest/guest: $(addprefix tests/bench/guest/,start.S guest.ld blk.c cpu.c device.c main.c mmio.c net.c \
+		pci.c queue.c rng.c traffic.c cpu.h frame.h layout.h measure.h virtio.h)
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu17 -O2 -g $(WARN) -ffreestanding -mgeneral-regs-only -fcf-protection=none -fno-stack-protector \
 		-fno-asynchronous-unwind-tables -fno-pie -static -nostdlib -Wl,-T,tests/bench/guest/guest.ld \

@@ -57,10 +57,14 @@ void cpu_connect_pin(uint32_t pin)
 	write32(IOAPIC + 0x10, VECTOR_DEVICE);
 }
 
-uint64_t cpu_ns(uint64_t cycles)
+uint64_t cpu_ns(void)
 {
 	int8_t shift = clock.tsc_shift;
+	uint32_t low, high;
+	uint64_t cycles;
 
+	__asm__ volatile("lfence; rdtsc" : "=a"(low), "=d"(high) : : "memory");
+	cycles = (uint64_t)high << 32 | low;
 	cycles = shift < 0 ? cycles >> -shift : cycles << shift;
 	return (uint64_t)((unsigned __int128)cycles * clock.tsc_to_system_mul >> 32);
 }

@@ -61,14 +61,6 @@ static inline uint8_t inb(uint16_t port)
 	return value;
 }
 
-static inline uint64_t cpu_cycles(void)
-{
-	uint32_t low, high;
-
-	__asm__ volatile("lfence; rdtsc" : "=a"(low), "=d"(high) : : "memory");
-	return (uint64_t)high << 32 | low;
-}
-
 static inline void cpu_pause(void)
 {
 	__asm__ volatile("pause" : : : "memory");
@@ -83,7 +75,8 @@ static inline void cpu_sleep(void)
 /* Gates, the local APIC, the clock, the serial port. False without a clock. */
 bool cpu_init(void);
 void cpu_connect_pin(uint32_t pin);
-uint64_t cpu_ns(uint64_t cycles);
+/* Since some time. */
+uint64_t cpu_ns(void);
 __attribute__((noreturn)) void cpu_exit(void);
 void *memset(void *to, int byte, size_t len);
 

@@ -19,7 +19,15 @@
 struct guest {
 	struct device devices[DEVICES_MAX];
 	unsigned int device_count;
+	struct queue queues[QUEUES_MAX];
 	uint64_t ring; /* features of the rings */
+};
+
+struct measure {
+	const char *name;
+	measure_fn *fn;
+	uint32_t device;
+	bool write, sequential;
 };
 
 int main(void);
@@ -75,7 +83,7 @@ static void complain(const char *text)
 	serial_text("\n");
 }
 
-static struct device *find(struct guest *guest, uint32_t id)
+static struct device *find_device(struct guest *guest, uint32_t id)
 {
 	for (unsigned int i = 0; i < guest->device_count; i++)
 		if (guest->devices[i].id == id)
@@ -83,37 +91,24 @@ static struct device *find(struct guest *guest, uint32_t id)
 	return NULL;
 }
 
-static enum measure_error measure(const char *what, struct device *dev, uint64_t ring,
-				  const struct load *load, struct result *result)
+static const struct measure *find_measure(const char *name)
 {
-	if (equal(what, "random-read"))
-		return measure_blk(dev, ring, false, false, load, result);
-	if (equal(what, "random-write"))
-		return measure_blk(dev, ring, true, false, load, result);
-	if (equal(what, "sequential-read"))
-		return measure_blk(dev, ring, false, true, load, result);
-	if (equal(what, "sequential-write"))
-		return measure_blk(dev, ring, true, true, load, result);
-	if (equal(what, "doorbell"))
-		return measure_doorbell(dev, ring, load, result);
-	if (equal(what, "interrupt"))
-		return measure_interrupt(dev, ring, load, result);
-	if (equal(what, "entropy"))
-		return measure_rng(dev, ring, load, result);
-	if (equal(what, "send"))
-		return measure_send(dev, ring, load, result);
-	if (equal(what, "receive"))
-		return measure_receive(dev, ring, load, result);
-	return MEASURE_REFUSED;
-}
+	static const struct measure measures[] = {
+		{ "doorbell", measure_doorbell, VIRTIO_ID_BLOCK, false, false },
+		{ "interrupt", measure_interrupt, VIRTIO_ID_BLOCK, false, true },
+		{ "random-read", measure_blk, VIRTIO_ID_BLOCK, false, false },
+		{ "random-write", measure_blk, VIRTIO_ID_BLOCK, true, false },
+		{ "sequential-read", measure_blk, VIRTIO_ID_BLOCK, false, true },
+		{ "sequential-write", measure_blk, VIRTIO_ID_BLOCK, true, true },
+		{ "entropy", measure_rng, VIRTIO_ID_RNG, false, false },
+		{ "send", measure_send, VIRTIO_ID_NET, false, false },
+		{ "receive", measure_receive, VIRTIO_ID_NET, false, false },
+	};
 
-static uint32_t device_of(const char *what)
-{
-	if (equal(what, "entropy"))
-		return VIRTIO_ID_RNG;
-	if (equal(what, "send") || equal(what, "receive"))
-		return VIRTIO_ID_NET;
-	return VIRTIO_ID_BLOCK;
+	for (size_t i = 0; i < sizeof(measures) / sizeof(*measures); i++)
+		if (equal(name, measures[i].name))
+			return &measures[i];
+	return NULL;
 }
 
 static void do_measure(struct guest *guest, const char *const words[])
@@ -122,21 +117,25 @@ static void do_measure(struct guest *guest, const char *const words[])
 		[MEASURE_REFUSED] = "not possible",
 		[MEASURE_FAILED] = "a request failed",
 	};
-	const struct load load = {
-		.bytes = (uint32_t)number(words[1]),
-		.depth = (unsigned int)number(words[2]),
-		.ns = number(words[3]) * NS_PER_MS,
-		.polled = equal(words[4], "poll"),
-	};
-	struct device *dev = find(guest, device_of(words[0]));
+	const struct measure *measure = find_measure(words[0]);
+	struct device *dev = measure ? find_device(guest, measure->device) : NULL;
 	struct result result;
 	enum measure_error error;
 
 	if (!dev) {
-		complain("no such device");
+		complain(measure ? "no such device" : "no such command");
 		return;
 	}
-	error = measure(words[0], dev, guest->ring, &load, &result);
+	error = measure->fn(&(struct target){ dev, guest->queues, guest->ring },
+			    &(struct load){
+				    .bytes = (uint32_t)number(words[1]),
+				    .depth = (unsigned int)number(words[2]),
+				    .ns = number(words[3]) * NS_PER_MS,
+				    .polled = equal(words[4], "poll"),
+				    .write = measure->write,
+				    .sequential = measure->sequential,
+			    },
+			    &result);
 	device_stop(dev);
 	if (error)
 		complain(errors[error]);
