@@ -302,8 +302,7 @@ static void pci_found(struct vdrv *vdrv, unsigned int cap)
 	}
 }
 
-/* *ret_msix: where the capability is. */
-static int pci_find(struct vdrv *vdrv, unsigned int *ret_msix)
+static int pci_find(struct vdrv *vdrv)
 {
 	unsigned int cap, steps = 0;
 
@@ -322,14 +321,14 @@ static int pci_find(struct vdrv *vdrv, unsigned int *ret_msix)
 		if (ecam_get(vdrv, cap, 1) == PCI_CAP_ID_VNDR)
 			pci_found(vdrv, cap);
 		else if (ecam_get(vdrv, cap, 1) == PCI_CAP_ID_MSIX)
-			*ret_msix = cap;
+			vdrv->msix = cap;
 	}
-	return vdrv->registers && vdrv->notify ? 0 : -ENODEV;
+	return vdrv->registers && vdrv->notify && vdrv->msix ? 0 : -ENODEV;
 }
 
-static void pci_enable(const struct vdrv *vdrv, unsigned int msix)
+static void pci_enable(const struct vdrv *vdrv)
 {
-	uint32_t place = ecam_get(vdrv, msix + PCI_MSIX_TABLE, 4);
+	uint32_t place = ecam_get(vdrv, vdrv->msix + PCI_MSIX_TABLE, 4);
 	uint64_t bar = ecam_get(vdrv, PCI_BASE_ADDRESS_0 + 4 * (place & PCI_MSIX_TABLE_BIR), 4);
 	uint64_t table = (bar & ~0xfULL) + (place & PCI_MSIX_TABLE_OFFSET);
 
@@ -341,7 +340,7 @@ static void pci_enable(const struct vdrv *vdrv, unsigned int msix)
 			bus_write(&vdrv->bus, table + i * PCI_MSIX_ENTRY_SIZE + 4 * word, &entry[word],
 				  4);
 	}
-	ecam_set(vdrv, msix + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
+	ecam_set(vdrv, vdrv->msix + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
 }
 
 static void pci_set_vectors(const struct vdrv *vdrv)
@@ -458,19 +457,13 @@ static int parse_options(struct vdrv *vdrv)
 
 static int find_device(struct vdrv *vdrv)
 {
-	unsigned int msix = 0;
-	int err;
-
 	vdrv->config_len = (uint32_t)vdrv->setup.class->config_size;
 	if (vdrv->setup.transport == VDRV_MMIO) {
 		vdrv->registers = MMIO_BASE;
 		vdrv->config = vdrv->config_len ? MMIO_BASE + VIRTIO_MMIO_CONFIG : 0;
 		vdrv->notify = MMIO_BASE + VIRTIO_MMIO_QUEUE_NOTIFY;
-	} else {
-		err = pci_find(vdrv, &msix);
-		if (err || !msix)
-			return -ENODEV;
-		pci_enable(vdrv, msix);
+	} else if (pci_find(vdrv)) {
+		return -ENODEV;
 	}
 	while (vdrv->queue_count < VIRTIO_QUEUES_MAX &&
 	       vdrv_queue_get(vdrv, vdrv->queue_count, VDRV_QUEUE_MAX))
@@ -588,8 +581,10 @@ int vdrv_start(struct vdrv *vdrv, uint16_t size)
 {
 	int err = 0;
 
-	if (vdrv->setup.transport == VDRV_PCI)
+	if (vdrv->setup.transport == VDRV_PCI) {
+		pci_enable(vdrv);
 		pci_set_vectors(vdrv);
+	}
 	for (unsigned int i = 0; !err && i < vdrv->queue_count; i++)
 		err = vdrv_set_up_queue(vdrv, i, size);
 	if (err)
