@@ -592,7 +592,8 @@ static int load_device(struct virtio_dev *dev, struct state_reader *reader)
 
 	if (err)
 		return err;
-	if (saved.queue_count != dev->queue_count || saved.features & ~dev->offered ||
+	if (saved.queue_count != dev->queue_count ||
+	    (saved.status & VIRTIO_CONFIG_S_FEATURES_OK && saved.features & ~dev->offered) ||
 	    saved.started != !!(saved.status & VIRTIO_CONFIG_S_DRIVER_OK) ||
 	    (saved.started && !(saved.status & VIRTIO_CONFIG_S_FEATURES_OK)) ||
 	    (saved.status & VIRTIO_CONFIG_S_FEATURES_OK && !(saved.features >> VIRTIO_F_VERSION_1 & 1)))
