@@ -26,6 +26,7 @@ SRC := $(foreach folder,$(FOLDERS),$(wildcard $(folder)/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/%.o)
 LIB := $(BUILD)/libmicrovm.a
 UNIT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+VDRV := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/vdrv*.c))
 FUZZ := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
@@ -88,7 +89,7 @@ $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(LIB)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 # libFuzzer brings main().
-$(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(LIB)
+$(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(VDRV) $(LIB)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -101,7 +102,7 @@ include images/images.mk
 $(BUILD)/guest-bin/%: tests/guest/%.c
 	@mkdir -p $(@D)
 	$(CC) -std=gnu17 $(WARN) -Os -s -static -o $@ $<
-$(BUILD)/images/initramfs.cpio: $(BUILD)/guest-bin/outb
+$(BUILD)/images/initramfs.cpio: $(patsubst tests/guest/%.c,$(BUILD)/guest-bin/%,$(wildcard tests/guest/*.c))
 
 # ---- what a person calls ----
 
@@ -213,4 +214,4 @@ $(BUILD)/tests/bench/guest/peer: tests/bench/guest/peer.c tests/bench/guest/fram
 bench-native: $(BUILD)/microvm $(BUILD)/tests/bench/guest/guest $(BUILD)/tests/bench/guest/peer ## devices against QEMU's, by a bare-metal guest that is fast on any KVM
 	@$(SUDO) env BUILD=$(BUILD) unshare --net tests/bench/native $(NATIVE)
 
--include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d)
+-include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(VDRV:.o=.d)
