@@ -18,6 +18,7 @@
 #define VQ_RAM_BASE 0x100000
 #define VQ_RAM_SIZE MIB(8)
 #define VQ_SIZE 16
+#define VQ_WAIT_MS 20000 /* for what comes soon, or never */
 
 struct vq {
 	uint64_t desc, avail, used;
@@ -208,7 +209,7 @@ static inline void vq_turn(struct vq_guest *guest)
 /* One turn of the first worker, for as long as it takes; how many handlers ran. */
 static inline int vq_wait(struct vq_guest *guest)
 {
-	return loop_turn(&guest->dev->workers[0].loop, 10000);
+	return loop_turn(&guest->dev->workers[0].loop, VQ_WAIT_MS);
 }
 
 /* From here on the workers are threads. */
@@ -255,6 +256,18 @@ static inline bool vq_take(struct vq_guest *guest, unsigned int index, uint16_t 
 		*ret_len = used->ring[queue->seen % VQ_SIZE].len;
 	queue->seen++;
 	return true;
+}
+
+/* The same from workers that are threads: false when there is none after all. */
+static inline bool vq_await(struct vq_guest *guest, unsigned int index, uint16_t *ret_head,
+			    uint32_t *ret_len)
+{
+	for (int ms = 0; ms < VQ_WAIT_MS; ms++) {
+		if (vq_take(guest, index, ret_head, ret_len))
+			return true;
+		usleep(1000);
+	}
+	return false;
 }
 
 #endif

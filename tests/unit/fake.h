@@ -3,35 +3,66 @@
 #ifndef TESTS_UNIT_FAKE_H
 #define TESTS_UNIT_FAKE_H
 
+#include <sys/eventfd.h>
 #include "devices/virtio/virtio.h"
 
 #define FAKE_FEATURE 5       /* offered */
 #define FAKE_WITHHELD 6      /* of the class, but init takes it back */
 #define FAKE_CONFIG_SIZE 22  /* of which the last word ends in the middle of a register */
-#define FAKE_QUEUES 3
+#define FAKE_QUEUES 3        /* of each set */
 #define FAKE_QUEUE_SIZE 64   /* the smallest of its queues' */
 #define FAKE_ANSWER_MAX 4096
+#define FAKE_MOOD_MAX 5
 
 struct fake_conf {
+	struct virtio_conf virtio;
 	int init_error, start_error;
+	int queue_error;       /* of queue_start */
+	unsigned int bad_queue; /* and for which */
 	bool hold;           /* chains stay in flight */
 	bool fail_in_config; /* a configuration write is a fault of the guest's */
+	/* An eventfd, without which no queue stops, as if a disk did not answer; 0: none. */
+	int gate;
+};
+
+/* Each belongs to its queue's worker. */
+struct fake_queue {
+	unsigned int starts, stops, resets, kicks, held;
+	struct chain *last; /* of those held */
+	pthread_t thread;   /* which kicked it last */
+};
+
+struct fake_state {
+	uint32_t mood; /* up to FAKE_MOOD_MAX */
+	uint32_t zero;
 };
 
 struct fake {
 	struct virtio_dev dev;
 	const struct fake_conf *conf;
-	unsigned int starts, stops, kicks, frees, held;
-	struct chain *last; /* of those held */
+	unsigned int starts, resets, loads, frees;
+	struct fake_queue queues[VIRTIO_QUEUES_MAX];
 	unsigned int config_writes;
 	uint32_t config_offset, config_len;
+	struct fake_state state;
 };
 
-enum { FAKE_CHAINS };
+enum { FAKE_CHAINS, FAKE_BYTES };
+
+static const char *const fake_counters[] = {
+	[FAKE_CHAINS] = "fakes",
+	[FAKE_BYTES] = "fake_bytes",
+	NULL,
+};
 
 static inline struct fake *fake_of(struct virtio_dev *dev)
 {
 	return container_of(dev, struct fake, dev);
+}
+
+static inline struct fake_queue *fake_queue_of(const struct virtq *queue)
+{
+	return &fake_of(queue->dev)->queues[queue->index];
 }
 
 static inline int fake_init(struct virtio_dev *dev)
@@ -53,6 +84,16 @@ static inline int fake_start(struct virtio_dev *dev)
 	return fake_of(dev)->conf->start_error;
 }
 
+static inline int fake_queue_start(struct virtq *queue)
+{
+	const struct fake_conf *conf = fake_of(queue->dev)->conf;
+
+	if (queue->index == conf->bad_queue && conf->queue_error)
+		return conf->queue_error;
+	fake_queue_of(queue)->starts++;
+	return 0;
+}
+
 static inline void fake_answer(struct chain *chain)
 {
 	uint8_t buffer[256];
@@ -65,13 +106,14 @@ static inline void fake_answer(struct chain *chain)
 
 static inline void fake_kick(struct virtio_dev *dev, struct virtq *queue)
 {
-	struct fake *fake = fake_of(dev);
+	struct fake_queue *fake = fake_queue_of(queue);
 	struct chain *chain;
 
 	fake->kicks++;
+	fake->thread = pthread_self();
 	while ((chain = virtq_pop(queue))) {
-		virtio_count(dev, FAKE_CHAINS, 1);
-		if (fake->conf->hold) {
+		virtq_count(queue, FAKE_CHAINS, 1);
+		if (fake_of(dev)->conf->hold) {
 			fake->held++;
 			fake->last = chain;
 			continue;
@@ -80,13 +122,23 @@ static inline void fake_kick(struct virtio_dev *dev, struct virtq *queue)
 		(void)chain_split(chain, 3);
 		fake_answer(chain);
 		(void)chain_push_tail(chain, "end", 3);
+		virtq_count(queue, FAKE_BYTES, chain->in.done + chain->tail.done);
 		virtq_done(queue, chain);
 	}
 }
 
-static inline void fake_stop(struct virtio_dev *dev)
+static inline void fake_queue_stop(struct virtq *queue)
 {
-	fake_of(dev)->stops++;
+	int gate = fake_of(queue->dev)->conf->gate;
+
+	if (gate)
+		(void)eventfd_read(gate, &(eventfd_t){ 0 });
+	fake_queue_of(queue)->stops++;
+}
+
+static inline void fake_queue_reset(struct virtq *queue)
+{
+	fake_queue_of(queue)->resets++;
 }
 
 /* Answers in the byte behind what was written, which is a change of configuration. */
@@ -104,12 +156,32 @@ static inline void fake_config_write(struct virtio_dev *dev, uint32_t offset, ui
 		virtio_config_update(dev, offset + len, &answer, 1);
 }
 
+static inline void fake_reset(struct virtio_dev *dev)
+{
+	fake_of(dev)->resets++;
+	fake_of(dev)->state.mood = 0;
+}
+
+static inline int fake_load(struct virtio_dev *dev)
+{
+	const struct fake *fake = fake_of(dev);
+
+	fake_of(dev)->loads++;
+	return fake->state.mood > FAKE_MOOD_MAX || fake->state.zero ? -EINVAL : 0;
+}
+
 static inline void fake_free(struct virtio_dev *dev)
 {
 	fake_of(dev)->frees++;
 }
 
 static const uint16_t fake_queue_sizes[FAKE_QUEUES] = { FAKE_QUEUE_SIZE, 256, 128 };
+
+static const struct opt fake_opts[] = {
+	VIRTIO_OPTS,
+	VIRTIO_OPT_QUEUES("sets of three queues"),
+	{ 0 },
+};
 
 static const struct virtio_class fake_class = {
 	.name = "fake",
@@ -121,12 +193,21 @@ static const struct virtio_class fake_class = {
 	.features = 1ULL << FAKE_FEATURE | 1ULL << FAKE_WITHHELD,
 	.config_size = FAKE_CONFIG_SIZE,
 	.dev_size = sizeof(struct fake),
+	.state_offset = offsetof(struct fake, state),
+	.state_size = sizeof(struct fake_state),
+	.state_version = 3,
+	.opts = fake_opts,
 	.conf_size = sizeof(struct fake_conf),
+	.counters = fake_counters,
 	.init = fake_init,
 	.start = fake_start,
+	.queue_start = fake_queue_start,
 	.kick = fake_kick,
-	.stop = fake_stop,
+	.queue_stop = fake_queue_stop,
+	.queue_reset = fake_queue_reset,
 	.config_write = fake_config_write,
+	.reset = fake_reset,
+	.load = fake_load,
 	.free = fake_free,
 };
 

@@ -109,7 +109,8 @@ static inline void hostile_start(struct hostile *hostile)
 	virtio_set_status(hostile->dev, 0);
 	virtio_set_driver_features(hostile->dev, 0, hostile_random(hostile, UINT32_MAX) &
 							    virtio_offered(hostile->dev, 0));
-	virtio_set_driver_features(hostile->dev, 1, 1);
+	virtio_set_driver_features(hostile->dev, 1, 1 | (hostile_random(hostile, UINT32_MAX) &
+							 virtio_offered(hostile->dev, 1)));
 	virtio_set_status(hostile->dev, VIRTIO_CONFIG_S_FEATURES_OK);
 	for (uint32_t i = 0; i < FAKE_QUEUES; i++) {
 		struct virtq_layout layout = {
@@ -190,7 +191,7 @@ static inline void hostile_fuzz(struct vq_guest *guest, const struct bus *bus,
 		vq_turn(guest);
 	}
 	/* It came far enough to be worth it. */
-	assert_in_range(stat_read(&guest->dev->counters[FAKE_CHAINS]), 1000, UINT32_MAX);
+	assert_in_range(virtio_counter(guest->dev, FAKE_CHAINS), 1000, UINT32_MAX);
 	memset(vq_ptr(guest, VQ_RAM_BASE, VQ_RAM_SIZE), 0, VQ_RAM_SIZE);
 }
 
@@ -207,7 +208,7 @@ static inline void hostile_threads(struct vq_guest *guest, const struct bus *bus
 {
 	struct hostile vcpus[HOSTILE_VCPUS];
 
-	assert_int_equal(worker_start(&guest->dev->worker), 0);
+	assert_int_equal(vq_run(guest, false), 0);
 	for (uint32_t i = 0; i < HOSTILE_VCPUS; i++) {
 		struct hostile *vcpu = &vcpus[i];
 
@@ -229,6 +230,7 @@ static inline void hostile_threads(struct vq_guest *guest, const struct bus *bus
 		munmap(vcpus[i].ram, HOSTILE_LEN);
 	}
 	virtio_set_status(guest->dev, 0);
+	assert_true(virtio_reset_wait(guest->dev, -1));
 }
 
 #endif

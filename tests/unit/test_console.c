@@ -26,7 +26,6 @@ enum { RECEIVE, TRANSMIT };
 
 struct rig {
 	struct vq_guest guest;
-	struct chardev_conf conf;
 	int peer;
 	char dir[32], path[64];
 };
@@ -56,9 +55,18 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static void init_console(struct rig *rig)
+static void init_console(struct rig *rig, const char *options)
 {
-	assert_int_equal(vq_guest_init(&rig->guest, &console_class, &rig->conf), 0);
+	assert_int_equal(vq_guest_make(&rig->guest, &console_class, options), 0);
+}
+
+/* With the path of the test behind key. */
+static void init_at_path(struct rig *rig, const char *key)
+{
+	char options[128];
+
+	snprintf(options, sizeof(options), "%s=%s", key, rig->path);
+	init_console(rig, options);
 }
 
 static void connect_peer(struct rig *rig)
@@ -74,21 +82,11 @@ static void connect_peer(struct rig *rig)
 /* A console whose other end is the test, by way of a UNIX socket. */
 static void start_on_socket(struct rig *rig)
 {
-	rig->conf.socket = rig->path;
-	init_console(rig);
+	init_at_path(rig, "socket");
 	assert_string_equal(rig->guest.dev->where, rig->path);
 	connect_peer(rig);
 	vq_turn(&rig->guest);
 	vq_start(&rig->guest, F_EMERG_WRITE);
-}
-
-static uint64_t counter(const struct rig *rig, const char *name)
-{
-	for (unsigned int i = 0; console_class.counters[i]; i++)
-		if (!strcmp(console_class.counters[i], name))
-			return stat_read(&rig->guest.dev->counters[i]);
-	fail_msg("there is no counter %s", name);
-	return 0;
 }
 
 /* Makes text available for transmission, in two buffers where it is long enough. */
@@ -155,8 +153,8 @@ static void test_output(void **state)
 	}
 	assert_false(vq_take(&rig->guest, TRANSMIT, &head, &len));
 	assert_true(rig->guest.queue_interrupts[TRANSMIT] > 0);
-	assert_int_equal(counter(rig, "out_bytes"), 11);
-	assert_int_equal(counter(rig, "lost_bytes"), 0);
+	assert_int_equal(vq_counter(&rig->guest, "out_bytes"), 11);
+	assert_int_equal(vq_counter(&rig->guest, "lost_bytes"), 0);
 }
 
 /* Half of the queue's descriptors at a time: a chain takes two. */
@@ -218,8 +216,8 @@ static void test_slow_reader(void **state)
 	assert_true(waited);
 	vq_turn(&rig->guest);
 	assert_blocks(seen);
-	assert_int_equal(counter(rig, "out_bytes"), BLOCKS * BLOCK);
-	assert_int_equal(counter(rig, "lost_bytes"), 0);
+	assert_int_equal(vq_counter(&rig->guest, "out_bytes"), BLOCKS * BLOCK);
+	assert_int_equal(vq_counter(&rig->guest, "lost_bytes"), 0);
 	test_free(seen);
 }
 
@@ -254,14 +252,13 @@ static void test_turns_end(void **state)
 	struct stat st;
 	uint16_t head;
 
-	rig->conf.file = rig->path;
-	init_console(rig);
+	init_at_path(rig, "file");
 	vq_start(&rig->guest, F_EMERG_WRITE);
 	vq_turn(&rig->guest);
 	buffer.gpa = vq_alloc(&rig->guest, len);
 	vq_post(&rig->guest, TRANSMIT, &buffer, 1);
 	vq_notify(&rig->guest, TRANSMIT);
-	loop_turn(&rig->guest.dev->worker.loop, 0);
+	loop_turn(&rig->guest.dev->workers[0].loop, 0);
 	assert_int_equal(stat(rig->path, &st), 0);
 	assert_in_range(st.st_size, 1, len - 1);
 	assert_false(vq_take(&rig->guest, TRANSMIT, &head, NULL));
@@ -295,7 +292,7 @@ static void test_drain(void **state)
 		fill_block(block, i);
 		assert_memory_equal(reader.seen + i * BLOCK, block, BLOCK);
 	}
-	assert_int_equal(counter(rig, "lost_bytes"), 0);
+	assert_int_equal(vq_counter(&rig->guest, "lost_bytes"), 0);
 	test_free(reader.seen);
 }
 
@@ -310,14 +307,14 @@ static void test_reset_while_slow(void **state)
 
 	start_on_socket(rig);
 	do {
-		before = counter(rig, "out_bytes");
+		before = vq_counter(&rig->guest, "out_bytes");
 		post_output(rig, zeroes, BLOCK);
 		kick(rig, TRANSMIT);
 	} while (vq_take(&rig->guest, TRANSMIT, &head, NULL));
 
 	virtio_set_status(rig->guest.dev, 0);
-	assert_int_equal(counter(rig, "lost_bytes"),
-			 BLOCK - (counter(rig, "out_bytes") - before));
+	assert_int_equal(vq_counter(&rig->guest, "lost_bytes"),
+			 BLOCK - (vq_counter(&rig->guest, "out_bytes") - before));
 	while (read(rig->peer, buffer, sizeof(buffer)) > 0)
 		;
 	vq_turn(&rig->guest);
@@ -370,7 +367,7 @@ static void test_input(void **state)
 	assert_int_equal(write(rig->peer, "more", 4), 4);
 	vq_turn(&rig->guest);
 	assert_received(rig, third, "more");
-	assert_int_equal(counter(rig, "in_bytes"), 12);
+	assert_int_equal(vq_counter(&rig->guest, "in_bytes"), 12);
 }
 
 /* Input waits with the host for as long as the guest has no room, and nothing spins. */
@@ -388,8 +385,8 @@ static void test_input_without_buffers(void **state)
 		total += (uint64_t)n;
 	assert_int_equal(errno, EAGAIN);
 	vq_turn(&rig->guest);
-	assert_int_equal(counter(rig, "in_bytes"), 0);
-	assert_int_equal(loop_turn(&rig->guest.dev->worker.loop, 0), 0);
+	assert_int_equal(vq_counter(&rig->guest, "in_bytes"), 0);
+	assert_int_equal(loop_turn(&rig->guest.dev->workers[0].loop, 0), 0);
 
 	while (got < total) {
 		post_input(rig, 1000);
@@ -445,7 +442,7 @@ static void init_on_terminal(struct rig *rig, int slave)
 	fflush(stdout);
 	dup2(slave, STDIN_FILENO);
 	dup2(slave, STDOUT_FILENO);
-	rc = vq_guest_init(&rig->guest, &console_class, &rig->conf);
+	rc = vq_guest_make(&rig->guest, &console_class, "stdio");
 	dup2(in, STDIN_FILENO);
 	dup2(out, STDOUT_FILENO);
 	close(in);
@@ -507,7 +504,7 @@ static void test_escape_on_a_terminal(void **state)
 	gpa = post_input(rig, 64);
 	kick(rig, RECEIVE);
 	assert_int_equal(write(master, "ls\001c\r", 5), 5);
-	assert_true(loop_turn(&rig->guest.dev->worker.loop, 1000) > 0);
+	assert_true(loop_turn(&rig->guest.dev->workers[0].loop, 1000) > 0);
 	assert_received(rig, gpa, "ls\r");
 	assert_int_equal(rig->guest.escape, CHARDEV_ESCAPE_STATUS);
 
@@ -515,7 +512,7 @@ static void test_escape_on_a_terminal(void **state)
 	post_input(rig, 64);
 	kick(rig, RECEIVE);
 	assert_int_equal(write(master, "\001x", 2), 2);
-	assert_true(loop_turn(&rig->guest.dev->worker.loop, 1000) > 0);
+	assert_true(loop_turn(&rig->guest.dev->workers[0].loop, 1000) > 0);
 	assert_int_equal(rig->guest.escape, CHARDEV_ESCAPE_QUIT);
 	assert_false(vq_take(&rig->guest, RECEIVE, &(uint16_t){ 0 }, NULL));
 	close(slave);
@@ -526,8 +523,7 @@ static void test_no_size_without_a_window(void **state)
 {
 	struct rig *rig = *state;
 
-	rig->conf.none = true;
-	init_console(rig);
+	init_console(rig, "none");
 	assert_false(rig->guest.dev->offered & F_SIZE);
 	vq_start(&rig->guest, 0);
 	post_output(rig, "into nothing", 12);
@@ -546,8 +542,7 @@ static void test_file(void **state)
 	char buffer[16];
 	int fd;
 
-	rig->conf.file = rig->path;
-	init_console(rig);
+	init_at_path(rig, "file");
 	vq_start(&rig->guest, 0);
 	post_output(rig, "written", 7);
 	kick(rig, TRANSMIT);
@@ -562,16 +557,15 @@ static void test_full_disk(void **state)
 {
 	struct rig *rig = *state;
 
-	rig->conf.file = (char *)"/dev/full";
-	init_console(rig);
+	init_console(rig, "file=/dev/full");
 	vq_start(&rig->guest, 0);
 	post_output(rig, "no space", 8);
 	post_output(rig, "left", 4);
 	kick(rig, TRANSMIT);
 	assert_true(vq_take(&rig->guest, TRANSMIT, &(uint16_t){ 0 }, NULL));
 	assert_true(vq_take(&rig->guest, TRANSMIT, &(uint16_t){ 0 }, NULL));
-	assert_int_equal(counter(rig, "lost_bytes"), 12);
-	assert_int_equal(counter(rig, "out_bytes"), 0);
+	assert_int_equal(vq_counter(&rig->guest, "lost_bytes"), 12);
+	assert_int_equal(vq_counter(&rig->guest, "out_bytes"), 0);
 }
 
 static void test_emergency_write(void **state)
@@ -609,10 +603,8 @@ static void test_confined(void **state)
 	struct rig *rig = *state;
 	char buffer[16];
 
-	rig->conf.socket = rig->path;
-	init_console(rig);
-	rig->guest.dev->worker.confine = true;
-	assert_int_equal(worker_start(&rig->guest.dev->worker), 0);
+	init_at_path(rig, "socket");
+	assert_int_equal(vq_run(&rig->guest, true), 0);
 	vq_start(&rig->guest, 0);
 	for (int i = 0; i < 2; i++) {
 		connect_peer(rig);
@@ -620,7 +612,7 @@ static void test_confined(void **state)
 		assert_int_equal(write(rig->peer, "in", 2), 2);
 		post_input(rig, 16);
 		vq_notify(&rig->guest, RECEIVE);
-		while (counter(rig, "in_bytes") < 2 * (uint64_t)(i + 1))
+		while (vq_counter(&rig->guest, "in_bytes") < 2 * (uint64_t)(i + 1))
 			usleep(1000);
 		post_output(rig, "out", 3);
 		vq_notify(&rig->guest, TRANSMIT);
@@ -637,8 +629,8 @@ static void test_wrong_configuration(void **state)
 {
 	struct rig *rig = *state;
 
-	rig->conf.none = rig->conf.pty = true;
-	assert_int_equal(vq_guest_init(&rig->guest, &console_class, &rig->conf), -EINVAL);
+	assert_int_equal(vq_guest_make(&rig->guest, &console_class, "file=/nonexistent/x"),
+			 -ENOENT);
 	assert_null(rig->guest.dev);
 }
 

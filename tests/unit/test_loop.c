@@ -52,7 +52,7 @@ static int setup(void **state)
 
 	assert_int_equal(loop_init(&f->loop), 0);
 	f->loop.turn_end = turn_ended;
-	f->loop.turn_opaque = f;
+	f->loop.opaque = f;
 	for (int i = 0; i < EVENTS; i++) {
 		f->probes[i] = (struct probe){
 			.event = { .fd = eventfd(0, EFD_NONBLOCK), .fn = probe_fired },

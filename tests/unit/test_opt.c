@@ -46,6 +46,16 @@ static const struct opt alternatives[] = {
 	{ 0 },
 };
 
+/* Just one of the first two. */
+static const struct opt choice[] = {
+	{ "path", OPT_STRING, .bare = true, .required = true, .one_of = true,
+	  .offset = offsetof(struct conf, path), .arg = "PATH" },
+	{ "count", OPT_UINT, .required = true, .one_of = true, .offset = offsetof(struct conf, count),
+	  .arg = "N" },
+	{ "ro", OPT_BOOL, .offset = offsetof(struct conf, ro) },
+	{ 0 },
+};
+
 static void conf_free(struct conf *conf)
 {
 	opt_free(opts, conf);
@@ -139,6 +149,8 @@ static void test_mistakes(void **state)
 		{ flags, "x", "x: there is no such key, only ro and count" },
 		{ flags, "coutn=3", "did you mean count?" },
 		{ alternatives, "count=1,ro,path=a", "give path or ro, not both" },
+		{ choice, "ro", "it needs path=PATH or count=N" },
+		{ choice, "a,count=1", "give path or count, not both" },
 	};
 
 	(void)state;

@@ -146,7 +146,7 @@ static void setup(struct fixture *f)
 	assert_int_equal(pci_root_init(&f->root, &f->bus, ECAM, window), 0);
 	assert_int_equal(vq_guest_init(&f->guest, &fake_class, &plain), 0);
 	assert_int_equal(virtio_pci_new(f->guest.dev, &f->root, &f->router, &f->pci), 0);
-	worker = &f->guest.dev->worker;
+	worker = &f->guest.dev->workers[0];
 	f->lines = &worker->keep[worker->keep_count - VECTORS];
 	find_caps(f);
 }

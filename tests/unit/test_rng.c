@@ -15,38 +15,9 @@ extern const struct virtio_class rng_class;
 /* Guest memory behind the rings. */
 #define DATA (VQ_RAM_BASE + MIB(4))
 
-struct rng_test {
-	struct vq_guest guest;
-	void *conf;
-};
-
-static int make(struct rng_test *test, const char *options)
+static int make(struct vq_guest *guest, const char *options)
 {
-	struct opt_error error;
-
-	*test = (struct rng_test){ .conf = calloc(1, rng_class.conf_size) };
-	assert_int_equal(opt_parse(rng_class.opts, options, test->conf, &error), 0);
-	return vq_guest_init(&test->guest, &rng_class, test->conf);
-}
-
-static void unmake(struct rng_test *test)
-{
-	vq_guest_free(&test->guest);
-	opt_free(rng_class.opts, test->conf);
-	free(test->conf);
-}
-
-static uint64_t counter(struct vq_guest *guest, const char *name)
-{
-	for (unsigned int i = 0; rng_class.counters[i]; i++)
-		if (!strcmp(rng_class.counters[i], name))
-			return stat_read(&guest->dev->counters[i]);
-	return UINT64_MAX;
-}
-
-static bool failed(struct vq_guest *guest)
-{
-	return virtio_status(guest->dev) & VIRTIO_CONFIG_S_NEEDS_RESET;
+	return vq_guest_make(guest, &rng_class, options);
 }
 
 static void ask(struct vq_guest *guest, uint32_t len)
@@ -78,99 +49,95 @@ static size_t zeroes(struct vq_guest *guest, size_t len)
 
 static void test_kernel(void **state)
 {
-	struct rng_test test;
-	struct vq_guest *guest = &test.guest;
+	struct vq_guest guest;
 	uint16_t head;
 	uint32_t len;
 
 	(void)state;
-	assert_int_equal(make(&test, ""), 0);
-	vq_start(guest, 0);
-	vq_post(guest, 0, (struct vq_buffer[]){ { DATA, 100, true }, { DATA + 100, 4000, true } }, 2);
-	vq_notify(guest, 0);
-	vq_turn(guest);
-	assert_true(vq_take(guest, 0, &head, &len));
+	assert_int_equal(make(&guest, ""), 0);
+	vq_start(&guest, 0);
+	vq_post(&guest, 0, (struct vq_buffer[]){ { DATA, 100, true }, { DATA + 100, 4000, true } }, 2);
+	vq_notify(&guest, 0);
+	vq_turn(&guest);
+	assert_true(vq_take(&guest, 0, &head, &len));
 	assert_int_equal(len, 4100);
-	assert_in_range(zeroes(guest, 4100), 0, 200);
-	assert_int_equal(zeroes(guest, 8192) - zeroes(guest, 4100), 8192 - 4100);
-	assert_int_equal(guest->queue_interrupts[0], 1);
+	assert_in_range(zeroes(&guest, 4100), 0, 200);
+	assert_int_equal(zeroes(&guest, 8192) - zeroes(&guest, 4100), 8192 - 4100);
+	assert_int_equal(guest.queue_interrupts[0], 1);
 
 	/* However much is asked for. */
-	ask(guest, MIB(2));
-	assert_true(vq_take(guest, 0, &head, &len));
+	ask(&guest, MIB(2));
+	assert_true(vq_take(&guest, 0, &head, &len));
 	assert_int_equal(len, KIB(64));
-	assert_int_equal(counter(guest, "bytes"), 4100 + KIB(64));
-	assert_int_equal(counter(guest, "requests"), 2);
-	unmake(&test);
+	assert_int_equal(vq_counter(&guest, "bytes"), 4100 + KIB(64));
+	assert_int_equal(vq_counter(&guest, "requests"), 2);
+	vq_guest_free(&guest);
 }
 
 static void test_no_room(void **state)
 {
-	struct rng_test test;
-	struct vq_guest *guest = &test.guest;
+	struct vq_guest guest;
 	uint16_t head;
 	uint32_t len;
 
 	(void)state;
-	assert_int_equal(make(&test, ""), 0);
-	vq_start(guest, 0);
-	vq_post(guest, 0, &(struct vq_buffer){ DATA, 64, false }, 1);
-	vq_notify(guest, 0);
-	vq_turn(guest);
-	assert_true(failed(guest));
-	assert_false(vq_take(guest, 0, &head, NULL));
+	assert_int_equal(make(&guest, ""), 0);
+	vq_start(&guest, 0);
+	vq_post(&guest, 0, &(struct vq_buffer){ DATA, 64, false }, 1);
+	vq_notify(&guest, 0);
+	vq_turn(&guest);
+	assert_true(vq_failed(&guest));
+	assert_false(vq_take(&guest, 0, &head, NULL));
 
-	virtio_set_status(guest->dev, 0);
-	vq_start(guest, 0);
-	ask(guest, 64);
-	assert_true(vq_take(guest, 0, &head, &len));
+	virtio_set_status(guest.dev, 0);
+	vq_start(&guest, 0);
+	ask(&guest, 64);
+	assert_true(vq_take(&guest, 0, &head, &len));
 	assert_int_equal(len, 64);
-	unmake(&test);
+	vq_guest_free(&guest);
 }
 
 static void test_rate(void **state)
 {
-	struct rng_test test;
-	struct vq_guest *guest = &test.guest;
+	struct vq_guest guest;
 	uint16_t head;
 	uint32_t len;
 
 	(void)state;
-	assert_int_equal(make(&test, "rate=1000"), 0);
-	vq_start(guest, 0);
+	assert_int_equal(make(&guest, "rate=1000"), 0);
+	vq_start(&guest, 0);
 	/* What was saved up goes at once, the next request waits for the timer. */
-	ask(guest, 4000);
-	assert_true(vq_take(guest, 0, &head, &len));
+	ask(&guest, 4000);
+	assert_true(vq_take(&guest, 0, &head, &len));
 	assert_int_equal(len, 1000);
-	ask_until_throttled(guest);
-	while (!vq_take(guest, 0, &head, &len))
-		assert_int_equal(loop_turn(&guest->dev->worker.loop, 10000), 1);
+	ask_until_throttled(&guest);
+	while (!vq_take(&guest, 0, &head, &len))
+		assert_int_equal(vq_wait(&guest), 1);
 	assert_in_range(len, 1, 1000);
-	assert_true(counter(guest, "throttled") >= 1);
-	unmake(&test);
+	assert_true(vq_counter(&guest, "throttled") >= 1);
+	vq_guest_free(&guest);
 }
 
 /* The timer goes off after the reset: nobody is given anything. */
 static void test_reset_while_throttled(void **state)
 {
-	struct rng_test test;
-	struct vq_guest *guest = &test.guest;
+	struct vq_guest guest;
 	uint16_t head;
 
 	(void)state;
-	assert_int_equal(make(&test, "rate=100"), 0);
-	vq_start(guest, 0);
-	ask_until_throttled(guest);
-	memset(vq_ptr(guest, DATA, 4096), 0, 4096);
-	virtio_set_status(guest->dev, 0);
-	assert_int_equal(loop_turn(&guest->dev->worker.loop, 10000), 1);
-	assert_false(vq_take(guest, 0, &head, NULL));
-	assert_int_equal(zeroes(guest, 4096), 4096);
-	unmake(&test);
+	assert_int_equal(make(&guest, "rate=100"), 0);
+	vq_start(&guest, 0);
+	ask_until_throttled(&guest);
+	memset(vq_ptr(&guest, DATA, 4096), 0, 4096);
+	virtio_set_status(guest.dev, 0);
+	assert_int_equal(vq_wait(&guest), 1);
+	assert_false(vq_take(&guest, 0, &head, NULL));
+	assert_int_equal(zeroes(&guest, 4096), 4096);
+	vq_guest_free(&guest);
 }
 
 /* A pseudo terminal is a character device that we can let run dry. */
-static int make_source(struct rng_test *test)
+static int make_source(struct vq_guest *guest)
 {
 	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
 	struct termios termios;
@@ -183,58 +150,56 @@ static int make_source(struct rng_test *test)
 	cfmakeraw(&termios);
 	assert_int_equal(tcsetattr(master, TCSANOW, &termios), 0);
 	snprintf(options, sizeof(options), "source=%s", ptsname(master));
-	assert_int_equal(make(test, options), 0);
+	assert_int_equal(make(guest, options), 0);
 	return master;
 }
 
 static void test_source(void **state)
 {
-	struct rng_test test;
-	struct vq_guest *guest = &test.guest;
-	int master = make_source(&test);
+	struct vq_guest guest;
+	int master = make_source(&guest);
 	uint16_t head;
 	uint32_t len;
 
 	(void)state;
-	vq_start(guest, 0);
-	ask(guest, 100);
-	assert_false(vq_take(guest, 0, &head, NULL));
-	assert_int_equal(counter(guest, "errors"), 0);
+	vq_start(&guest, 0);
+	ask(&guest, 100);
+	assert_false(vq_take(&guest, 0, &head, NULL));
+	assert_int_equal(vq_counter(&guest, "errors"), 0);
 	assert_int_equal(write(master, "entropy", 7), 7);
-	while (!vq_take(guest, 0, &head, &len))
-		assert_int_equal(loop_turn(&guest->dev->worker.loop, 10000), 1);
+	while (!vq_take(&guest, 0, &head, &len))
+		assert_int_equal(vq_wait(&guest), 1);
 	assert_int_equal(len, 7);
-	assert_memory_equal(vq_ptr(guest, DATA, 7), "entropy", 7);
+	assert_memory_equal(vq_ptr(&guest, DATA, 7), "entropy", 7);
 
 	/* Nobody waits: more of it wakes nobody up. */
 	assert_int_equal(write(master, "more", 4), 4);
-	assert_int_equal(loop_turn(&guest->dev->worker.loop, 20), 0);
-	ask(guest, 100);
-	assert_true(vq_take(guest, 0, &head, &len));
+	assert_int_equal(loop_turn(&guest.dev->workers[0].loop, 20), 0);
+	ask(&guest, 100);
+	assert_true(vq_take(&guest, 0, &head, &len));
 	assert_int_equal(len, 4);
 	close(master);
-	unmake(&test);
+	vq_guest_free(&guest);
 }
 
 /* The source goes away: the guest waits, and we do not spin. */
 static void test_source_gone(void **state)
 {
-	struct rng_test test;
-	struct vq_guest *guest = &test.guest;
-	int master = make_source(&test);
+	struct vq_guest guest;
+	int master = make_source(&guest);
 	uint16_t head;
 
 	(void)state;
-	vq_start(guest, 0);
-	ask(guest, 100);
+	vq_start(&guest, 0);
+	ask(&guest, 100);
 	close(master);
-	assert_int_equal(loop_turn(&guest->dev->worker.loop, 10000), 1);
-	assert_int_equal(loop_turn(&guest->dev->worker.loop, 20), 0);
-	ask(guest, 100);
-	assert_false(vq_take(guest, 0, &head, NULL));
-	assert_true(counter(guest, "errors") >= 1);
-	assert_false(failed(guest));
-	unmake(&test);
+	assert_int_equal(vq_wait(&guest), 1);
+	assert_int_equal(loop_turn(&guest.dev->workers[0].loop, 20), 0);
+	ask(&guest, 100);
+	assert_false(vq_take(&guest, 0, &head, NULL));
+	assert_true(vq_counter(&guest, "errors") >= 1);
+	assert_false(vq_failed(&guest));
+	vq_guest_free(&guest);
 }
 
 static void test_bad_sources(void **state)
@@ -247,47 +212,43 @@ static void test_bad_sources(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
-		struct rng_test test;
+		struct vq_guest guest;
 
-		assert_int_equal(make(&test, table[i].options), table[i].result);
-		unmake(&test);
+		assert_int_equal(make(&guest, table[i].options), table[i].result);
+		vq_guest_free(&guest);
 	}
 }
 
 static void test_empty_source(void **state)
 {
-	struct rng_test test;
+	struct vq_guest guest;
 	uint16_t head;
 
 	(void)state;
-	assert_int_equal(make(&test, "source=/dev/null"), 0);
-	vq_start(&test.guest, 0);
-	ask(&test.guest, 100);
-	assert_false(vq_take(&test.guest, 0, &head, NULL));
-	assert_int_equal(counter(&test.guest, "errors"), 1);
-	unmake(&test);
+	assert_int_equal(make(&guest, "source=/dev/null"), 0);
+	vq_start(&guest, 0);
+	vq_turn(&guest);
+	ask(&guest, 100);
+	assert_false(vq_take(&guest, 0, &head, NULL));
+	assert_int_equal(vq_counter(&guest, "errors"), 1);
+	vq_guest_free(&guest);
 }
 
 static int confined(void *arg)
 {
-	struct rng_test test;
-	struct vq_guest *guest = &test.guest;
+	struct vq_guest guest;
 	uint16_t head;
-	int tries;
 
-	CHILD_CHECK(make(&test, arg) == 0);
-	guest->dev->worker.confine = true;
-	CHILD_CHECK(worker_start(&guest->dev->worker) == 0);
-	vq_start(guest, 0);
+	CHILD_CHECK(make(&guest, arg) == 0);
+	CHILD_CHECK(vq_run(&guest, true) == 0);
+	vq_start(&guest, 0);
 	for (int i = 0; i < 2; i++) {
-		vq_post(guest, 0, &(struct vq_buffer){ DATA, 1000, true }, 1);
-		vq_notify(guest, 0);
-		for (tries = 0; tries < 1000 && !vq_take(guest, 0, &head, NULL); tries++)
-			usleep(10000);
-		CHILD_CHECK(tries < 1000);
+		vq_post(&guest, 0, &(struct vq_buffer){ DATA, 1000, true }, 1);
+		vq_notify(&guest, 0);
+		CHILD_CHECK(vq_await(&guest, 0, &head, NULL));
 	}
-	virtio_set_status(guest->dev, 0);
-	unmake(&test);
+	virtio_set_status(guest.dev, 0);
+	vq_guest_free(&guest);
 	return 0;
 }
 

@@ -19,7 +19,8 @@
 
 #define VERSION_1 (1ULL << VIRTIO_F_VERSION_1)
 #define OFFERED (VERSION_1 | 1ULL << VIRTIO_RING_F_INDIRECT_DESC | \
-		 1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << FAKE_FEATURE)
+		 1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VIRTIO_F_RING_RESET | \
+		 1ULL << FAKE_FEATURE)
 
 static const struct fake_conf plain;
 
@@ -37,6 +38,11 @@ static uint8_t set_status(struct vq_guest *guest, uint8_t status)
 {
 	virtio_set_status(guest->dev, status);
 	return virtio_status(guest->dev);
+}
+
+static bool started(struct vq_guest *guest)
+{
+	return guest->dev->started && !vq_failed(guest);
 }
 
 /* Asks with the bytes of text and returns the answer's length; false when there is none. */
@@ -130,19 +136,24 @@ static void test_status(void **state)
 	assert_int_equal(set_status(&guest, DRIVER), ACKNOWLEDGE | DRIVER);
 	assert_int_equal(fake(&guest)->starts, 0);
 	set_status(&guest, 0);
-	assert_int_equal(fake(&guest)->stops, 0);
+	assert_int_equal(fake(&guest)->queues[0].stops + fake(&guest)->resets, 0);
 
 	vq_start(&guest, 0);
 	assert_int_equal(virtio_status(guest.dev), ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
 	set_status(&guest, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK | FAILED);
 	set_status(&guest, UINT8_MAX);
 	assert_int_equal(fake(&guest)->starts, 1);
-	assert_true(virtio_running(guest.dev));
-	assert_int_equal(set_status(&guest, 0), 0);
-	assert_int_equal(fake(&guest)->stops, 1);
-	assert_false(virtio_running(guest.dev));
-	set_status(&guest, 0);
-	assert_int_equal(fake(&guest)->stops, 1);
+	for (unsigned int i = 0; i < FAKE_QUEUES; i++)
+		assert_int_equal(fake(&guest)->queues[i].starts, 1);
+	/* Once is enough. */
+	for (int again = 0; again < 2; again++) {
+		assert_int_equal(set_status(&guest, 0), 0);
+		assert_int_equal(fake(&guest)->resets, 1);
+		for (unsigned int i = 0; i < FAKE_QUEUES; i++) {
+			assert_int_equal(fake(&guest)->queues[i].stops, 1);
+			assert_int_equal(fake(&guest)->queues[i].resets, 1);
+		}
+	}
 	assert_int_equal(guest.config_interrupts, 0);
 	vq_guest_free(&guest);
 }
@@ -159,7 +170,7 @@ static void test_reset_forgets(void **state)
 		vq_start(&guest, 1ULL << VIRTIO_RING_F_EVENT_IDX);
 		/* In flight while the device is reset: never returned. */
 		assert_false(ask(&guest, 1, "question", &len));
-		assert_int_equal(fake(&guest)->held, i);
+		assert_int_equal(fake(&guest)->queues[1].held, i);
 		set_status(&guest, 0);
 		assert_int_equal(guest.dev->features, 0);
 		for (uint32_t queue = 0; queue < FAKE_QUEUES; queue++) {
@@ -172,8 +183,8 @@ static void test_reset_forgets(void **state)
 		/* The doorbell of a device that does not run. */
 		vq_notify(&guest, 1);
 		vq_turn(&guest);
-		assert_int_equal(fake(&guest)->held, i);
-		assert_int_equal(fake(&guest)->stops, i);
+		assert_int_equal(fake(&guest)->queues[1].held, i);
+		assert_int_equal(fake(&guest)->queues[1].stops, i);
 	}
 	assert_int_equal(guest.queue_interrupts[1], 0);
 	vq_guest_free(&guest);
@@ -188,15 +199,42 @@ static void test_start_error(void **state)
 	(void)state;
 	make(&guest, &conf);
 	vq_start(&guest, 0);
-	assert_true(virtio_status(guest.dev) & NEEDS_RESET);
+	assert_true(vq_failed(&guest));
 	assert_int_equal(guest.config_interrupts, 1);
+	assert_int_equal(fake(&guest)->queues[0].starts, 0);
 	assert_false(ask(&guest, 0, "question", &len));
 	set_status(&guest, 0);
 	/* Only what was started is stopped. */
-	assert_int_equal(fake(&guest)->stops, 0);
+	assert_int_equal(fake(&guest)->queues[0].stops, 0);
+	assert_int_equal(fake(&guest)->resets, 1);
 	conf.start_error = 0;
 	vq_start(&guest, 0);
 	assert_true(ask(&guest, 0, "question", &len));
+	vq_guest_free(&guest);
+}
+
+/* Those before it run until the driver finds out. */
+static void test_queue_start_error(void **state)
+{
+	struct fake_conf conf = { .queue_error = -EIO, .bad_queue = 1 };
+	struct vq_guest guest;
+	uint32_t len;
+
+	(void)state;
+	make(&guest, &conf);
+	vq_start(&guest, 0);
+	assert_true(vq_failed(&guest));
+	assert_int_equal(guest.config_interrupts, 1);
+	assert_int_equal(fake(&guest)->queues[0].starts, 1);
+	assert_int_equal(fake(&guest)->queues[2].starts, 0);
+	for (unsigned int i = 0; i < FAKE_QUEUES; i++)
+		assert_false(ask(&guest, i, "question", &len));
+	set_status(&guest, 0);
+	for (unsigned int i = 0; i < FAKE_QUEUES; i++)
+		assert_int_equal(fake(&guest)->queues[i].stops, i == 0);
+	conf.queue_error = 0;
+	vq_start(&guest, 0);
+	assert_true(ask(&guest, 1, "question", &len));
 	vq_guest_free(&guest);
 }
 
@@ -231,11 +269,10 @@ static void test_fault(void **state)
 		/* Every queue is silent, and the driver cannot take the bit away but by a reset. */
 		assert_false(ask(&guest, 1, "question", &len));
 		assert_true(set_status(&guest, ACKNOWLEDGE) & NEEDS_RESET);
-		assert_false(virtio_running(guest.dev));
 		virtio_fail(guest.dev, "again");
 		assert_int_equal(guest.config_interrupts, i);
 		assert_int_equal(set_status(&guest, 0), 0);
-		assert_int_equal(fake(&guest)->stops, i);
+		assert_int_equal(fake(&guest)->queues[0].stops, i);
 	}
 	vq_guest_free(&guest);
 }
@@ -307,10 +344,10 @@ static void test_wrong_queue(void **state)
 		layout.device = what == 4 ? VQ_RAM_BASE + VQ_RAM_SIZE - 4 : layout.device;
 		virtio_set_queue(guest.dev, 1, &layout);
 		assert_true(set_status(&guest, DRIVER_OK) & NEEDS_RESET);
-		assert_int_equal(fake(&guest)->starts, 0);
+		assert_int_equal(fake(&guest)->queues[1].starts, 0);
 		assert_false(ask(&guest, 0, "question", &len));
 		set_status(&guest, 0);
-		assert_int_equal(fake(&guest)->stops, 0);
+		assert_int_equal(fake(&guest)->queues[1].stops, 0);
 	}
 	vq_guest_free(&guest);
 }
@@ -333,7 +370,7 @@ static void test_queue_not_ready(void **state)
 	virtio_set_queue(guest.dev, 1, &layout);
 	assert_false(set_status(&guest, DRIVER_OK) & NEEDS_RESET);
 	assert_false(ask(&guest, 1, "question", &len));
-	assert_int_equal(fake(&guest)->kicks, 1);
+	assert_int_equal(fake(&guest)->queues[1].kicks, 0);
 	assert_true(ask(&guest, 0, "question", &len));
 	assert_false(virtio_status(guest.dev) & NEEDS_RESET);
 	vq_guest_free(&guest);
@@ -355,12 +392,12 @@ static void test_posted_before_start(void **state)
 		vq_post(&guest, 0, &(struct vq_buffer){ VQ_RAM_BASE + MIB(4), 8, true }, 1);
 	vq_notify(&guest, 0);
 	vq_turn(&guest);
-	assert_int_equal(fake(&guest)->kicks, 0);
+	assert_int_equal(fake(&guest)->queues[0].kicks, 0);
 	set_status(&guest, DRIVER_OK);
 	for (int i = 0; i < 3; i++)
 		assert_true(vq_take(&guest, 0, &head, NULL));
 	assert_int_equal(guest.queue_interrupts[0], 1);
-	assert_int_equal(stat_read(&guest.dev->counters[FAKE_CHAINS]), 3);
+	assert_int_equal(virtio_counter(guest.dev, FAKE_CHAINS), 3);
 	vq_guest_free(&guest);
 }
 
@@ -433,7 +470,11 @@ static void test_config_not_writable(void **state)
 	(void)state;
 	class.config_write = NULL;
 	class.start = NULL;
-	class.stop = NULL;
+	class.queue_start = NULL;
+	class.queue_stop = NULL;
+	class.queue_reset = NULL;
+	class.reset = NULL;
+	class.load = NULL;
 	class.free = NULL;
 	assert_int_equal(vq_guest_init(&guest, &class, &plain), 0);
 	virtio_config_write(guest.dev, 0, "\x11", 1);
@@ -469,7 +510,6 @@ static void test_fault_in_config(void **state)
 /* ---- with the worker's thread ---- */
 
 #define CHAINS 30000
-#define WAIT_MS 20000 /* for what comes at once, or never */
 
 static uint32_t next_random(uint32_t *random)
 {
@@ -539,7 +579,7 @@ static unsigned int wait_for_some(struct vq_guest *guest, bool events, int fd)
 		count = take_all(guest);
 		if (count)
 			break;
-		assert_int_equal(poll(&interrupt, 1, WAIT_MS), 1);
+		assert_int_equal(poll(&interrupt, 1, VQ_WAIT_MS), 1);
 		eventfd_read(fd, &(eventfd_t){ 0 });
 		count = take_all(guest);
 	} while (!count);
@@ -562,7 +602,7 @@ static void ping_pong(bool events)
 
 	make(&guest, &plain);
 	guest.dev->transport = &listener.transport;
-	assert_int_equal(worker_start(&guest.dev->worker), 0);
+	assert_int_equal(vq_run(&guest, false), 0);
 	vq_start(&guest, events ? 1ULL << VIRTIO_RING_F_EVENT_IDX : 0);
 	avail_index = (uint16_t *)vq_ptr(&guest, guest.queues[0].avail, 4) + 1;
 	want_interrupt(&guest, events, false);
@@ -606,12 +646,12 @@ static void touch_registers(struct vcpu *vcpu)
 	struct virtq_layout layout = virtio_queue(vcpu->dev, next_random(&vcpu->random) % 4);
 	uint64_t data = next_random(&vcpu->random);
 
-	switch (next_random(&vcpu->random) % 8) {
+	switch (next_random(&vcpu->random) % 9) {
 	case 0:
 		virtio_set_status(vcpu->dev, 0);
 		break;
 	case 1:
-		virtio_set_driver_features(vcpu->dev, 1, 1);
+		virtio_set_driver_features(vcpu->dev, 1, (uint32_t)(OFFERED >> 32));
 		virtio_set_status(vcpu->dev, UINT8_MAX);
 		break;
 	case 2:
@@ -631,10 +671,14 @@ static void touch_registers(struct vcpu *vcpu)
 		layout.device = VQ_RAM_BASE + 0x2000;
 		virtio_set_queue(vcpu->dev, (uint32_t)data % 4, &layout);
 		break;
+	case 6:
+		virtio_reset_queue(vcpu->dev, (uint32_t)data % 4);
+		(void)virtio_queue_resetting(vcpu->dev, (uint32_t)data % 4);
+		break;
 	default:
 		(void)virtio_generation(vcpu->dev);
 		(void)virtio_driver_features(vcpu->dev, 0);
-		(void)stat_read(&vcpu->dev->counters[FAKE_CHAINS]);
+		(void)virtio_counter(vcpu->dev, FAKE_CHAINS);
 		break;
 	}
 }
@@ -673,9 +717,8 @@ static int hammer(void *arg)
 	uint64_t chains;
 
 	CHILD_CHECK(vq_guest_init(&guest, &fake_class, &plain) == 0);
-	guest.dev->worker.confine = *(bool *)arg;
 	CHILD_CHECK(filter_report_violations(NULL) == 0);
-	CHILD_CHECK(worker_start(&guest.dev->worker) == 0);
+	CHILD_CHECK(vq_run(&guest, *(bool *)arg) == 0);
 	for (uint32_t i = 0; i < VCPUS; i++) {
 		vcpus[i] = (struct vcpu){ .dev = guest.dev, .random = i };
 		vcpus[i].ram = mmap(NULL, VQ_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -688,17 +731,16 @@ static int hammer(void *arg)
 
 	/* And the device works as if nothing had been. */
 	virtio_set_status(guest.dev, 0);
+	CHILD_CHECK(virtio_reset_wait(guest.dev, -1));
 	memset(vq_ptr(&guest, VQ_RAM_BASE, 0x4000), 0, 0x4000);
 	vq_start(&guest, 0);
-	CHILD_CHECK(virtio_running(guest.dev));
-	CHILD_CHECK(fake(&guest)->starts == fake(&guest)->stops + 1);
-	chains = stat_read(&guest.dev->counters[FAKE_CHAINS]);
+	CHILD_CHECK(started(&guest));
+	CHILD_CHECK(fake(&guest)->starts == fake(&guest)->resets + 1);
+	chains = virtio_counter(guest.dev, FAKE_CHAINS);
 	vq_post(&guest, 0, &(struct vq_buffer){ VQ_RAM_BASE + MIB(4), 8, true }, 1);
 	vq_notify(&guest, 0);
-	/* The first call may be served before the doorbell, but then in the same turn. */
-	virtio_config_write(guest.dev, 0, "", 1);
-	virtio_config_write(guest.dev, 0, "", 1);
-	CHILD_CHECK(stat_read(&guest.dev->counters[FAKE_CHAINS]) == chains + 1);
+	CHILD_CHECK(vq_await(&guest, 0, &(uint16_t){ 0 }, NULL));
+	CHILD_CHECK(virtio_counter(guest.dev, FAKE_CHAINS) == chains + 1);
 	virtio_set_status(guest.dev, 0);
 	vq_guest_free(&guest);
 	return 0;
@@ -725,6 +767,7 @@ int main(void)
 		cmocka_unit_test(test_status),
 		cmocka_unit_test(test_reset_forgets),
 		cmocka_unit_test(test_start_error),
+		cmocka_unit_test(test_queue_start_error),
 		cmocka_unit_test(test_init_error),
 		cmocka_unit_test(test_fault),
 		cmocka_unit_test(test_queue_registers),

@@ -40,7 +40,7 @@ static void fixture_init(struct fixture *f, const struct sandbox *sandbox, bool 
 	};
 	CHILD_CHECK(worker_init(&f->worker, "blk0", sandbox, confine) == 0);
 	f->worker.loop.turn_end = turn_ended;
-	f->worker.loop.turn_opaque = f;
+	f->worker.loop.opaque = f;
 	CHILD_CHECK(worker_watch(&f->worker, &f->event, EPOLLIN | EPOLLET) == 0);
 }
 
