@@ -157,10 +157,9 @@ struct chain *virtq_pop(struct virtq *queue)
 
 	if (!queue->active || virtio_failed(queue->dev))
 		return NULL;
-	if (!queue->ring->waiting(queue)) {
-		queue->empty = true;
+	queue->empty = !queue->ring->waiting(queue);
+	if (queue->empty)
 		return NULL;
-	}
 	if (!queue->quiet) {
 		queue->ring->want_doorbell(queue, false);
 		queue->quiet = true;
