@@ -24,6 +24,14 @@ static bool net_is_address(const uint8_t mac[ETH_ALEN])
 	return !(mac[0] & 1) && memcmp(mac, none, sizeof(none));
 }
 
+static void net_set_mac(struct net *net, const uint8_t mac[ETH_ALEN])
+{
+	if (!memcmp(net->state.filter.mac, mac, ETH_ALEN))
+		return;
+	memcpy(net->state.filter.mac, mac, ETH_ALEN);
+	virtio_config_update(&net->dev, offsetof(struct virtio_net_config, mac), mac, ETH_ALEN);
+}
+
 /* What follows the command: this many bytes. */
 static int control_pull(struct chain *chain, void *buffer, size_t len)
 {
@@ -83,9 +91,8 @@ static int control_mac_address(struct net *net, uint8_t command, struct chain *c
 	(void)command;
 	if (control_pull(chain, mac, sizeof(mac)) < 0 || !net_is_address(mac))
 		return -EINVAL;
-	memcpy(net->state.filter.mac, mac, sizeof(mac));
+	net_set_mac(net, mac);
 	netdev_set_filter(net->netdevs, &net->state.filter);
-	virtio_config_update(&net->dev, offsetof(struct virtio_net_config, mac), mac, sizeof(mac));
 	return 0;
 }
 
@@ -205,12 +212,13 @@ void net_control_kick(struct net *net, struct virtq *queue)
 
 void net_control_reset(struct net *net)
 {
+	struct netdev_filter filter = { .modes = 1u << VIRTIO_NET_CTRL_RX_PROMISC };
+
 	net->state.offloads = NET_OFFLOADS;
 	net->state.pairs = 1;
-	net->state.filter = (struct netdev_filter){ .modes = 1u << VIRTIO_NET_CTRL_RX_PROMISC };
-	memcpy(net->state.filter.mac, net->mac, sizeof(net->mac));
-	virtio_config_update(&net->dev, offsetof(struct virtio_net_config, mac), net->mac,
-			     sizeof(net->mac));
+	net_set_mac(net, net->mac);
+	memcpy(filter.mac, net->mac, sizeof(net->mac));
+	net->state.filter = filter;
 	net_set_status(net, 0, VIRTIO_NET_S_ANNOUNCE);
 }
 

@@ -6,6 +6,8 @@
 #include <cmocka.h>
 #include <linux/virtio_net.h>
 #include <stdio.h>
+#include "core/state.h"
+#include "devices/net.h"
 #include "tests/unit/driver.h"
 #include "tests/unit/netns.h"
 
@@ -406,6 +408,645 @@ static int config_child(void)
 	return 0;
 }
 
+/* ---- the control queue ---- */
+
+#define BIT(name) (1ULL << VIRTIO_NET_F_##name)
+#define OFFLOADS (BIT(GUEST_CSUM) | BIT(GUEST_TSO4) | BIT(GUEST_TSO6) | BIT(GUEST_ECN))
+#define CONTROL (BIT(CTRL_VQ) | BIT(CTRL_RX) | BIT(CTRL_RX_EXTRA) | BIT(CTRL_VLAN) | \
+		 BIT(CTRL_MAC_ADDR) | BIT(GUEST_ANNOUNCE) | BIT(CTRL_GUEST_OFFLOADS) | BIT(STATUS))
+#define COMMAND (VQ_RAM_BASE + MIB(7))
+#define RESULT (COMMAND + KIB(64))
+#define NO_RESULT 0xee
+
+static void post_command(struct net_test *test, unsigned int queue, const void *bytes, size_t len)
+{
+	memcpy(vq_ptr(&test->guest, COMMAND, len), bytes, len);
+	*at(test, RESULT) = NO_RESULT;
+	vq_post(&test->guest, queue, (struct vq_buffer[]){ { COMMAND, (uint32_t)len, false },
+							   { RESULT, 1, true } }, 2);
+	vq_notify(&test->guest, queue);
+}
+
+/* Bytes on the given queue, as a driver sends them; the device's answer. */
+static uint8_t send_bytes(struct net_test *test, unsigned int queue, const void *bytes, size_t len)
+{
+	uint16_t head;
+
+	post_command(test, queue, bytes, len);
+	vq_turn(&test->guest);
+	if (vq_take(&test->guest, queue, &head, NULL))
+		assert(*at(test, RESULT) != NO_RESULT);
+	return *at(test, RESULT);
+}
+
+static uint8_t command(struct net_test *test, uint8_t class, uint8_t cmd, const void *data,
+		       size_t len)
+{
+	uint8_t bytes[4096] = { class, cmd };
+	const bool mq = virtio_has(test->guest.dev, VIRTIO_NET_F_MQ);
+
+	assert(len <= sizeof(bytes) - 2);
+	if (len)
+		memcpy(bytes + 2, data, len);
+	return send_bytes(test, mq ? test->guest.dev->queue_count - 1 : 2, bytes, len + 2);
+}
+
+static struct net_state *state_of(struct net_test *test)
+{
+	return &container_of(test->guest.dev, struct net, dev)->state;
+}
+
+/* The right length, and no other; no class, command or value but those that there are. */
+static void test_malformed(void **state)
+{
+	static const struct {
+		uint8_t class, cmd;
+		uint8_t data[14];
+		size_t len;
+		uint8_t ack;
+	} table[] = {
+		{ VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, { 0 }, 1, VIRTIO_NET_OK },
+		{ VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, { 0 }, 0, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, { 0 }, 2, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, { 2 }, 1, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_NOBCAST, { 1 }, 1, VIRTIO_NET_OK },
+		{ VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_NOBCAST + 1, { 1 }, 1, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_RX, 0xff, { 1 }, 1, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, { 2, 1 }, 6, VIRTIO_NET_OK },
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, { 2, 1 }, 5, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, { 2, 1 }, 7, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, { 3, 1 }, 6, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, { 0 }, 6, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, { 0 }, 8, VIRTIO_NET_OK },
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, { 0 }, 0, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, { 0 }, 4, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, { 0 }, 7, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, { 0 }, 9, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, { 1, 0, 0, 0, 2 }, 14,
+		  VIRTIO_NET_OK },
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, { 1, 0, 0, 0, 2 }, 13,
+		  VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, { 2, 0, 0, 0, 2 }, 14,
+		  VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, { 0, 0, 0, 0, 1 }, 14,
+		  VIRTIO_NET_OK },
+		/* Times six it is less than there is, in 32 bits. */
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, { 0xab, 0xaa, 0xaa, 0xaa }, 14,
+		  VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET,
+		  { 0, 0, 0, 0, 0xab, 0xaa, 0xaa, 0xaa }, 14, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MAC, 2, { 2 }, 6, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, { 0xff, 0x0f }, 2, VIRTIO_NET_OK },
+		{ VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, { 0, 0x10 }, 2, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, { 0xff, 0xff }, 2, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, { 1 }, 1, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_DEL, { 0xff, 0x0f }, 2, VIRTIO_NET_OK },
+		{ VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_DEL, { 1 }, 3, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_VLAN, 2, { 1 }, 2, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, { 0 }, 0, VIRTIO_NET_OK },
+		{ VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, { 0 }, 1, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_ANNOUNCE, 1, { 0 }, 0, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, { 2 }, 2, VIRTIO_NET_OK },
+		{ VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, { 0 }, 2, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, { 3 }, 2, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, { 0, 1 }, 2, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, { 2 }, 1, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, { 2 }, 3, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_RSS_CONFIG, { 2 }, 2, VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, { 2 }, 8,
+		  VIRTIO_NET_OK },
+		{ VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, { 0x82, 0x07 }, 8,
+		  VIRTIO_NET_ERR }, /* UFO is not offered */
+		{ VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, { 3 }, 8,
+		  VIRTIO_NET_ERR }, /* CSUM is not the guest's */
+		{ VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, { 2 }, 7,
+		  VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, { 2 }, 9,
+		  VIRTIO_NET_ERR },
+		{ VIRTIO_NET_CTRL_GUEST_OFFLOADS, 1, { 2 }, 8, VIRTIO_NET_ERR },
+		{ 6, 0, { 0 }, 1, VIRTIO_NET_ERR },
+		{ 0xff, 0xff, { 0 }, 14, VIRTIO_NET_ERR },
+	};
+	struct net_test test;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop,queues=2"), 0);
+	vq_start(&test.guest, CONTROL | OFFLOADS | BIT(CSUM) | BIT(MQ));
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		const struct net_state before = *state_of(&test);
+
+		assert_int_equal(command(&test, table[i].class, table[i].cmd, table[i].data,
+					 table[i].len), table[i].ack);
+		if (table[i].ack == VIRTIO_NET_ERR)
+			assert_memory_equal(state_of(&test), &before, sizeof(before));
+	}
+	assert_int_equal(send_bytes(&test, 4, "", 1), VIRTIO_NET_ERR);
+	assert_false(failed(&test));
+	unmake(&test);
+}
+
+/* No room for the result, or no command. */
+static void test_no_result(void **state)
+{
+	static const struct vq_buffer chains[] = { { COMMAND, 3, false }, { RESULT, 1, true } };
+	struct net_test test;
+	uint16_t head;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop"), 0);
+	vq_start(&test.guest, CONTROL);
+	vq_post(&test.guest, 2, &chains[1], 1);
+	kick(&test, 2);
+	assert_true(vq_take(&test.guest, 2, &head, NULL));
+	assert_int_equal(*at(&test, RESULT), VIRTIO_NET_ERR);
+	assert_false(failed(&test));
+	vq_post(&test.guest, 2, &chains[0], 1);
+	kick(&test, 2);
+	assert_true(failed(&test));
+	unmake(&test);
+}
+
+/* What was not accepted cannot be ordered. */
+static void test_not_accepted(void **state)
+{
+	static const struct {
+		uint64_t feature;
+		uint8_t class, cmd, data[8];
+		size_t len;
+	} table[] = {
+		{ BIT(CTRL_RX), VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, { 1 }, 1 },
+		{ BIT(CTRL_RX), VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, { 0 }, 8 },
+		{ BIT(CTRL_RX_EXTRA), VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLUNI, { 1 }, 1 },
+		{ BIT(CTRL_MAC_ADDR), VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, { 2 }, 6 },
+		{ BIT(CTRL_VLAN), VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, { 1 }, 2 },
+		{ BIT(GUEST_ANNOUNCE), VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, { 0 },
+		  0 },
+		{ BIT(MQ), VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, { 1 }, 2 },
+		{ BIT(CTRL_GUEST_OFFLOADS), VIRTIO_NET_CTRL_GUEST_OFFLOADS,
+		  VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, { 0 }, 8 },
+	};
+	struct net_test test;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop,queues=2"), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		for (unsigned int accepted = 0; accepted < 2; accepted++) {
+			uint64_t features = CONTROL | BIT(MQ);
+
+			vq_start(&test.guest, accepted ? features : features & ~table[i].feature);
+			assert_int_equal(command(&test, table[i].class, table[i].cmd, table[i].data,
+						 table[i].len),
+					 accepted ? VIRTIO_NET_OK : VIRTIO_NET_ERR);
+			virtio_set_status(test.guest.dev, 0);
+		}
+	}
+	/* Without a control queue there are no answers. */
+	vq_start(&test.guest, 0);
+	assert_int_equal(send_bytes(&test, 2, "\0\0\1", 3), NO_RESULT);
+	unmake(&test);
+}
+
+/* Section 5.1.2: it is number 2 without VIRTIO_NET_F_MQ, and behind all pairs with it. */
+static void test_control_index(void **state)
+{
+	static const uint8_t promisc[] = { VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, 0 };
+	struct net_test test;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop,queues=3"), 0);
+	assert_int_equal(test.guest.dev->queue_count, 7);
+	vq_start(&test.guest, CONTROL | BIT(MQ));
+	assert_int_equal(send_bytes(&test, 6, promisc, sizeof(promisc)), VIRTIO_NET_OK);
+	virtio_set_status(test.guest.dev, 0);
+	vq_start(&test.guest, CONTROL);
+	for (unsigned int i = 3; i < 7; i++)
+		assert_int_equal(send_bytes(&test, i, promisc, sizeof(promisc)), NO_RESULT);
+	assert_int_equal(send_bytes(&test, 2, promisc, sizeof(promisc)), VIRTIO_NET_OK);
+	assert_false(failed(&test));
+	unmake(&test);
+
+	assert_int_equal(make(&test, "loop"), 0);
+	assert_false(test.guest.dev->offered & BIT(MQ));
+	unmake(&test);
+}
+
+/* A list of count addresses that end in their number. */
+static size_t put_macs(uint8_t *at, uint32_t count, uint8_t first)
+{
+	memcpy(at, &count, sizeof(count));
+	at += sizeof(count);
+	memset(at, 0, count * ETH_ALEN);
+	for (uint32_t i = 0; i < count; i++, at += ETH_ALEN) {
+		at[0] = first;
+		at[5] = (uint8_t)i;
+	}
+	return sizeof(count) + count * ETH_ALEN;
+}
+
+static void test_mac_table(void **state)
+{
+	static const struct {
+		uint32_t unicast, multicast;
+		unsigned int count;
+		bool all;
+	} table[] = {
+		{ 0, 0, 0, false }, { 3, 2, 5, false }, { 60, 4, 64, false }, { 64, 0, 64, false },
+		{ 60, 5, 60, true }, { 65, 1, 1, true }, { 300, 300, 0, true }, { 0, 1, 1, false },
+	};
+	struct net_test test;
+	uint8_t data[4000];
+
+	(void)state;
+	assert_int_equal(make(&test, "loop"), 0);
+	vq_start(&test.guest, CONTROL);
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		size_t len = put_macs(data, table[i].unicast, 2);
+		const struct netdev_filter *filter = &state_of(&test)->filter;
+
+		len += put_macs(data + len, table[i].multicast, 3);
+		assert_int_equal(command(&test, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET,
+					 data, len), VIRTIO_NET_OK);
+		assert_int_equal(filter->mac_count, table[i].count);
+		assert_int_equal(!!(filter->modes & NETDEV_MACS_ALL), table[i].all);
+	}
+	assert_int_equal(state_of(&test)->filter.macs[0][0], 3);
+	unmake(&test);
+}
+
+/* A reset takes all of it back. */
+static void test_control_reset(void **state)
+{
+	struct virtio_net_config before, after;
+	const uint32_t len = offsetof(struct virtio_net_config, speed);
+	struct net_state fresh;
+	struct net_test test;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop,queues=2"), 0);
+	virtio_config_read(test.guest.dev, 0, &before, len);
+	assert_int_equal(before.max_virtqueue_pairs, 2);
+	assert_int_equal(before.status, VIRTIO_NET_S_LINK_UP);
+	fresh = *state_of(&test);
+	vq_start(&test.guest, CONTROL | BIT(MQ));
+	assert_int_equal(command(&test, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, "", 1), 0);
+	assert_int_equal(command(&test, VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, "\5", 2), 0);
+	assert_int_equal(command(&test, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, "\2", 2),
+			 0);
+	assert_int_equal(command(&test, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET,
+				 "\2\1\2\3\4\5", 6), 0);
+	virtio_config_read(test.guest.dev, 0, &after, len);
+	assert_memory_equal(after.mac, "\2\1\2\3\4\5", 6);
+	assert_int_equal(state_of(&test)->pairs, 2);
+	virtio_set_status(test.guest.dev, 0);
+	virtio_config_read(test.guest.dev, 0, &after, len);
+	assert_memory_equal(&after, &before, len);
+	assert_memory_equal(state_of(&test), &fresh, sizeof(fresh));
+	unmake(&test);
+}
+
+/* ---- save and load ---- */
+
+static void save(struct net_test *test, struct state *ret_state)
+{
+	*ret_state = (struct state){ 0 };
+	virtio_dev_pause(test->guest.dev);
+	assert_int_equal(virtio_dev_save(test->guest.dev, ret_state), 0);
+}
+
+static int load(struct net_test *test, const struct state *state)
+{
+	return virtio_dev_load(test->guest.dev,
+			       &(struct state_reader){ .data = state->data, .left = state->len });
+}
+
+/* The other device has what this one had, and the guest is asked to say where it is now. */
+static void test_save_load(void **state)
+{
+	struct net_test test, other;
+	struct state first, second;
+	uint8_t data[100];
+	size_t len = put_macs(data, 2, 2);
+
+	(void)state;
+	len += put_macs(data + len, 1, 3);
+	assert_int_equal(make(&test, "loop,queues=2"), 0);
+	vq_start(&test.guest, CONTROL | BIT(GUEST_CSUM) | BIT(MQ) | MERGE);
+	assert_int_equal(command(&test, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, "", 1), 0);
+	assert_int_equal(command(&test, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLUNI, "\1", 1), 0);
+	assert_int_equal(command(&test, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, data, len),
+			 0);
+	assert_int_equal(command(&test, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET,
+				 "\2\1\2\3\4\5", 6), 0);
+	assert_int_equal(command(&test, VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, "\5", 2), 0);
+	assert_int_equal(command(&test, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, "\2", 2),
+			 0);
+	assert_int_equal(command(&test, VIRTIO_NET_CTRL_GUEST_OFFLOADS,
+				 VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, "\2\0\0\0\0\0\0", 8), 0);
+	post_receive(&test, 0, 2048);
+	kick(&test, RX);
+	save(&test, &first);
+
+	assert_int_equal(make(&other, "loop,queues=2"), 0);
+	memcpy(vq_ptr(&other.guest, VQ_RAM_BASE, 1), vq_ptr(&test.guest, VQ_RAM_BASE, 1), VQ_RAM_SIZE);
+	assert_int_equal(load(&other, &first), 0);
+	save(&other, &second);
+	assert_int_equal(first.len, second.len);
+	assert_memory_equal(first.data, second.data, first.len);
+	assert_memory_equal(state_of(&other), state_of(&test), sizeof(struct net_state));
+	virtio_dev_resume(other.guest.dev);
+	assert_int_equal(link_status(&other), VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE);
+	assert_int_equal(other.guest.config_interrupts, 1);
+	assert_int_equal(state_of(&other)->pairs, 2);
+
+	/* Where it was it goes on as if nothing had been. */
+	virtio_dev_resume(test.guest.dev);
+	assert_int_equal(link_status(&test), VIRTIO_NET_S_LINK_UP);
+	post_frame(&test, 100, 20);
+	kick(&test, TX);
+	assert_int_equal(take(&test, RX), 100 + HEADER);
+	state_free(&first);
+	state_free(&second);
+	unmake(&other);
+	unmake(&test);
+}
+
+static void test_announce(void **state)
+{
+	struct net_test test;
+	struct state saved;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop"), 0);
+	vq_start(&test.guest, CONTROL);
+	save(&test, &saved);
+	virtio_dev_free(test.guest.dev);
+	assert_int_equal(virtio_dev_new(&net_class, 0, test.guest.conf, &test.guest.host,
+					&test.guest.dev), 0);
+	test.guest.dev->transport = &test.guest.transport;
+	assert_int_equal(load(&test, &saved), 0);
+	virtio_dev_resume(test.guest.dev);
+	assert_int_equal(link_status(&test), VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE);
+	assert_int_equal(command(&test, VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, NULL,
+				 0), VIRTIO_NET_OK);
+	assert_int_equal(link_status(&test), VIRTIO_NET_S_LINK_UP);
+	assert_int_equal(test.guest.config_interrupts, 2);
+	/* Once is enough. */
+	virtio_dev_pause(test.guest.dev);
+	virtio_dev_resume(test.guest.dev);
+	assert_int_equal(link_status(&test), VIRTIO_NET_S_LINK_UP);
+	state_free(&saved);
+	unmake(&test);
+}
+
+/* The state is the end of a save; each change makes it one that cannot be. */
+static void test_bad_load(void **state)
+{
+	static const struct {
+		size_t offset;
+		uint8_t value;
+	} table[] = {
+		{ offsetof(struct net_state, offloads), 0xff },
+		{ offsetof(struct net_state, offloads) + 7, 0x80 },
+		{ offsetof(struct net_state, pairs), 0 },
+		{ offsetof(struct net_state, pairs), 3 },
+		{ offsetof(struct net_state, pairs) + 3, 1 },
+		{ offsetof(struct net_state, status), 4 },
+		{ offsetof(struct net_state, filter.mac_count), NETDEV_MACS_MAX + 1 },
+		{ offsetof(struct net_state, filter.mac), 3 },
+	};
+	struct net_test test;
+	struct state saved;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop,queues=2"), 0);
+	save(&test, &saved);
+	unmake(&test);
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		uint8_t *byte = saved.data + saved.len - sizeof(struct net_state) + table[i].offset;
+		const uint8_t right = *byte;
+
+		assert_int_equal(make(&test, "loop,queues=2"), 0);
+		*byte = table[i].value;
+		assert_int_equal(load(&test, &saved), -EINVAL);
+		*byte = right;
+		assert_int_equal(load(&test, &saved), 0);
+		unmake(&test);
+	}
+	state_free(&saved);
+}
+
+/* ---- several pairs ---- */
+
+/* What is sent on a pair comes back on it; each has counters and a worker of its own. */
+static void test_pairs(void **state)
+{
+	struct net_test test;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop,queues=2"), 0);
+	vq_start(&test.guest, CONTROL | BIT(MQ));
+	assert_int_equal(command(&test, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, "\2", 2),
+			 0);
+	for (unsigned int pair = 0; pair < 2; pair++) {
+		vq_post(&test.guest, 2 * pair + RX, &(struct vq_buffer){ BUFFER(pair), 2048, true },
+			1);
+		kick(&test, 2 * pair + RX);
+	}
+	for (unsigned int pair = 2; pair-- > 0;) {
+		netns_frame(test.frame, 200, (uint8_t)pair);
+		memset(at(&test, OUTGOING), 0, HEADER);
+		memcpy(at(&test, OUTGOING) + HEADER, test.frame, 200);
+		vq_post(&test.guest, 2 * pair + TX,
+			&(struct vq_buffer){ OUTGOING, 200 + HEADER, false }, 1);
+		kick(&test, 2 * pair + TX);
+		assert_int_equal(take(&test, 2 * pair + RX), 200 + HEADER);
+		assert_memory_equal(at(&test, BUFFER(pair)) + HEADER, test.frame, 200);
+	}
+	assert_int_equal(counter(&test, "tx_packets"), 2);
+	assert_int_equal(counter(&test, "rx_packets"), 2);
+	assert_ptr_not_equal(test.guest.dev->queues[0].worker, test.guest.dev->queues[2].worker);
+	unmake(&test);
+}
+
+/* One queue is reset and comes back, while the others run. */
+static void test_queue_reset(void **state)
+{
+	struct net_test test;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop"), 0);
+	vq_start(&test.guest, MERGE | 1ULL << VIRTIO_F_RING_RESET);
+	for (unsigned int i = 0; i < 4; i++)
+		post_receive(&test, i, 1600);
+	kick(&test, RX);
+	virtio_reset_queue(test.guest.dev, RX);
+	vq_turn(&test.guest);
+	assert_false(virtio_queue_resetting(test.guest.dev, RX));
+	post_frame(&test, 100, 21);
+	kick(&test, TX);
+	take(&test, TX);
+	assert_true(sleeps(&test));
+	for (unsigned int i = 0; i < 4; i++)
+		assert_int_equal(at(&test, BUFFER(i))[0], 0xee);
+	vq_set_up_queue(&test.guest, RX);
+	post_receive(&test, 7, 1600);
+	kick(&test, RX);
+	assert_int_equal(take(&test, RX), 100 + HEADER);
+	assert_memory_equal(at(&test, BUFFER(7)) + HEADER, test.frame, 100);
+	assert_false(failed(&test));
+	unmake(&test);
+}
+
+/* While the netdev has no room what is sent waits in the ring, and costs nothing. */
+static void test_no_room(void **state)
+{
+	struct net_test test;
+	unsigned int sent = 0, returned = 0, received = 0;
+	uint16_t head;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop"), 0);
+	vq_start(&test.guest, 0);
+	while (returned == sent) {
+		post_frame(&test, 1000, 22);
+		sent++;
+		kick(&test, TX);
+		while (vq_take(&test.guest, TX, &head, NULL))
+			returned++;
+		assert_in_range(sent, 1, 100000);
+	}
+	post_frame(&test, 1000, 22);
+	sent++;
+	kick(&test, TX);
+	assert_true(sleeps(&test));
+	while (received < sent) {
+		post_receive(&test, received % VQ_SIZE, 2048);
+		kick(&test, RX);
+		assert_int_equal(take(&test, RX), 1000 + HEADER);
+		received++;
+	}
+	while (vq_take(&test.guest, TX, &head, NULL))
+		returned++;
+	assert_int_equal(returned, sent);
+	assert_int_equal(counter(&test, "tx_packets"), sent);
+	assert_int_equal(counter(&test, "tx_dropped"), 0);
+	unmake(&test);
+}
+
+/* The same when it comes before the worker had time to ask for a doorbell. */
+static void test_no_room_at_once(void **state)
+{
+	struct net_test test;
+	uint16_t head;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop"), 0);
+	vq_start(&test.guest, 0);
+	for (unsigned int sent = 0; sent < 100000; sent++) {
+		post_frame(&test, 1000, 22);
+		virtio_kick(&test.guest.dev->queues[TX]);
+		virtq_publish(&test.guest.dev->queues[TX]);
+		if (!vq_take(&test.guest, TX, &head, NULL))
+			break;
+	}
+	/* What came back finds no buffers, and that is all. */
+	assert_int_equal(vq_wait(&test.guest), 1);
+	assert_true(sleeps(&test));
+	unmake(&test);
+}
+
+/* Rings as large as there are, of buffers as small as can be: a window has a bound of its own. */
+static void test_large_ring(void **state)
+{
+	const uint16_t size = 32768;
+	struct virtq_layout layout = { .size = size, .ready = true };
+	struct net_test test;
+	struct vring_desc *desc;
+	struct vring_avail *avail;
+	struct vring_used *used;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop,queue-size=32768"), 0);
+	assert_int_equal(virtio_queue_max(test.guest.dev, RX), size);
+	vq_start(&test.guest, MERGE | OFFLOADS | 1ULL << VIRTIO_F_RING_RESET);
+	virtio_reset_queue(test.guest.dev, RX);
+	layout.desc = vq_alloc(&test.guest, size * sizeof(*desc));
+	layout.driver = vq_alloc(&test.guest, sizeof(*avail) + (size + 1) * 2);
+	layout.device = vq_alloc(&test.guest, sizeof(*used) + size * sizeof(used->ring[0]) + 2);
+	desc = vq_ptr(&test.guest, layout.desc, 1);
+	avail = vq_ptr(&test.guest, layout.driver, 1);
+	used = vq_ptr(&test.guest, layout.device, 1);
+	for (unsigned int i = 0; i < size; i++) {
+		desc[i] = (struct vring_desc){ BUFFER(0) + i * 16, 16, VRING_DESC_F_WRITE, 0 };
+		avail->ring[i] = (uint16_t)i;
+	}
+	avail->idx = size;
+	virtio_set_queue(test.guest.dev, RX, &layout);
+	for (unsigned int i = 0; i < 3; i++) {
+		post_frame(&test, 1000, (uint8_t)i);
+		kick(&test, TX);
+		take(&test, TX);
+		assert_int_equal(used->idx, (i + 1) * 64);
+		assert_memory_equal(at(&test, BUFFER(0) + i * KIB(1)) + HEADER, test.frame, 1000);
+		assert_int_equal(at(&test, BUFFER(0) + i * KIB(1))[10], 64);
+	}
+	assert_false(failed(&test));
+	unmake(&test);
+}
+
+/* ---- with a tap ---- */
+
+/* The guest's orders reach the kernel, through the filter of the thread that they came to. */
+static int filtered_child(void)
+{
+	static const uint64_t features[] = { CONTROL, CONTROL | BIT(MQ) | OFFLOADS };
+	struct net_test test;
+	uint8_t got[2000];
+	uint16_t head;
+
+	for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
+		const unsigned int queue = features[i] & BIT(MQ) ? 4 : 2;
+		static const uint8_t orders[][10] = {
+			{ VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, 2, 0 },
+			{ VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, 0 },
+			{ VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, 7, 0 },
+			{ VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_NOBCAST, 1 },
+			{ VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, 0 },
+		};
+		static const size_t lens[] = { 4, 10, 4, 3, 3 };
+
+		CHILD_CHECK(make(&test, "tap0,queues=2,mac=02:00:00:00:00:aa") == 0);
+		CHILD_CHECK(vq_run(&test.guest, true) == 0);
+		vq_start(&test.guest, features[i]);
+		for (size_t j = 0; j < ARRAY_SIZE(orders); j++) {
+			post_command(&test, queue, orders[j], lens[j]);
+			while (!vq_take(&test.guest, queue, &head, NULL))
+				usleep(1000);
+			CHILD_CHECK(*at(&test, RESULT) ==
+				    (j || features[i] & BIT(MQ) ? VIRTIO_NET_OK : VIRTIO_NET_ERR));
+		}
+		/* Back to one pair, so that it is known where a packet comes. */
+		post_command(&test, queue, "\4\0\1", 4);
+		while (!vq_take(&test.guest, queue, &head, NULL))
+			usleep(1000);
+		post_receive(&test, 0, 2048);
+		vq_notify(&test.guest, RX);
+		netns_frame(test.frame, 100, 23);
+		CHILD_CHECK(send(test.sock, test.frame, 100, 0) == 100);
+		memcpy(test.frame, "\2\0\0\0\0\xaa", ETH_ALEN);
+		CHILD_CHECK(send(test.sock, test.frame, 100, 0) == 100);
+		while (!vq_take(&test.guest, RX, &head, NULL))
+			usleep(1000);
+		CHILD_CHECK(!memcmp(at(&test, BUFFER(0)) + HEADER, test.frame, 100));
+		post_frame(&test, 100, 24);
+		vq_notify(&test.guest, TX);
+		CHILD_CHECK(netns_receive(test.sock, got, sizeof(got)) == 100);
+		CHILD_CHECK(!failed(&test));
+		unmake(&test);
+	}
+	return 0;
+}
+
 /* On its own thread, behind its filter, both ways. */
 static int confined_child(void)
 {
@@ -451,6 +1092,7 @@ NETNS_TEST(reset)
 NETNS_TEST(gone)
 NETNS_TEST(config)
 NETNS_TEST(confined)
+NETNS_TEST(filtered)
 
 int main(void)
 {
@@ -466,6 +1108,21 @@ int main(void)
 		cmocka_unit_test(test_gone),
 		cmocka_unit_test(test_config),
 		cmocka_unit_test(test_confined),
+		cmocka_unit_test(test_malformed),
+		cmocka_unit_test(test_no_result),
+		cmocka_unit_test(test_not_accepted),
+		cmocka_unit_test(test_control_index),
+		cmocka_unit_test(test_mac_table),
+		cmocka_unit_test(test_control_reset),
+		cmocka_unit_test(test_save_load),
+		cmocka_unit_test(test_announce),
+		cmocka_unit_test(test_bad_load),
+		cmocka_unit_test(test_pairs),
+		cmocka_unit_test(test_queue_reset),
+		cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_no_room_at_once),
+		cmocka_unit_test(test_large_ring),
+		cmocka_unit_test(test_filtered),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
