@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Split rings against a driver that keeps to the rules, and one that does not.
- * Guest memory is two regions that touch, with pages in between that nobody
- * may touch, and further ones for what needs more room.
+ * Split rings, and what they share with packed ones, against a driver that
+ * keeps to the rules, and one that does not.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,19 +9,16 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <linux/virtio_ring.h>
-#include <signal.h>
-#include <sys/mman.h>
-#include "core/mem.h"
 #include "devices/virtio/virtio.h"
+#include "tests/unit/ram.h"
 
 #define SIZE_MAX_RING 64
 #define SIZE 8
-#define PAGE 0x1000
-
-#define A 0x10000
-#define B 0x20000 /* right behind A */
-#define LEN 0x10000
-#define LAST 0x40000 /* a page with nothing behind it */
+#define PAGE RAM_PAGE
+#define A RAM_A
+#define B RAM_B
+#define LEN RAM_LEN
+#define LAST RAM_LAST
 #define LARGE 0x40000000
 #define LARGE_LEN 0x40000000
 
@@ -42,8 +38,7 @@
 static const struct virtio_class class = { .name = "test" };
 
 struct fixture {
-	struct mem mem;
-	uint8_t *mapping;
+	struct ram ram;
 	struct virtio_dev dev;
 	struct virtq queue;
 	uint16_t size;
@@ -54,36 +49,21 @@ struct fixture {
 
 static void *at(struct fixture *f, uint64_t gpa)
 {
-	return mem_ptr(&f->mem, gpa, 1);
-}
-
-/* len bytes of the mapping at offset become RAM at gpa; the page behind stays out of reach. */
-static void add_ram(struct fixture *f, uint64_t gpa, size_t offset, size_t len)
-{
-	assert_int_equal(mprotect(f->mapping + offset, len, PROT_READ | PROT_WRITE), 0);
-	assert_int_equal(mem_add_at(&f->mem, gpa, len, f->mapping + offset), 0);
+	return ram_at(&f->ram, gpa);
 }
 
 static void setup(struct fixture *f)
 {
-	const size_t total = 2 * (LEN + PAGE) + 2 * PAGE;
-
-	*f = (struct fixture){ .dev = { .class = &class, .mem = &f->mem, .started = true } };
+	*f = (struct fixture){ .dev = { .class = &class, .mem = &f->ram.mem } };
 	memcpy(f->dev.name, "test0", 6);
-	f->mapping = mmap(NULL, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	assert_ptr_not_equal(f->mapping, MAP_FAILED);
-	/* B before A, so that a copy which runs over the end of A does not find B. */
-	add_ram(f, B, 0, LEN);
-	add_ram(f, A, LEN + PAGE, LEN);
-	add_ram(f, LAST, 2 * (LEN + PAGE), PAGE);
+	ram_init(&f->ram);
 	assert_int_equal(virtq_init(&f->queue, &f->dev, 3, SIZE_MAX_RING, 24), 0);
 }
 
 static void teardown(struct fixture *f)
 {
 	virtq_free(&f->queue);
-	munmap(f->mapping, 2 * (LEN + PAGE) + 2 * PAGE);
-	mem_free(&f->mem);
+	ram_free(&f->ram);
 }
 
 static int activate(struct fixture *f, uint16_t size, uint64_t desc, uint64_t avail, uint64_t used,
@@ -95,7 +75,7 @@ static int activate(struct fixture *f, uint16_t size, uint64_t desc, uint64_t av
 	f->avail = at(f, AVAIL);
 	f->used = at(f, USED);
 	f->table = at(f, TABLE);
-	return virtq_activate(&f->queue, &f->mem, features);
+	return virtq_activate(&f->queue, &f->ram.mem, features);
 }
 
 /* The usual place; the rings empty. */
@@ -131,6 +111,7 @@ static bool failed(const struct fixture *f)
 static void restart(struct fixture *f, uint64_t features)
 {
 	virtq_deactivate(&f->queue);
+	virtq_rewind(&f->queue);
 	f->dev.status = 0;
 	start(f, SIZE, features);
 }
@@ -210,9 +191,11 @@ static void test_layout_at_the_end_of_memory(void **state)
 	virtq_done(&f.queue, virtq_pop(&f.queue));
 	assert_true(virtq_publish(&f.queue));
 	virtq_deactivate(&f.queue);
+	virtq_rewind(&f.queue);
 
 	assert_int_equal(activate(&f, SIZE, DESC, AVAIL, end - (8 + SIZE * 8), EVENT_IDX), 0);
 	assert_null(virtq_pop(&f.queue));
+	assert_false(virtq_arm(&f.queue));
 	teardown(&f);
 }
 
@@ -253,6 +236,7 @@ static void test_smaller_next_time(void **state)
 		assert_null(virtq_pop(&f.queue));
 		assert_false(failed(&f));
 		virtq_deactivate(&f.queue);
+		virtq_rewind(&f.queue);
 		assert_null(virtq_pop(&f.queue));
 		assert_false(virtq_publish(&f.queue));
 	}
@@ -272,6 +256,7 @@ static void test_reset_before_publish(void **state)
 	virtq_deactivate(&f.queue);
 	assert_false(virtq_publish(&f.queue));
 	assert_int_equal(f.used->idx, 0);
+	virtq_rewind(&f.queue);
 	start(&f, SIZE, 0);
 	assert_false(virtq_publish(&f.queue));
 	assert_int_equal(f.used->idx, 0);
@@ -428,7 +413,7 @@ static void test_indirect(void **state)
 			buffer(DATA + 8, 5, WRITE, 0),
 		};
 
-		assert_int_equal(mem_write(&f.mem, tables[i], table, sizeof(table)), 0);
+		assert_int_equal(mem_write(&f.ram.mem, tables[i], table, sizeof(table)), 0);
 		/* The write flag of the descriptor itself says nothing: section 2.7.5.3.2. */
 		f.desc[0] = buffer(DATA + 0x20, 2, NEXT, 4);
 		f.desc[4] = buffer(tables[i], sizeof(table), TO_TABLE | (i % 2 ? WRITE : 0), 99);
@@ -570,7 +555,7 @@ static void table_leaves_memory(struct fixture *f)
 {
 	const struct vring_desc last = buffer(DATA, 1, NEXT, 1);
 
-	mem_write(&f->mem, B + LEN - 16, &last, sizeof(last));
+	mem_write(&f->ram.mem, B + LEN - 16, &last, sizeof(last));
 	f->desc[0] = buffer(B + LEN - 16, 32, TO_TABLE, 0);
 }
 
@@ -917,7 +902,7 @@ static void test_sum(void **state)
 
 	(void)state;
 	started(&f, 0);
-	assert_int_equal(mem_add(&f.mem, LARGE, LARGE_LEN, &backing), 0);
+	assert_int_equal(mem_add(&f.ram.mem, LARGE, LARGE_LEN, &backing), 0);
 	for (uint16_t i = 0; i < 4; i++)
 		f.desc[i] = buffer(LARGE, LARGE_LEN, i < 3 ? NEXT : WRITE, i + 1);
 	f.desc[3].len--;
@@ -939,7 +924,7 @@ static void test_sum(void **state)
 
 /* ---- notifications ---- */
 
-/* Without an event index: doorbells are off while there is work, on when there was none left. */
+/* Without an event index: doorbells are off while there is work, on when the worker is to sleep. */
 static void test_flags(void **state)
 {
 	struct chain *chain;
@@ -948,6 +933,7 @@ static void test_flags(void **state)
 	(void)state;
 	started(&f, 0);
 	assert_null(virtq_pop(&f.queue));
+	assert_false(virtq_arm(&f.queue));
 	assert_int_equal(f.used->flags, 0);
 	for (uint16_t i = 0; i < 2; i++) {
 		f.desc[i] = buffer(DATA, 1, 0, 0);
@@ -957,9 +943,18 @@ static void test_flags(void **state)
 	assert_int_equal(f.used->flags, VRING_USED_F_NO_NOTIFY);
 	virtq_done(&f.queue, chain);
 	chain = virtq_pop(&f.queue);
+	/* There is work that was not looked at: nothing to ask for. */
+	assert_false(virtq_arm(&f.queue));
 	assert_int_equal(f.used->flags, VRING_USED_F_NO_NOTIFY);
 	assert_null(virtq_pop(&f.queue));
+	assert_false(virtq_waiting(&f.queue));
+	assert_int_equal(f.used->flags, VRING_USED_F_NO_NOTIFY);
+	assert_false(virtq_arm(&f.queue));
 	assert_int_equal(f.used->flags, 0);
+	/* Once is enough. */
+	f.used->flags = 0x5555;
+	assert_false(virtq_arm(&f.queue));
+	assert_int_equal(f.used->flags, 0x5555);
 
 	/* One notification for what a turn returned, unless the driver does not want any. */
 	assert_true(virtq_publish(&f.queue));
@@ -988,9 +983,11 @@ static void test_event_index(void **state)
 	}
 	for (int i = 0; i < 4; i++)
 		chains[i] = virtq_pop(&f.queue);
-	/* Only when the queue was found empty, at the next one. */
-	assert_int_equal(*avail_event(&f), 0x5555);
+	/* Only when the queue was found empty and the worker is to sleep, at the next one. */
+	assert_false(virtq_arm(&f.queue));
 	assert_null(virtq_pop(&f.queue));
+	assert_int_equal(*avail_event(&f), 0x5555);
+	assert_false(virtq_arm(&f.queue));
 	assert_int_equal(*avail_event(&f), 4);
 	assert_int_equal(f.used->flags, 0);
 
@@ -1007,34 +1004,36 @@ static void test_event_index(void **state)
 	teardown(&f);
 }
 
-/*
- * The driver acts in the middle of ours: the used ring may not be written, and
- * the fault of the first write is the moment. A signal's handler has no argument.
- */
-static struct fixture *interrupted;
-static void (*act)(struct fixture *f);
-
-static void on_fault(int signal)
+/* The driver acts in the middle of ours. */
+static void post_one_more(void *arg)
 {
-	(void)signal;
-	mprotect(interrupted->used, PAGE, PROT_READ | PROT_WRITE);
-	act(interrupted);
-}
+	struct fixture *f = arg;
 
-static void at_next_write(struct fixture *f, void (*fn)(struct fixture *f))
-{
-	struct sigaction action = { .sa_handler = on_fault, .sa_flags = (int)SA_RESETHAND };
-
-	interrupted = f;
-	act = fn;
-	assert_int_equal(sigaction(SIGSEGV, &action, NULL), 0);
-	assert_int_equal(mprotect(f->used, PAGE, PROT_READ), 0);
-}
-
-static void post_one_more(struct fixture *f)
-{
 	f->desc[1] = buffer(DATA, 9, 0, 0);
 	post(f, 1);
+}
+
+/* Found without a doorbell, by a worker that looks before it sleeps. */
+static void test_waiting(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	started(&f, 0);
+	assert_false(virtq_waiting(&f.queue));
+	post_one_more(&f);
+	/* Whoever has not yet found it empty is still to be kicked. */
+	assert_false(virtq_waiting(&f.queue));
+	assert_non_null(virtq_pop(&f.queue));
+	assert_null(virtq_pop(&f.queue));
+	assert_false(virtq_waiting(&f.queue));
+	f.desc[2] = buffer(DATA, 9, 0, 0);
+	post(&f, 2);
+	assert_true(virtq_waiting(&f.queue));
+	virtq_deactivate(&f.queue);
+	assert_false(virtq_waiting(&f.queue));
+	assert_false(virtq_arm(&f.queue));
+	teardown(&f);
 }
 
 /* Between the look that found nothing and the request for a doorbell: found by a second look. */
@@ -1049,11 +1048,14 @@ static void test_posted_meanwhile(void **state)
 		f.desc[0] = buffer(DATA, 1, 0, 0);
 		post(&f, 0);
 		assert_non_null(virtq_pop(&f.queue));
-		at_next_write(&f, post_one_more);
+		assert_null(virtq_pop(&f.queue));
+		ram_at_next_write(f.used, post_one_more, &f);
+		assert_true(virtq_arm(&f.queue));
 		chain = virtq_pop(&f.queue);
 		assert_non_null(chain);
 		assert_int_equal(chain->head, 1);
 		assert_null(virtq_pop(&f.queue));
+		assert_false(virtq_arm(&f.queue));
 		if (events)
 			assert_int_equal(*avail_event(&f), 2);
 		assert_int_equal(f.used->flags, 0);
@@ -1061,8 +1063,10 @@ static void test_posted_meanwhile(void **state)
 	}
 }
 
-static void want_the_next(struct fixture *f)
+static void want_the_next(void *arg)
 {
+	struct fixture *f = arg;
+
 	*used_event(f) = 0;
 	f->avail->flags = 0;
 }
@@ -1082,7 +1086,7 @@ static void test_wanted_meanwhile(void **state)
 		*used_event(&f) = 0x8000;
 		chain = virtq_pop(&f.queue);
 		virtq_done(&f.queue, chain);
-		at_next_write(&f, want_the_next);
+		ram_at_next_write(f.used, want_the_next, &f);
 		assert_true(virtq_publish(&f.queue));
 		teardown(&f);
 	}
@@ -1110,6 +1114,7 @@ static void wrap(uint64_t features)
 			count++;
 		}
 		assert_int_equal(count, batch);
+		assert_false(virtq_arm(&f.queue));
 		if (features & EVENT_IDX)
 			assert_int_equal(*avail_event(&f), (uint16_t)posted);
 		for (unsigned int i = 0; i < count; i++) {
@@ -1168,6 +1173,7 @@ int main(void)
 		cmocka_unit_test(test_sum),
 		cmocka_unit_test(test_flags),
 		cmocka_unit_test(test_event_index),
+		cmocka_unit_test(test_waiting),
 		cmocka_unit_test(test_posted_meanwhile),
 		cmocka_unit_test(test_wanted_meanwhile),
 		cmocka_unit_test(test_wrap),
