@@ -714,12 +714,13 @@ static int furnish(struct virtio_dev *dev)
 int virtio_dev_new(const struct virtio_class *class, unsigned int index, const void *conf,
 		   const struct virtio_host *host, struct virtio_dev **ret_dev)
 {
-	_cleanup_(virtio_dev_freep) struct virtio_dev *dev = calloc(1, class->dev_size);
+	_cleanup_(virtio_dev_freep) struct virtio_dev *dev = NULL;
 	const struct virtio_conf *common = conf;
 	int err;
 
 	assert(class->config_size <= VIRTIO_CONFIG_MAX);
 	assert(VIRTQ_COUNTERS + counter_count(class) <= VIRTQ_COUNTERS_MAX);
+	dev = calloc(1, class->dev_size);
 	if (!dev)
 		return -ENOMEM;
 	dev->class = class;
