@@ -36,26 +36,27 @@ static int worker_run(struct worker *worker, const struct worker_job *job)
 	return result;
 }
 
-static struct worker_job *worker_next(struct worker *worker)
+/* All that were sent so far: what is sent meanwhile has its own turn, behind events that came before it. */
+static struct worker_job *worker_take(struct worker *worker)
 {
-	struct worker_job *job;
+	struct worker_job *first;
 
 	pthread_mutex_lock(&worker->lock);
-	job = worker->first;
-	if (job)
-		worker->first = job->next;
+	first = worker->first;
+	worker->first = NULL;
 	pthread_mutex_unlock(&worker->lock);
-	return job;
+	return first;
 }
 
 static void worker_serve(struct event *event, uint32_t revents)
 {
 	struct worker *worker = container_of(event, struct worker, job_event);
-	struct worker_job *job;
+	struct worker_job *next;
 	int result;
 
 	(void)revents;
-	while ((job = worker_next(worker))) {
+	for (struct worker_job *job = worker_take(worker); job; job = next) {
+		next = job->next;
 		result = worker_run(worker, job);
 		/* From here on it is its owner's again. */
 		pthread_mutex_lock(&worker->lock);

@@ -123,6 +123,29 @@ static void events_fire_on_the_thread(void **state)
 	child_succeeds(geteuid(), events, NULL);
 }
 
+static int calls_and_events(void *arg)
+{
+	struct fixture f;
+
+	(void)arg;
+	fixture_init(&f, NULL, true);
+	CHILD_CHECK(worker_start(&f.worker) == 0);
+	for (int i = 1; i <= 2000; i++) {
+		CHILD_CHECK(eventfd_write(f.event.fd, 1) == 0);
+		/* The first may be served before the event, but then in the same turn. */
+		worker_call(&f.worker, seen, &f);
+		CHILD_CHECK(worker_call(&f.worker, seen, &f) == i);
+	}
+	fixture_free(&f);
+	return 0;
+}
+
+static void calls_do_not_keep_events_waiting(void **state)
+{
+	(void)state;
+	child_succeeds(geteuid(), calls_and_events, NULL);
+}
+
 static int turn_ends_so_far(void *arg)
 {
 	const struct fixture *f = arg;
@@ -148,6 +171,86 @@ static void a_call_is_published_before_it_returns(void **state)
 {
 	(void)state;
 	child_succeeds(geteuid(), publishing, NULL);
+}
+
+#define JOBS 5
+
+/* What a thread does, one after the other, and when it may begin. */
+struct script {
+	struct worker_job jobs[JOBS];
+	int steps[JOBS], count;
+	int gate;
+};
+
+static int at_the_gate(void *arg)
+{
+	struct script *script = arg;
+	eventfd_t opened;
+
+	CHILD_CHECK(eventfd_read(script->gate, &opened) == 0);
+	return script->steps[script->count++] = 0;
+}
+
+static int next_step(void *arg)
+{
+	struct script *script = arg;
+
+	script->steps[script->count] = script->count;
+	return script->count++;
+}
+
+static int sending(void *arg)
+{
+	struct script script = { .gate = eventfd(0, EFD_SEMAPHORE) };
+	struct fixture f;
+
+	(void)arg;
+	fixture_init(&f, NULL, false);
+	CHILD_CHECK(worker_start(&f.worker) == 0);
+	/* They can be sent again when they are over. */
+	for (int round = 0; round < 3; round++) {
+		script.count = 0;
+		for (int i = 0; i < JOBS; i++) {
+			script.jobs[i].fn = i ? next_step : at_the_gate;
+			script.jobs[i].arg = &script;
+			worker_send(&f.worker, &script.jobs[i]);
+		}
+		for (int i = 0; i < JOBS; i++) {
+			CHILD_CHECK(!worker_wait(&f.worker, &script.jobs[i], 0));
+			CHILD_CHECK(!worker_wait(&f.worker, &script.jobs[i], 1));
+		}
+		CHILD_CHECK(eventfd_write(script.gate, 1) == 0);
+		CHILD_CHECK(worker_wait(&f.worker, &script.jobs[JOBS - 1], -1));
+		for (int i = 0; i < JOBS; i++) {
+			/* Those before it are over as well. */
+			CHILD_CHECK(worker_wait(&f.worker, &script.jobs[i], 0));
+			CHILD_CHECK(script.jobs[i].result == i && script.steps[i] == i);
+		}
+	}
+	/* What waits at the end is done before it. */
+	script.count = 0;
+	for (int i = 0; i < JOBS; i++)
+		worker_send(&f.worker, &script.jobs[i]);
+	CHILD_CHECK(eventfd_write(script.gate, 1) == 0);
+	worker_stop(&f.worker);
+	CHILD_CHECK(script.count == JOBS);
+	CHILD_CHECK(worker_wait(&f.worker, &script.jobs[JOBS - 1], 0));
+
+	/* Without a thread it is over at once. */
+	script.count = 1;
+	worker_send(&f.worker, &script.jobs[1]);
+	CHILD_CHECK(script.count == 2);
+	CHILD_CHECK(worker_wait(&f.worker, &script.jobs[1], 0));
+	CHILD_CHECK(worker_wait(&f.worker, &script.jobs[1], -1));
+	close(script.gate);
+	fixture_free(&f);
+	return 0;
+}
+
+static void jobs_are_done_in_the_order_in_which_they_are_sent(void **state)
+{
+	(void)state;
+	child_succeeds(geteuid(), sending, NULL);
 }
 
 /* Unguarded on purpose: calls are one at a time, which TSan checks. */
@@ -394,7 +497,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_call_runs_on_the_thread_or_inline),
 		cmocka_unit_test(events_fire_on_the_thread),
+		cmocka_unit_test(calls_do_not_keep_events_waiting),
 		cmocka_unit_test(a_call_is_published_before_it_returns),
+		cmocka_unit_test(jobs_are_done_in_the_order_in_which_they_are_sent),
 		cmocka_unit_test(callers_take_turns),
 		cmocka_unit_test(the_thread_has_its_own_fds),
 		cmocka_unit_test(fd_0_can_be_kept),
