@@ -4,6 +4,10 @@
  * engine works on it; data moves between the file and the guest's own buffers.
  * What a kick brought goes to the kernel as one batch, and what completed at
  * once (the page cache had it) is returned within the same turn.
+ *
+ * Each queue has an engine of its own, which nobody but the queue's worker
+ * touches. They share the open file and nothing else, and a flush is of the
+ * file: it covers what any queue has returned before.
  */
 #include <endian.h>
 #include <linux/io_uring.h>
@@ -13,25 +17,31 @@
 
 #define BLK_SECTOR 512
 #define BLK_QUEUE_SIZE 256
-/* Two descriptors of a full ring belong to the header and the status. */
-#define BLK_SEG_MAX (BLK_QUEUE_SIZE - 2)
+/* The rest of a chain is for header and status, and for buffers that lie across regions of memory. */
+#define BLK_SEG_MAX (CHAIN_IOV_MAX - 24)
 
 enum blk_engine { BLK_ENGINE_AUTO, BLK_ENGINE_URING, BLK_ENGINE_SYNC };
 
 struct blk_conf {
+	struct virtio_conf virtio;
 	char *path;
+	uint64_t scratch;
 	bool read_only;
 	bool direct;
 	char *serial;
 	int engine;
 };
 
-struct blk {
-	struct virtio_dev dev;
-	struct block_image image;
+struct blk_queue {
 	const struct block_engine_ops *ops;
 	struct block_engine *engine;
 	struct event completion;
+};
+
+struct blk {
+	struct virtio_dev dev;
+	struct block_image image;
+	struct blk_queue queues[VIRTIO_SETS_MAX];
 };
 
 struct blk_request {
@@ -61,7 +71,7 @@ static const char *const blk_counters[] = {
 static void blk_reply(struct chain *chain, uint8_t status)
 {
 	if (status != VIRTIO_BLK_S_OK)
-		virtio_count(chain->queue->dev, BLK_ERRORS, 1);
+		virtq_count(chain->queue, BLK_ERRORS, 1);
 	chain_push_tail(chain, &status, sizeof(status));
 	virtq_done(chain->queue, chain);
 }
@@ -69,7 +79,7 @@ static void blk_reply(struct chain *chain, uint8_t status)
 static void blk_done(struct block_request *io, int result)
 {
 	struct chain *chain = container_of(io, struct blk_request, io)->chain;
-	struct virtio_dev *dev = chain->queue->dev;
+	struct virtq *queue = chain->queue;
 
 	if (result < 0) {
 		blk_reply(chain, VIRTIO_BLK_S_IOERR);
@@ -78,15 +88,15 @@ static void blk_done(struct block_request *io, int result)
 	switch (io->op) {
 	case BLOCK_READ:
 		cursor_advance(&chain->in, io->len);
-		virtio_count(dev, BLK_READS, 1);
-		virtio_count(dev, BLK_READ_BYTES, io->len);
+		virtq_count(queue, BLK_READS, 1);
+		virtq_count(queue, BLK_READ_BYTES, io->len);
 		break;
 	case BLOCK_WRITE:
-		virtio_count(dev, BLK_WRITES, 1);
-		virtio_count(dev, BLK_WRITTEN_BYTES, io->len);
+		virtq_count(queue, BLK_WRITES, 1);
+		virtq_count(queue, BLK_WRITTEN_BYTES, io->len);
 		break;
 	case BLOCK_FLUSH:
-		virtio_count(dev, BLK_FLUSHES, 1);
+		virtq_count(queue, BLK_FLUSHES, 1);
 		break;
 	}
 	blk_reply(chain, VIRTIO_BLK_S_OK);
@@ -94,11 +104,12 @@ static void blk_done(struct block_request *io, int result)
 
 static void blk_submit(struct blk *blk, struct chain *chain, const struct block_request *io)
 {
+	struct blk_queue *queue = &blk->queues[chain->queue->index];
 	struct blk_request *request = chain_request(chain);
 
 	*request = (struct blk_request){ .io = *io, .chain = chain };
 	request->io.done = blk_done;
-	blk->ops->submit(blk->engine, &request->io);
+	queue->ops->submit(queue->engine, &request->io);
 }
 
 static void blk_transfer(struct blk *blk, struct chain *chain, enum block_op op, uint64_t sector)
@@ -165,94 +176,142 @@ static void blk_handle(struct blk *blk, struct chain *chain)
 	}
 }
 
-static void blk_kick(struct virtio_dev *dev, struct virtq *queue)
+static struct blk_queue *blk_queue_of(const struct virtq *queue)
+{
+	struct blk *blk = container_of(queue->dev, struct blk, dev);
+
+	return &blk->queues[queue->index];
+}
+
+static void blk_kick(struct virtio_dev *dev, struct virtq *virtq)
 {
 	struct blk *blk = container_of(dev, struct blk, dev);
+	struct blk_queue *queue = blk_queue_of(virtq);
 	struct chain *chain;
 
-	while ((chain = virtq_pop(queue)))
+	while ((chain = virtq_pop(virtq)))
 		blk_handle(blk, chain);
-	blk->ops->flush(blk->engine);
-	blk->ops->complete(blk->engine);
+	queue->ops->flush(queue->engine);
+	queue->ops->complete(queue->engine);
 }
 
 static void blk_completion(struct event *event, uint32_t revents)
 {
-	struct blk *blk = container_of(event, struct blk, completion);
+	struct blk_queue *queue = container_of(event, struct blk_queue, completion);
 
 	(void)revents;
-	blk->ops->complete(blk->engine);
+	queue->ops->complete(queue->engine);
 }
 
-static int blk_start(struct virtio_dev *dev)
+static int blk_queue_start(struct virtq *virtq)
 {
-	struct blk *blk = container_of(dev, struct blk, dev);
+	struct blk_queue *queue = blk_queue_of(virtq);
 
-	return blk->ops->start(blk->engine);
+	return queue->ops->start(queue->engine);
 }
 
-static void blk_stop(struct virtio_dev *dev)
+static void blk_queue_stop(struct virtq *virtq)
 {
-	struct blk *blk = container_of(dev, struct blk, dev);
+	struct blk_queue *queue = blk_queue_of(virtq);
 
-	blk->ops->drain(blk->engine);
+	queue->ops->drain(queue->engine);
 }
 
-static int blk_engine_open(struct blk *blk, enum blk_engine choice)
+static int blk_engine_open(struct blk *blk, struct blk_queue *queue, unsigned int depth)
 {
+	const struct blk_conf *conf = blk->dev.conf;
 	int r = -ENOSYS;
 
-	blk->ops = &block_uring;
-	if (choice != BLK_ENGINE_SYNC)
-		r = blk->ops->open(&blk->engine, &blk->image, BLK_QUEUE_SIZE);
-	if (r < 0 && choice != BLK_ENGINE_URING) {
-		blk->ops = &block_sync;
-		r = blk->ops->open(&blk->engine, &blk->image, BLK_QUEUE_SIZE);
+	queue->ops = &block_uring;
+	/* Memory has nothing to wait for; io_uring would hand its requests to threads. */
+	if (conf->engine == BLK_ENGINE_URING ||
+	    (conf->engine == BLK_ENGINE_AUTO && !conf->scratch))
+		r = queue->ops->open(&queue->engine, &blk->image, depth);
+	if (r < 0 && conf->engine != BLK_ENGINE_URING) {
+		queue->ops = &block_sync;
+		r = queue->ops->open(&queue->engine, &blk->image, depth);
 	}
 	return r;
 }
 
 /* A ring has the image registered: its thread needs no fd that any call would take. */
-static int blk_watch(struct blk *blk)
+static int blk_watch(struct blk *blk, struct blk_queue *queue, struct worker *worker)
 {
-	int fd = blk->ops->fd(blk->engine);
+	int fd = queue->ops->fd(queue->engine);
 
 	if (fd < 0)
-		return worker_keep_fd(&blk->dev.worker, blk->image.fd);
-	blk->completion = (struct event){ .fd = fd, .fn = blk_completion };
-	return worker_watch(&blk->dev.worker, &blk->completion, EPOLLIN);
+		return worker_keep_fd(worker, blk->image.fd);
+	queue->completion = (struct event){ .fd = fd, .fn = blk_completion };
+	return worker_watch(worker, &queue->completion, EPOLLIN);
+}
+
+static int blk_open_queues(struct blk *blk)
+{
+	int r = 0;
+
+	for (unsigned int i = 0; i < blk->dev.queue_count && r == 0; i++) {
+		const struct virtq *virtq = &blk->dev.queues[i];
+
+		r = blk_engine_open(blk, &blk->queues[i], virtq->size_max);
+		if (r == 0)
+			r = blk_watch(blk, &blk->queues[i], virtq->worker);
+	}
+	return r;
+}
+
+static int blk_open_image(struct blk *blk)
+{
+	const struct blk_conf *conf = blk->dev.conf;
+
+	if (!conf->scratch)
+		return block_image_open(&blk->image, conf->path, conf->read_only, conf->direct);
+	if (conf->direct)
+		return -EOPNOTSUPP;
+	return block_image_scratch(&blk->image, conf->scratch, conf->read_only);
+}
+
+static void blk_set_config(struct blk *blk)
+{
+	struct virtio_dev *dev = &blk->dev;
+	/* Two descriptors of a full ring belong to the header and the status. */
+	uint64_t segments = util_min(dev->queues[0].size_max - 2u, BLK_SEG_MAX);
+	const struct virtio_blk_config config = {
+		.capacity = htole64(blk->image.size / BLK_SECTOR),
+		.seg_max = htole32((uint32_t)util_max(segments, 1)),
+		.blk_size = htole32(blk->image.block_size),
+		.num_queues = htole16((uint16_t)dev->queue_count),
+	};
+
+	if (!blk->image.read_only)
+		virtio_withhold(dev, VIRTIO_BLK_F_RO);
+	if (dev->queue_count == 1)
+		virtio_withhold(dev, VIRTIO_BLK_F_MQ);
+	virtio_config_update(dev, 0, &config, sizeof(config));
 }
 
 static int blk_init(struct virtio_dev *dev)
 {
 	struct blk *blk = container_of(dev, struct blk, dev);
-	const struct blk_conf *blk_conf = dev->conf;
-	struct virtio_blk_config config = { .seg_max = htole32(BLK_SEG_MAX) };
+	const struct blk_conf *conf = dev->conf;
 	int r;
 
 	blk->image.fd = -1;
-	if (blk_conf->serial && strlen(blk_conf->serial) > VIRTIO_BLK_ID_BYTES)
+	if (conf->serial && strlen(conf->serial) > VIRTIO_BLK_ID_BYTES)
 		return -E2BIG;
-	r = block_image_open(&blk->image, blk_conf->path, blk_conf->read_only, blk_conf->direct);
+	r = blk_open_image(blk);
 	if (r < 0)
 		return r;
-	r = blk_engine_open(blk, (enum blk_engine)blk_conf->engine);
-	if (r < 0)
-		return r;
-	if (!blk_conf->read_only)
-		virtio_withhold(dev, VIRTIO_BLK_F_RO);
-	config.capacity = htole64(blk->image.size / BLK_SECTOR);
-	config.blk_size = htole32(blk->image.block_size);
-	virtio_config_update(dev, 0, &config, sizeof(config));
-	return blk_watch(blk);
+	blk_set_config(blk);
+	return blk_open_queues(blk);
 }
 
 static void blk_free(struct virtio_dev *dev)
 {
 	struct blk *blk = container_of(dev, struct blk, dev);
 
-	if (blk->engine)
-		blk->ops->close(blk->engine);
+	for (size_t i = 0; i < ARRAY_SIZE(blk->queues); i++)
+		if (blk->queues[i].engine)
+			blk->queues[i].ops->close(blk->queues[i].engine);
 	block_image_close(&blk->image);
 }
 
@@ -264,9 +323,14 @@ static const char *const blk_engines[] = {
 };
 
 static const struct opt blk_opts[] = {
-	{ .key = "path", .type = OPT_STRING, .bare = true, .required = true,
+	VIRTIO_OPTS,
+	VIRTIO_OPT_QUEUES("queues, each served by a thread of its own"),
+	{ .key = "path", .type = OPT_STRING, .bare = true, .required = true, .one_of = true,
 	  .offset = offsetof(struct blk_conf, path), .arg = "PATH",
 	  .help = "a raw image or a block device" },
+	{ .key = "scratch", .type = OPT_SIZE, .required = true, .one_of = true, .min = BLK_SECTOR,
+	  .max = 1ULL << 60, .offset = offsetof(struct blk_conf, scratch), .arg = "SIZE",
+	  .help = "instead of a path: an empty disk in memory, gone after the run" },
 	{ .key = "ro", .type = OPT_BOOL, .offset = offsetof(struct blk_conf, read_only),
 	  .help = "the guest cannot write; several VMs may share the image" },
 	{ .key = "direct", .type = OPT_BOOL, .offset = offsetof(struct blk_conf, direct),
@@ -306,6 +370,7 @@ const struct virtio_class blk_class = {
 	.name = "blk",
 	.option = "disk",
 	.summary = "a disk",
+	.sample = "scratch=1M,engine=sync",
 	.id = VIRTIO_ID_BLOCK,
 	.pci_class = 0x010000,
 	.kernel_words = "root=/dev/vda rw",
@@ -313,7 +378,8 @@ const struct virtio_class blk_class = {
 	.queue_count = 1,
 	.request_size = sizeof(struct blk_request),
 	.features = 1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_BLK_SIZE |
-		    1ULL << VIRTIO_BLK_F_FLUSH | 1ULL << VIRTIO_BLK_F_RO,
+		    1ULL << VIRTIO_BLK_F_FLUSH | 1ULL << VIRTIO_BLK_F_RO |
+		    1ULL << VIRTIO_BLK_F_MQ,
 	.config_size = sizeof(struct virtio_blk_config),
 	.dev_size = sizeof(struct blk),
 	.opts = blk_opts,
@@ -322,8 +388,8 @@ const struct virtio_class blk_class = {
 	.counters = blk_counters,
 	.sandbox = &blk_sandbox,
 	.init = blk_init,
-	.start = blk_start,
+	.queue_start = blk_queue_start,
 	.kick = blk_kick,
-	.stop = blk_stop,
+	.queue_stop = blk_queue_stop,
 	.free = blk_free,
 };

@@ -12,7 +12,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-/* An open raw image or block device. */
+/* An open raw image or block device. Several engines may move its bytes at the same time. */
 struct block_image {
 	int fd;
 	uint64_t size;      /* bytes, a multiple of 512 */
@@ -27,6 +27,11 @@ struct block_image {
  * block device; -EOPNOTSUPP: its file system has no direct I/O.
  */
 int block_image_open(struct block_image *image, const char *path, bool read_only, bool direct);
+/*
+ * An empty disk in memory, which is gone when it is closed. -EINVAL: size not a
+ * multiple of 512 or zero.
+ */
+int block_image_scratch(struct block_image *image, uint64_t size, bool read_only);
 /* Accepts an image whose fd is -1. */
 void block_image_close(struct block_image *image);
 

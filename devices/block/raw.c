@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include "core/util.h"
@@ -106,6 +107,25 @@ int block_image_open(struct block_image *image, const char *path, bool read_only
 	}
 	opened.fd = util_steal_fd(&fd);
 	*image = opened;
+	return 0;
+}
+
+int block_image_scratch(struct block_image *image, uint64_t size, bool read_only)
+{
+	struct block_image made = { .size = size, .block_size = RAW_SECTOR, .read_only = read_only };
+	_cleanup_close_ int fd = -1;
+
+	if (size == 0 || size % RAW_SECTOR)
+		return -EINVAL;
+	fd = memfd_create("scratch", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return -errno;
+	/* A write can then not make it longer, whatever it was asked for. */
+	if (ftruncate(fd, (off_t)size) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return -errno;
+	made.fd = util_steal_fd(&fd);
+	*image = made;
 	return 0;
 }
 
