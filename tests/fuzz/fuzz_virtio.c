@@ -13,6 +13,7 @@
 #include "core/state.h"
 #include "devices/classes.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/held.h"
 #include "tests/lib/vdrv.h"
 
 #define RAM KIB(128)
@@ -201,6 +202,27 @@ static void do_post(struct run *run)
 		vdrv_turn(&run->vdrv);
 }
 
+/* Writes to one of a queue's areas: descriptors, indices, events. */
+static void do_area(struct run *run)
+{
+	const struct virtq_layout *layout = &run->vdrv.queues[take_queue(run)].layout;
+	const uint64_t areas[] = { layout->desc, layout->driver, layout->device };
+	uint64_t gpa = areas[take8(run) % ARRAY_SIZE(areas)];
+
+	gpa += take16(run) % (QUEUE_SIZE_MAX * sizeof(struct vring_desc));
+	take_memory(run, gpa, take8(run));
+}
+
+/* Makes available what may have been so already. */
+static void do_expose(struct run *run)
+{
+	struct vdrv_queue *queue = &run->vdrv.queues[take_queue(run)];
+	uint16_t head = take16(run);
+
+	if (queue->desc)
+		vdrv_expose(queue, head, take8(run) % QUEUE_SIZE_MAX);
+}
+
 static void do_pause(struct run *run)
 {
 	virtio_dev_pause(run->vdrv.dev);
@@ -256,18 +278,20 @@ typedef void operation(struct run *run);
 
 static operation *const operations[] = {
 	do_read, do_write, do_memory, do_kick, do_turn, do_reset, do_start, do_post, do_pause,
-	do_requests, do_load, do_reset_queue,
+	do_requests, do_load, do_reset_queue, do_area, do_expose,
 };
 
 /* ---- a run ---- */
 
+/* Those of the registry and one more. */
 static const struct virtio_class *nth_class(unsigned int n)
 {
 	unsigned int count = 0;
 
 	while (virtio_classes[count])
 		count++;
-	return virtio_classes[n % count];
+	n %= count + 1;
+	return n < count ? virtio_classes[n] : &held_class;
 }
 
 static bool has_key(const struct virtio_class *class, const char *key)
