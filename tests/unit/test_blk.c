@@ -4,8 +4,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <linux/virtio_blk.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include "tests/lib/child.h"
 #include "tests/unit/driver.h"
 
@@ -22,13 +26,11 @@ struct blk_test {
 	struct vq_guest guest;
 	char path[64];
 	uint8_t disk[DISK];
-	void *conf;
 };
 
 /* Options after the path, as a user gives them. */
 static int make(struct blk_test *test, const char *options)
 {
-	struct opt_error error;
 	char text[128];
 	int fd;
 
@@ -39,18 +41,14 @@ static int make(struct blk_test *test, const char *options)
 		test->disk[i] = (uint8_t)rand();
 	assert_int_equal(write(fd, test->disk, DISK), DISK);
 	close(fd);
-	test->conf = calloc(1, blk_class.conf_size);
 	snprintf(text, sizeof(text), "%s%s", test->path, options);
-	assert_int_equal(opt_parse(blk_class.opts, text, test->conf, &error), 0);
-	return vq_guest_init(&test->guest, &blk_class, test->conf);
+	return vq_guest_make(&test->guest, &blk_class, text);
 }
 
 static void unmake(struct blk_test *test)
 {
 	vq_guest_free(&test->guest);
 	unlink(test->path);
-	opt_free(blk_class.opts, test->conf);
-	free(test->conf);
 }
 
 static uint8_t *byte(struct vq_guest *guest, uint64_t gpa)
@@ -61,19 +59,6 @@ static uint8_t *byte(struct vq_guest *guest, uint64_t gpa)
 static uint8_t *data(struct vq_guest *guest)
 {
 	return byte(guest, DATA);
-}
-
-static bool failed(struct vq_guest *guest)
-{
-	return virtio_status(guest->dev) & VIRTIO_CONFIG_S_NEEDS_RESET;
-}
-
-static uint64_t counter(struct vq_guest *guest, const char *name)
-{
-	for (unsigned int i = 0; blk_class.counters[i]; i++)
-		if (!strcmp(blk_class.counters[i], name))
-			return stat_read(&guest->dev->counters[i]);
-	return UINT64_MAX;
 }
 
 static void start(struct vq_guest *guest)
@@ -92,15 +77,20 @@ static bool used_entry(struct vq_guest *guest, uint32_t *ret_len)
 {
 	uint16_t head;
 
-	for (int turns = 0; turns < 20; turns++) {
-		if (vq_take(guest, 0, &head, ret_len))
-			return true;
-		if (!guest->dev->worker.running)
-			loop_turn(&guest->dev->worker.loop, 50);
-		else
-			usleep(50000);
-	}
-	return false;
+	if (guest->dev->workers[0].running)
+		return vq_await(guest, 0, &head, ret_len);
+	while (!vq_take(guest, 0, &head, ret_len))
+		if (vq_wait(guest) <= 0)
+			return false;
+	return true;
+}
+
+/* After a kick for which there is no answer at all. */
+static bool no_answer(struct vq_guest *guest)
+{
+	uint16_t head;
+
+	return !vq_take(guest, 0, &head, NULL);
 }
 
 /* One test body for each engine: *state is its option. */
@@ -115,7 +105,7 @@ static bool setup(struct blk_test *test, void **state)
 	}
 	assert_int_equal(r, 0);
 	start(&test->guest);
-	assert_false(failed(&test->guest));
+	assert_false(vq_failed(&test->guest));
 	return true;
 }
 
@@ -171,12 +161,12 @@ static void test_read_write(void **state)
 	fclose(file);
 	assert_memory_equal(disk, data(guest), sizeof(disk));
 
-	assert_int_equal(counter(guest, "reads"), 1);
-	assert_int_equal(counter(guest, "read_bytes"), 4096);
-	assert_int_equal(counter(guest, "writes"), 1);
-	assert_int_equal(counter(guest, "written_bytes"), 1024);
-	assert_int_equal(counter(guest, "flushes"), 1);
-	assert_int_equal(counter(guest, "errors"), 0);
+	assert_int_equal(vq_counter(guest, "reads"), 1);
+	assert_int_equal(vq_counter(guest, "read_bytes"), 4096);
+	assert_int_equal(vq_counter(guest, "writes"), 1);
+	assert_int_equal(vq_counter(guest, "written_bytes"), 1024);
+	assert_int_equal(vq_counter(guest, "flushes"), 1);
+	assert_int_equal(vq_counter(guest, "errors"), 0);
 	assert_true(guest->queue_interrupts[0] >= 3);
 	unmake(&test);
 }
@@ -233,10 +223,10 @@ static void test_out_of_range(void **state)
 		assert_int_equal(request(guest, VIRTIO_BLK_T_OUT, table[i].sector, table[i].len,
 					 false, &used), VIRTIO_BLK_S_IOERR);
 	}
-	assert_int_equal(counter(guest, "errors"), 2 * ARRAY_SIZE(table));
+	assert_int_equal(vq_counter(guest, "errors"), 2 * ARRAY_SIZE(table));
 	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, DISK / 512 - 1, 512, true, &used),
 			 VIRTIO_BLK_S_OK);
-	assert_false(failed(guest));
+	assert_false(vq_failed(guest));
 	unmake(&test);
 }
 
@@ -244,7 +234,6 @@ static void test_bad_requests(void **state)
 {
 	struct blk_test test;
 	struct vq_guest *guest = &test.guest;
-	uint32_t len;
 	uint32_t used;
 
 	if (!setup(&test, state))
@@ -254,28 +243,28 @@ static void test_bad_requests(void **state)
 	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 0, 512, false, &used), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 0, 0, false, &used), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(request(guest, VIRTIO_BLK_T_OUT, 0, 512, true, &used), VIRTIO_BLK_S_IOERR);
-	assert_false(failed(guest));
+	assert_false(vq_failed(guest));
 
 	/* No room for a status. */
 	vq_post(guest, 0, (struct vq_buffer[]){ { HEADER, 16, false } }, 1);
 	kick(guest);
-	assert_true(failed(guest));
-	assert_true(!used_entry(guest, &len));
+	assert_true(vq_failed(guest));
+	assert_true(no_answer(guest));
 	vq_post(guest, 0, (struct vq_buffer[]){ { HEADER, 16, false }, { STATUS, 1, true } }, 2);
 	kick(guest);
-	assert_true(!used_entry(guest, &len));
+	assert_true(no_answer(guest));
 
 	/* A short header, after the reset that the device asked for. */
 	virtio_set_status(guest->dev, 0);
 	start(guest);
 	vq_post(guest, 0, (struct vq_buffer[]){ { HEADER, 15, false }, { STATUS, 1, true } }, 2);
 	kick(guest);
-	assert_true(failed(guest));
+	assert_true(vq_failed(guest));
 
 	virtio_set_status(guest->dev, 0);
 	start(guest);
 	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 0, 512, true, &used), VIRTIO_BLK_S_OK);
-	assert_false(used_entry(guest, &len));
+	assert_true(no_answer(guest));
 	unmake(&test);
 }
 
@@ -299,7 +288,7 @@ static void test_reset_in_flight(void **state)
 	assert_int_equal(virtio_status(guest->dev), 0);
 	memcpy(before, byte(guest, VQ_RAM_BASE), VQ_RAM_SIZE);
 	for (int i = 0; i < 5; i++)
-		loop_turn(&guest->dev->worker.loop, 1);
+		loop_turn(&guest->dev->workers[0].loop, 1);
 	assert_memory_equal(byte(guest, VQ_RAM_BASE), before, VQ_RAM_SIZE);
 
 	start(guest);
@@ -319,8 +308,8 @@ static void test_host_error(void **state)
 	assert_int_equal(truncate(test.path, 0), 0);
 	assert_int_equal(request(&test.guest, VIRTIO_BLK_T_IN, 0, 512, true, &used),
 			 VIRTIO_BLK_S_IOERR);
-	assert_int_equal(counter(&test.guest, "errors"), 1);
-	assert_false(failed(&test.guest));
+	assert_int_equal(vq_counter(&test.guest, "errors"), 1);
+	assert_false(vq_failed(&test.guest));
 	unmake(&test);
 }
 
@@ -381,8 +370,7 @@ static int confined(void *arg)
 	uint32_t len;
 
 	CHILD_CHECK(make(&test, arg) == 0);
-	guest->dev->worker.confine = true;
-	CHILD_CHECK(worker_start(&guest->dev->worker) == 0);
+	CHILD_CHECK(vq_run(guest, true) == 0);
 	start(guest);
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
 		set_header(guest, types[i], 0);
@@ -403,9 +391,229 @@ static void test_confined(void **state)
 	child_succeeds(geteuid(), confined, *state);
 }
 
+/* A disk in memory: zeroes at first, and what was written is read. */
+static void test_scratch(void **state)
+{
+	static const uint8_t zeroes[4096];
+	struct blk_test test = { .path = "/nonexistent" };
+	struct vq_guest *guest = &test.guest;
+	struct virtio_blk_config config;
+	uint32_t used;
+
+	(void)state;
+	assert_int_equal(vq_guest_make(guest, &blk_class, "scratch=1M"), 0);
+	start(guest);
+	virtio_config_read(guest->dev, 0, &config, sizeof(config));
+	assert_int_equal(config.capacity, MIB(1) / 512);
+	memset(data(guest), 0xff, 4096);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 2040, 4096, true, &used), VIRTIO_BLK_S_OK);
+	assert_memory_equal(data(guest), zeroes, 4096);
+	memset(data(guest), 0xa5, 512);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_OUT, 2047, 512, false, &used), VIRTIO_BLK_S_OK);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_FLUSH, 0, 0, false, &used), VIRTIO_BLK_S_OK);
+	memset(data(guest), 0, 512);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 2047, 512, true, &used), VIRTIO_BLK_S_OK);
+	assert_int_equal(*data(guest), 0xa5);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_OUT, 2048, 512, false, &used),
+			 VIRTIO_BLK_S_IOERR);
+	unmake(&test);
+}
+
+static void test_scratch_options(void **state)
+{
+	static const struct { const char *options; int result; } table[] = {
+		{ "scratch=512", 0 },
+		{ "scratch=513", -EINVAL },
+		{ "scratch=1M,direct", -EOPNOTSUPP },
+		{ "scratch=1M,ro", 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		struct vq_guest guest;
+
+		assert_int_equal(vq_guest_make(&guest, &blk_class, table[i].options),
+				 table[i].result);
+		vq_guest_free(&guest);
+	}
+}
+
+/* A chain is never longer than the ring, header and status included. */
+static void test_segments(void **state)
+{
+	static const struct { const char *options; uint32_t seg_max; } table[] = {
+		{ "scratch=1M", 254 },
+		{ "scratch=1M,queue-size=2", 1 },
+		{ "scratch=1M,queue-size=64", 62 },
+		{ "scratch=1M,queue-size=32768", 1000 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		struct virtio_blk_config config;
+		struct vq_guest guest;
+
+		assert_int_equal(vq_guest_make(&guest, &blk_class, table[i].options), 0);
+		virtio_config_read(guest.dev, 0, &config, sizeof(config));
+		assert_int_equal(config.seg_max, table[i].seg_max);
+		vq_guest_free(&guest);
+	}
+}
+
+static void test_queue_count(void **state)
+{
+	struct virtio_blk_config config;
+	struct vq_guest guest;
+
+	(void)state;
+	assert_int_equal(vq_guest_make(&guest, &blk_class, "scratch=1M,queues=4"), 0);
+	assert_int_equal(guest.dev->queue_count, 4);
+	assert_true(guest.dev->offered >> VIRTIO_BLK_F_MQ & 1);
+	virtio_config_read(guest.dev, 0, &config, sizeof(config));
+	assert_int_equal(config.num_queues, 4);
+	vq_guest_free(&guest);
+
+	assert_int_equal(vq_guest_make(&guest, &blk_class, "scratch=1M"), 0);
+	assert_int_equal(guest.dev->queue_count, 1);
+	assert_false(guest.dev->offered >> VIRTIO_BLK_F_MQ & 1);
+	vq_guest_free(&guest);
+}
+
+/* A read of sector into the page at data. */
+static void post_read(struct vq_guest *guest, unsigned int queue, uint64_t sector, uint64_t data)
+{
+	set_header(guest, VIRTIO_BLK_T_IN, sector);
+	vq_post(guest, queue, (struct vq_buffer[]){ { HEADER, 16, false }, { data, 4096, true },
+						    { STATUS, 1, true } }, 3);
+	vq_notify(guest, queue);
+}
+
+static void expect_read(struct blk_test *test, unsigned int queue, uint64_t sector)
+{
+	struct vq_guest *guest = &test->guest;
+	uint16_t head;
+	uint32_t len;
+
+	post_read(guest, queue, sector, DATA + 4096);
+	assert_true(vq_await(guest, queue, &head, &len));
+	assert_int_equal(len, 4097);
+	assert_int_equal(*byte(guest, STATUS), VIRTIO_BLK_S_OK);
+	assert_memory_equal(byte(guest, DATA + 4096), test->disk + sector * 512, 4096);
+}
+
+/*
+ * A host that hangs: the page at DATA is missing, and who touches it waits for
+ * resume(). -1, with a reason, where that is not to be had.
+ */
+static int hang_data(struct vq_guest *guest)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = {
+		.range = { (uintptr_t)data(guest), 4096 },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0 &&
+	    ioctl(fd, UFFDIO_REGISTER, &range) == 0)
+		return fd;
+	print_message("userfaultfd: %s\n", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+/* Until somebody hangs. */
+static void await_hang(int fd)
+{
+	struct uffd_msg msg;
+
+	assert_int_equal(read(fd, &msg, sizeof(msg)), sizeof(msg));
+	assert_int_equal(msg.event, UFFD_EVENT_PAGEFAULT);
+}
+
+static void resume(struct vq_guest *guest, int fd)
+{
+	struct uffdio_zeropage page = { .range = { (uintptr_t)data(guest), 4096 } };
+
+	assert_int_equal(ioctl(fd, UFFDIO_ZEROPAGE, &page), 0);
+}
+
+/* Two queues on threads of their own, of which the first hangs. -1 where there is no such thing. */
+static int make_hung(struct blk_test *test, const char *options)
+{
+	struct vq_guest *guest = &test->guest;
+	int r = make(test, options), fd;
+
+	if (r == -ENOSYS || r == -EPERM)
+		print_message("io_uring: %s\n", strerror(-r));
+	fd = r < 0 ? -1 : hang_data(guest);
+	if (fd < 0)
+		return -1;
+	assert_int_equal(vq_run(guest, false), 0);
+	vq_start(guest, 1ULL << VIRTIO_BLK_F_MQ | 1ULL << VIRTIO_F_RING_RESET);
+	assert_false(vq_failed(guest));
+	post_read(guest, 0, 8, DATA);
+	await_hang(fd);
+	return fd;
+}
+
+/* Nobody waits for a hung disk but the driver that asked for its reset. */
+static void test_reset_hung(void **state)
+{
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	int fd = make_hung(&test, *state);
+
+	if (fd < 0) {
+		unmake(&test);
+		skip();
+	}
+	expect_read(&test, 1, 16);
+	virtio_set_status(guest->dev, 0);
+	assert_int_not_equal(virtio_status(guest->dev), 0);
+	assert_false(virtio_reset_wait(guest->dev, 0));
+	resume(guest, fd);
+	assert_true(virtio_reset_wait(guest->dev, VQ_WAIT_MS));
+	assert_int_equal(virtio_status(guest->dev), 0);
+
+	start(guest);
+	expect_read(&test, 0, 24);
+	close(fd);
+	unmake(&test);
+}
+
+/* One queue is reset; the other goes on meanwhile. */
+static void test_queue_reset_hung(void **state)
+{
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	int fd = make_hung(&test, *state);
+
+	if (fd < 0) {
+		unmake(&test);
+		skip();
+	}
+	virtio_reset_queue(guest->dev, 0);
+	assert_true(virtio_queue_resetting(guest->dev, 0));
+	expect_read(&test, 1, 16);
+	assert_true(virtio_queue_resetting(guest->dev, 0));
+	resume(guest, fd);
+	for (int ms = 0; ms < VQ_WAIT_MS && virtio_queue_resetting(guest->dev, 0); ms++)
+		usleep(1000);
+	assert_false(virtio_queue_resetting(guest->dev, 0));
+
+	vq_set_up_queue(guest, 0);
+	expect_read(&test, 0, 24);
+	expect_read(&test, 1, 32);
+	close(fd);
+	unmake(&test);
+}
+
 int main(void)
 {
 	char sync[] = ",engine=sync", uring[] = ",engine=uring", automatic[] = "";
+	char sync_queues[] = ",queues=2,engine=sync", uring_queues[] = ",queues=2,engine=uring";
 	const struct CMUnitTest tests[] = {
 		{ "read, write, flush, sync", test_read_write, NULL, NULL, sync },
 		{ "read, write, flush, uring", test_read_write, NULL, NULL, uring },
@@ -420,6 +628,14 @@ int main(void)
 		{ "host error, uring", test_host_error, NULL, NULL, uring },
 		{ "confined, sync", test_confined, NULL, NULL, sync },
 		{ "confined, auto", test_confined, NULL, NULL, automatic },
+		{ "reset of a hung disk, sync", test_reset_hung, NULL, NULL, sync_queues },
+		{ "reset of a hung disk, uring", test_reset_hung, NULL, NULL, uring_queues },
+		{ "reset of a hung queue, sync", test_queue_reset_hung, NULL, NULL, sync_queues },
+		{ "reset of a hung queue, uring", test_queue_reset_hung, NULL, NULL, uring_queues },
+		cmocka_unit_test(test_scratch),
+		cmocka_unit_test(test_scratch_options),
+		cmocka_unit_test(test_segments),
+		cmocka_unit_test(test_queue_count),
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_config_and_id),
 	};

@@ -66,9 +66,10 @@ static void done(struct block_request *io, int result)
 	request->result = result;
 }
 
-/* A request over len bytes of its buffer, cut in uneven pieces. */
+/* A request over len bytes of its buffer, whole or cut in uneven pieces. */
 static void prepare(struct test_request *request, enum block_op op, uint64_t offset, size_t len)
 {
+	unsigned int pieces = 1 + (unsigned int)rand() % PIECES;
 	size_t at = 0;
 
 	request->over = false;
@@ -76,12 +77,12 @@ static void prepare(struct test_request *request, enum block_op op, uint64_t off
 		.op = op,
 		.offset = offset,
 		.iov = request->iov,
-		.iov_count = PIECES,
+		.iov_count = pieces,
 		.len = len,
 		.done = done,
 	};
-	for (int i = 0; i < PIECES; i++) {
-		size_t part = i + 1 < PIECES ? (size_t)rand() % (len - at + 1) : len - at;
+	for (unsigned int i = 0; i < pieces; i++) {
+		size_t part = i + 1 < pieces ? (size_t)rand() % (len - at + 1) : len - at;
 
 		request->iov[i] = (struct iovec){ request->buffer + at, part };
 		at += part;
