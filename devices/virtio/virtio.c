@@ -222,7 +222,7 @@ static int config_written(void *arg)
 
 static struct virtq *first_queue(const struct virtio_dev *dev, unsigned int worker)
 {
-	return &dev->queues[worker * dev->class->queue_count];
+	return &dev->queues[(size_t)worker * dev->class->queue_count];
 }
 
 static void start(struct virtio_dev *dev)

@@ -67,7 +67,7 @@ struct virtio_conf {
 
 #define VIRTIO_OPT_QUEUES(what) \
 	{ .key = "queues", .type = OPT_UINT, .min = 1, .max = VIRTIO_SETS_MAX, \
-	  .offset = offsetof(struct virtio_conf, queues), .arg = "N", .help = what }
+	  .offset = offsetof(struct virtio_conf, queues), .arg = "N", .help = (what) }
 
 /* Everything that a device is. */
 struct virtio_class {
