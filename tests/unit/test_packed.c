@@ -403,6 +403,29 @@ static void test_indirect(void **state)
 	teardown(&f);
 }
 
+/* Section 2.8.1: both flags tell, and each round means something else by them. */
+static void test_availability(void **state)
+{
+	static const uint16_t flags[] = { 0, AVAIL, USED, AVAIL | USED };
+	struct fixture f;
+
+	(void)state;
+	for (int round = 0; round < 2; round++) {
+		for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+			started(&f, 0);
+			for (uint16_t j = 0; round && j < SIZE; j++) {
+				post_chain(&f, j, 1);
+				virtq_done(&f.queue, pop(&f, j));
+			}
+			virtq_publish(&f.queue);
+			f.ring[0] = buffer(DATA, 1, 0, flags[i]);
+			assert_int_equal(!!virtq_pop(&f.queue), flags[i] == (round ? USED : AVAIL));
+			assert_false(failed(&f));
+			teardown(&f);
+		}
+	}
+}
+
 /* ---- the order of things ---- */
 
 /* A driver reads in the ring's order: what a turn returns becomes visible with the first of it. */
@@ -981,6 +1004,7 @@ int main(void)
 		cmocka_unit_test(test_wrap_around),
 		cmocka_unit_test(test_looked_at_once),
 		cmocka_unit_test(test_indirect),
+		cmocka_unit_test(test_availability),
 		cmocka_unit_test(test_out_of_order),
 		cmocka_unit_test(test_all_in_flight),
 		cmocka_unit_test(test_unpop),
