@@ -8,6 +8,7 @@
 #ifndef TESTS_FUZZ_HELD_H
 #define TESTS_FUZZ_HELD_H
 
+#include <assert.h>
 #include "devices/virtio/virtio.h"
 
 #define HELD_QUEUES 2
@@ -56,6 +57,14 @@ static inline void held_complete(struct held_queue *held, unsigned int n)
 	held_answer(chain);
 }
 
+static inline void held_keep(struct held_queue *held, struct chain *chain)
+{
+	for (unsigned int i = 0; i < held->count; i++)
+		assert(held->chains[i] != chain);
+	assert(held->count < HELD_CHAINS);
+	held->chains[held->count++] = chain;
+}
+
 static inline int held_init(struct virtio_dev *dev)
 {
 	(void)dev;
@@ -80,7 +89,7 @@ static inline void held_kick(struct virtio_dev *dev, struct virtq *queue)
 		if (what & HELD_SPLIT)
 			(void)chain_split(chain, 3);
 		if (what & HELD_HOLD) {
-			held->chains[held->count++] = chain;
+			held_keep(held, chain);
 		} else {
 			held->fixed = held->count;
 			held_answer(chain);
