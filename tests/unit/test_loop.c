@@ -23,6 +23,7 @@ struct fixture {
 	bool delete_others;
 	bool stop;
 	int turn_ends;
+	int looks, last_looks, work; /* work: how many looks find something */
 };
 
 static void probe_fired(struct event *event, uint32_t revents)
@@ -143,6 +144,86 @@ static void an_edge_needs_no_read(void **state)
 	}
 }
 
+static bool looked(void *opaque, bool last)
+{
+	struct fixture *f = opaque;
+
+	f->looks++;
+	f->last_looks += last;
+	if (!f->work)
+		return false;
+	f->work--;
+	return true;
+}
+
+/* What a look finds is a turn like any other, and nobody sleeps over it. */
+static void a_turn_begins_with_a_look(void **state)
+{
+	struct fixture *f = *state;
+
+	f->loop.look = looked;
+	f->work = 2;
+	for (int i = 1; i <= 2; i++) {
+		assert_int_equal(loop_turn(&f->loop, -1), 1);
+		assert_int_equal(f->turn_ends, i);
+	}
+	signal_all(f);
+	f->work = 1;
+	assert_int_equal(loop_turn(&f->loop, -1), EVENTS + 1);
+	assert_int_equal(f->turn_ends, 3);
+	assert_int_equal(loop_turn(&f->loop, 0), 0);
+	assert_int_equal(f->turn_ends, 3);
+	assert_int_equal(f->looks, 4);
+	/* Without polling each may be the last one before it sleeps. */
+	assert_int_equal(f->last_looks, 4);
+}
+
+/* So long that everything is soon enough: having worked turns polling on, and it stays. */
+static void polling_that_pays_goes_on(void **state)
+{
+	struct fixture *f = *state;
+
+	f->loop.look = looked;
+	f->loop.poll.ns = UINT64_MAX;
+	assert_int_equal(loop_turn(&f->loop, 0), 0);
+	assert_int_equal(f->last_looks, 1);
+	signal_all(f);
+	assert_int_equal(loop_turn(&f->loop, -1), EVENTS);
+	assert_true(f->loop.poll.worthwhile);
+	/* It does not sleep, and nobody was told to wake it up. */
+	f->last_looks = 0;
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(loop_turn(&f->loop, -1), 0);
+	assert_int_equal(f->last_looks, 0);
+	assert_true(f->loop.poll.worthwhile);
+	/* Events are served all the same. */
+	signal_all(f);
+	assert_int_equal(loop_turn(&f->loop, -1), EVENTS);
+	f->work = 1;
+	assert_int_equal(loop_turn(&f->loop, -1), 1);
+}
+
+/* So short that nothing is soon enough: one look in vain ends it, and an event does not bring it back. */
+static void polling_in_vain_ends(void **state)
+{
+	struct fixture *f = *state;
+
+	f->loop.look = looked;
+	f->loop.poll = (struct loop_poll){ .ns = 1, .worthwhile = true };
+	f->work = 1;
+	assert_int_equal(loop_turn(&f->loop, -1), 1);
+	assert_true(f->loop.poll.worthwhile);
+	assert_int_equal(loop_turn(&f->loop, -1), 0);
+	assert_false(f->loop.poll.worthwhile);
+	assert_int_equal(f->last_looks, 0);
+	for (int i = 1; i <= 3; i++) {
+		signal_all(f);
+		assert_int_equal(loop_turn(&f->loop, -1), EVENTS);
+		assert_false(f->loop.poll.worthwhile);
+		assert_int_equal(f->last_looks, i);
+	}
+}
+
 static void run_ends_with_stop_and_can_run_again(void **state)
 {
 	struct fixture *f = *state;
@@ -254,6 +335,9 @@ int main(void)
 		TEST(a_deleted_event_does_not_fire_in_this_turn),
 		TEST(add_mod_del),
 		TEST(an_edge_needs_no_read),
+		TEST(a_turn_begins_with_a_look),
+		TEST(polling_that_pays_goes_on),
+		TEST(polling_in_vain_ends),
 		TEST(run_ends_with_stop_and_can_run_again),
 		TEST(a_signal_is_no_error),
 		TEST(a_regular_file_is_refused),

@@ -7,6 +7,7 @@
 #include <linux/kvm.h>
 #include <linux/pci_regs.h>
 #include <sys/eventfd.h>
+#include "core/state.h"
 #include "core/util.h"
 #include "devices/pci/pci.h"
 
@@ -286,6 +287,53 @@ static void test_threads(void **state)
 	teardown(&f);
 }
 
+/* Into another function: entries, masks, and what is pending. */
+static void test_save(void **state)
+{
+	struct state saved = { 0 }, again = { 0 };
+	struct state_reader reader;
+	struct fixture f, g;
+
+	(void)state;
+	setup(&f);
+	control(&f, PCI_MSIX_FLAGS_ENABLE);
+	for (unsigned int i = 0; i < VECTORS; i++) {
+		msix_table_write(f.msix, 16 * i, 8, 0xfee00000 | i << 12);
+		msix_table_write(f.msix, 16 * i + 8, 4, 0x20 + i);
+		mask(&f, i, i % 3);
+		if (i % 2)
+			msix_raise(f.msix, i);
+	}
+	assert_int_equal(msix_save(f.msix, &saved), 0);
+
+	setup(&g);
+	memcpy(g.function.config, f.function.config, sizeof(g.function.config));
+	reader = (struct state_reader){ saved.data, saved.len };
+	assert_int_equal(msix_load(g.msix, &g.function, &reader), 0);
+	assert_int_equal(reader.left, 0);
+	for (unsigned int i = 0; i < VECTORS; i++) {
+		for (unsigned int offset = 16 * i; offset < 16 * i + 16; offset += 8)
+			assert_int_equal(msix_table_read(g.msix, offset, 8),
+					 msix_table_read(f.msix, offset, 8));
+		assert_int_equal(pending(&g, i), i % 2 && i % 3);
+	}
+	assert_int_equal(msix_save(g.msix, &again), 0);
+	assert_int_equal(again.len, saved.len);
+	assert_memory_equal(again.data, saved.data, saved.len);
+	teardown(&g);
+
+	/* Cut off anywhere. */
+	for (size_t len = 0; len < saved.len; len += 13) {
+		setup(&g);
+		reader = (struct state_reader){ saved.data, len };
+		assert_int_equal(msix_load(g.msix, &g.function, &reader), -EINVAL);
+		teardown(&g);
+	}
+	teardown(&f);
+	state_free(&saved);
+	state_free(&again);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -297,6 +345,7 @@ int main(void)
 		cmocka_unit_test(test_refused_route),
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_save),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

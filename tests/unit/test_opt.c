@@ -56,6 +56,15 @@ static const struct opt choice[] = {
 	{ 0 },
 };
 
+/* 0 is what was not given. */
+static const struct opt numbers[] = {
+	{ "size", OPT_UINT, .power_of_two = true, .min = 2, .max = 32768,
+	  .offset = offsetof(struct conf, size), .arg = "N" },
+	{ "count", OPT_UINT, .may_be_off = true, .min = 1, .max = 100,
+	  .offset = offsetof(struct conf, count), .arg = "N" },
+	{ 0 },
+};
+
 static void conf_free(struct conf *conf)
 {
 	opt_free(opts, conf);
@@ -107,6 +116,32 @@ static void test_first_word(void **state)
 	}
 }
 
+static void test_numbers(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t size, count;
+	} cases[] = {
+		{ "size=2", 2, 0 }, { "size=256,count=1", 256, 1 }, { "size=0x8000", 32768, 0 },
+		{ "count=off", 0, OPT_OFF }, { "count=100", 0, 100 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct opt_error error;
+		struct conf conf = { 0 }, again = { 0 };
+		char text[32];
+
+		assert_int_equal(opt_parse(numbers, cases[i].text, &conf, &error), 0);
+		assert_int_equal(conf.size, cases[i].size);
+		assert_int_equal(conf.count, cases[i].count);
+		for (const struct opt *opt = numbers; opt->key; opt++)
+			if (opt_format(opt, &conf, text, sizeof(text)))
+				assert_int_equal(opt_set(numbers, opt->key, text, &again, &error), 0);
+		assert_memory_equal(&again, &conf, sizeof(conf));
+	}
+}
+
 static void test_mistakes(void **state)
 {
 	static const struct {
@@ -149,6 +184,15 @@ static void test_mistakes(void **state)
 		{ flags, "x", "x: there is no such key, only ro and count" },
 		{ flags, "coutn=3", "did you mean count?" },
 		{ alternatives, "count=1,ro,path=a", "give path or ro, not both" },
+		{ numbers, "size=0", "size=0: choose a power of two from 2 to 32768" },
+		{ numbers, "size=1", "choose a power of two from 2 to 32768" },
+		{ numbers, "size=3", "choose a power of two from 2 to 32768" },
+		{ numbers, "size=32767", "choose a power of two from 2 to 32768" },
+		{ numbers, "size=65536", "choose a power of two from 2 to 32768" },
+		{ numbers, "size=off", "write a whole number" },
+		{ numbers, "count=0", "count=0: choose from 1 to 100, or off" },
+		{ numbers, "count=18446744073709551615", "choose from 1 to 100, or off" },
+		{ numbers, "count=of", "write a whole number" },
 		{ choice, "ro", "it needs path=PATH or count=N" },
 		{ choice, "a,count=1", "give path or count, not both" },
 	};
@@ -331,6 +375,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_type),
 		cmocka_unit_test(test_first_word),
+		cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_mistakes),
 		cmocka_unit_test(test_long_text),
 		cmocka_unit_test(test_set_replaces),
