@@ -579,6 +579,9 @@ static int load_queue(struct virtq *queue, struct state_reader *reader)
 	if (saved.size > queue->size_max || saved.ready > 1 || saved.wrap > 1 ||
 	    (packed && saved.next && saved.next >= saved.size))
 		return -EINVAL;
+	/* One that does not run has yet to begin, maybe with another size. */
+	if (!(queue->dev->started && saved.ready) && (saved.next || !saved.wrap))
+		return -EINVAL;
 	queue->layout = (struct virtq_layout){ saved.size, saved.ready, saved.desc, saved.driver,
 					       saved.device };
 	queue->position = (struct virtq_position){ saved.next, saved.next, saved.wrap, saved.wrap };
