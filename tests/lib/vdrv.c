@@ -299,6 +299,9 @@ static void pci_found(struct vdrv *vdrv, unsigned int cap)
 		vdrv->config = at;
 		vdrv->config_len = ecam_get(vdrv, cap + VIRTIO_PCI_CAP_LENGTH, 4);
 		break;
+	case VIRTIO_PCI_CAP_PCI_CFG:
+		vdrv->window = vdrv->function + cap;
+		break;
 	}
 }
 
@@ -469,7 +472,11 @@ static int find_device(struct vdrv *vdrv)
 	       vdrv_queue_get(vdrv, vdrv->queue_count, VDRV_QUEUE_MAX))
 		vdrv->queue_count++;
 	vdrv->queues = calloc(vdrv->queue_count, sizeof(*vdrv->queues));
-	return vdrv->queues ? 0 : -ENOMEM;
+	if (!vdrv->queues)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < vdrv->queue_count; i++)
+		vdrv->queues[i] = (struct vdrv_queue){ .vdrv = vdrv, .index = i };
+	return 0;
 }
 
 int vdrv_open(struct vdrv *vdrv, const struct vdrv_setup *setup)

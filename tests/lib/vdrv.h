@@ -109,6 +109,7 @@ struct vdrv {
 	/* What the driver found. */
 	uint64_t function;          /* PCI: its configuration space, in ECAM */
 	unsigned int msix;          /* and a capability there */
+	uint64_t window;            /* another, VIRTIO_PCI_CAP_PCI_CFG, by its address on the bus */
 	uint64_t registers, config; /* addresses on the bus; config 0: there is none */
 	uint64_t notify;
 	uint32_t notify_multiplier;
