@@ -414,13 +414,12 @@ static int net_add_pair(struct net *net, unsigned int index)
 	struct net_pair *pair = &net->pairs[index];
 	int r;
 
-	*pair = (struct net_pair){
-		.net = net,
-		.netdev = &net->netdevs[index],
-		.rx = &net->dev.queues[2 * index + NET_RX],
-		.tx = &net->dev.queues[2 * index + NET_TX],
-		.event = { .fd = net->netdevs[index].fd, .fn = net_event },
-	};
+	/* Not the window: it is large, and zero. */
+	pair->net = net;
+	pair->netdev = &net->netdevs[index];
+	pair->rx = &net->dev.queues[2 * index + NET_RX];
+	pair->tx = &net->dev.queues[2 * index + NET_TX];
+	pair->event = (struct event){ .fd = pair->netdev->fd, .fn = net_event };
 	r = worker_watch(pair->rx->worker, &pair->event, 0);
 	/* Any worker may get commands that concern all pairs. */
 	for (unsigned int i = 0; !r && i < net->dev.worker_count; i++)
@@ -448,7 +447,7 @@ static int net_init(struct virtio_dev *dev)
 	const struct net_conf *conf = dev->conf;
 	int r;
 
-	for (unsigned int i = 0; i < dev->worker_count; i++)
+	for (size_t i = 0; i < ARRAY_SIZE(net->netdevs); i++)
 		net->netdevs[i].fd = -1;
 	r = net_open(net, conf);
 	if (r < 0)

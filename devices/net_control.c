@@ -72,12 +72,16 @@ static int control_macs(struct netdev_filter *filter, struct chain *chain)
 static int control_mac_table(struct net *net, uint8_t command, struct chain *chain)
 {
 	struct netdev_filter filter = net->state.filter;
+	int r;
 
 	(void)command;
 	filter.mac_count = 0;
 	filter.modes &= (uint8_t)~NETDEV_MACS_ALL;
 	/* Unicast, then multicast. */
-	if (control_macs(&filter, chain) < 0 || control_macs(&filter, chain) < 0 || chain->out.left)
+	r = control_macs(&filter, chain);
+	if (!r)
+		r = control_macs(&filter, chain);
+	if (r < 0 || chain->out.left)
 		return -EINVAL;
 	net->state.filter = filter;
 	netdev_set_filter(net->netdevs, &net->state.filter);

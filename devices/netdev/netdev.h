@@ -31,7 +31,7 @@ struct netdev {
 	char name[NETDEV_NAME_MAX]; /* of the host's interface */
 	bool uso; /* the host can segment UDP */
 	bool detached; /* not in use: no packet comes */
-	bool filtered; /* the kernel may have a filter */
+	bool filtered; /* the kernel has a filter */
 };
 
 /* Of struct netdev_filter, beside one bit for each command of class VIRTIO_NET_CTRL_RX. */
@@ -125,6 +125,6 @@ static inline ssize_t netdev_send(struct netdev *netdev, const struct iovec *iov
 #define NETDEV_PROGRAM_MAX 512
 /* Returns how many there are; 0: every packet passes. */
 unsigned int netdev_filter_compile(const struct netdev_filter *filter,
-				   struct sock_filter program[NETDEV_PROGRAM_MAX]);
+				   struct sock_filter instructions[NETDEV_PROGRAM_MAX]);
 
 #endif

@@ -109,12 +109,13 @@ static int tap_set_offloads(struct netdev *first, uint64_t features)
 	return ioctl(first->fd, TUNSETOFFLOAD, offloads) < 0 ? -errno : 0;
 }
 
-static void tap_clear_filter(const struct netdev *first)
+static void tap_clear_filter(struct netdev *first)
 {
 	const struct sock_fprog none = { 0 };
 
 	/* It fails when the interface is gone, and then nothing comes any more. */
 	ioctl(first->fd, TUNDETACHFILTER, &none);
+	first->filtered = false;
 }
 
 static int tap_use(struct netdev *netdev, bool use)
@@ -135,15 +136,13 @@ static int tap_set_pairs(struct netdev *first, unsigned int count, unsigned int 
 
 	if (count == 1)
 		return 0;
-	/* The kernel would read it for a new queue from where it lay once. */
+	/* Or the kernel reads it for each queue from where it lay once, be it in a process that was killed. */
 	tap_clear_filter(first);
 	/* From the end, and back, so that the kernel's numbers stay ours. */
 	for (unsigned int i = count; !r && i-- > active;)
 		r = tap_use(&first[i], false);
 	for (unsigned int i = 0; !r && i < active; i++)
 		r = tap_use(&first[i], true);
-	/* One that comes back has the filter that it went with. */
-	first->filtered = true;
 	return r;
 }
 
@@ -155,12 +154,10 @@ static void tap_set_filter(struct netdev *first, const struct netdev_filter *fil
 		.filter = instructions,
 	};
 
-	if (program.len && ioctl(first->fd, TUNATTACHFILTER, &program) == 0) {
+	if (program.len && ioctl(first->fd, TUNATTACHFILTER, &program) == 0)
 		first->filtered = true;
-	} else if (first->filtered) {
+	else if (first->filtered)
 		tap_clear_filter(first);
-		first->filtered = false;
-	}
 }
 
 static const struct netdev_ops tap_ops = {
@@ -192,9 +189,8 @@ static int tap_open_queue(struct netdev *netdev, struct ifreq *ifr)
 
 int netdev_tap_open(struct netdev *first, unsigned int count, const char *name, uint16_t mtu)
 {
-	/* Without the filter that a process which was killed may have left. */
-	struct ifreq ifr = { .ifr_flags = TAP_FLAGS | IFF_NOFILTER };
-	short flags = (short)(ifr.ifr_flags | (count > 1 ? IFF_MULTI_QUEUE : 0));
+	const short flags = (short)(TAP_FLAGS | (count > 1 ? IFF_MULTI_QUEUE : 0));
+	struct ifreq ifr = { 0 };
 	unsigned int opened = 0;
 	int r = 0;
 

@@ -517,6 +517,8 @@ static void test_malformed(void **state)
 		  VIRTIO_NET_OK },
 		{ VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, { 0x82, 0x07 }, 8,
 		  VIRTIO_NET_ERR }, /* UFO is not offered */
+		{ VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET,
+		  { 2, 0, 0, 0, 0, 0, 0x40 }, 8, VIRTIO_NET_ERR }, /* USO4 was not accepted */
 		{ VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, { 3 }, 8,
 		  VIRTIO_NET_ERR }, /* CSUM is not the guest's */
 		{ VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, { 2 }, 7,
@@ -532,6 +534,7 @@ static void test_malformed(void **state)
 	(void)state;
 	assert_int_equal(make(&test, "loop,queues=2"), 0);
 	vq_start(&test.guest, CONTROL | OFFLOADS | BIT(CSUM) | BIT(MQ));
+	assert_int_equal(state_of(&test)->offloads, OFFLOADS);
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		const struct net_state before = *state_of(&test);
 
@@ -886,6 +889,7 @@ static void test_queue_reset(void **state)
 	kick(&test, TX);
 	take(&test, TX);
 	assert_true(sleeps(&test));
+	assert_int_equal(counter(&test, "rx_no_buffers"), 0);
 	for (unsigned int i = 0; i < 4; i++)
 		assert_int_equal(at(&test, BUFFER(i))[0], 0xee);
 	vq_set_up_queue(&test.guest, RX);
@@ -952,6 +956,28 @@ static void test_no_room_at_once(void **state)
 	/* What came back finds no buffers, and that is all. */
 	assert_int_equal(vq_wait(&test.guest), 1);
 	assert_true(sleeps(&test));
+	unmake(&test);
+}
+
+/* A worker that looks for buffers which came for no packet finds them once. */
+static void test_found_once(void **state)
+{
+	struct net_test test;
+	struct loop *loop;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop"), 0);
+	loop = &test.guest.dev->workers[0].loop;
+	vq_start(&test.guest, 0);
+	post_receive(&test, 0, 2048);
+	kick(&test, RX);
+	post_frame(&test, 100, 25);
+	kick(&test, TX);
+	assert_int_equal(take(&test, RX), 100 + HEADER);
+	virtio_kick(&test.guest.dev->queues[RX]);
+	post_receive(&test, 1, 2048);
+	assert_true(loop->look(loop->opaque, false));
+	assert_false(loop->look(loop->opaque, false));
 	unmake(&test);
 }
 
@@ -1033,7 +1059,9 @@ static int filtered_child(void)
 		vq_notify(&test.guest, RX);
 		netns_frame(test.frame, 100, 23);
 		CHILD_CHECK(send(test.sock, test.frame, 100, 0) == 100);
-		memcpy(test.frame, "\2\0\0\0\0\xaa", ETH_ALEN);
+		memcpy(test.frame, "\2\0\0\0\0\xaa\2\0\0\0\0\1\x81\0\0\x8", 16);
+		CHILD_CHECK(send(test.sock, test.frame, 100, 0) == 100);
+		test.frame[15] = 7;
 		CHILD_CHECK(send(test.sock, test.frame, 100, 0) == 100);
 		while (!vq_take(&test.guest, RX, &head, NULL))
 			usleep(1000);
@@ -1121,6 +1149,7 @@ int main(void)
 		cmocka_unit_test(test_queue_reset),
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_no_room_at_once),
+		cmocka_unit_test(test_found_once),
 		cmocka_unit_test(test_large_ring),
 		cmocka_unit_test(test_filtered),
 	};
