@@ -21,6 +21,7 @@
 #define VQ_WAIT_MS 20000 /* for what comes soon, or never */
 
 struct vq {
+	uint16_t size;
 	uint64_t desc, avail, used;
 	uint16_t next_desc, seen;
 };
@@ -32,6 +33,7 @@ struct vq_guest {
 	const struct virtio_class *class;
 	void *conf; /* made by vq_guest_make(), or NULL */
 	struct mem mem;
+	bool running;  /* the workers are threads */
 	uint64_t next; /* free memory */
 	struct vq queues[VIRTIO_QUEUES_MAX];
 	unsigned int queue_interrupts[VIRTIO_QUEUES_MAX], config_interrupts;
@@ -74,7 +76,17 @@ static inline void *vq_ptr(struct vq_guest *guest, uint64_t gpa, uint64_t len)
 	return mem_ptr(&guest->mem, gpa, len);
 }
 
-/* A guest with one device of the class. conf must outlive it. -errno of the class's init. */
+/* One device of the class, in the guest's memory. */
+static inline int vq_plug(struct vq_guest *guest, const void *conf)
+{
+	int rc = virtio_dev_new(guest->class, 0, conf, &guest->host, &guest->dev);
+
+	if (rc == 0)
+		guest->dev->transport = &guest->transport;
+	return rc;
+}
+
+/* A guest with such a device. conf must outlive it. -errno of the class's init. */
 static inline int vq_guest_init(struct vq_guest *guest, const struct virtio_class *class,
 				const void *conf)
 {
@@ -94,11 +106,7 @@ static inline int vq_guest_init(struct vq_guest *guest, const struct virtio_clas
 		.escape = vq_escape,
 	};
 	rc = mem_add(&guest->mem, VQ_RAM_BASE, VQ_RAM_SIZE, &backing);
-	if (rc == 0)
-		rc = virtio_dev_new(class, 0, conf, &guest->host, &guest->dev);
-	if (rc == 0)
-		guest->dev->transport = &guest->transport;
-	return rc;
+	return rc < 0 ? rc : vq_plug(guest, conf);
 }
 
 /* The same with a configuration of its own, as the command line has it. */
@@ -131,23 +139,42 @@ static inline void vq_set_features(struct vq_guest *guest, uint64_t features)
 	virtio_set_driver_features(guest->dev, 1, (uint32_t)(features >> 32));
 }
 
-static inline void vq_set_up_queue(struct vq_guest *guest, unsigned int index)
+static inline void vq_set_up_queue_of(struct vq_guest *guest, unsigned int index, uint16_t size)
 {
 	struct vq *queue = &guest->queues[index];
-	struct virtq_layout layout = { .size = VQ_SIZE, .ready = true };
+	struct virtq_layout layout = { .size = size, .ready = true };
 
 	*queue = (struct vq){
-		.desc = vq_alloc(guest, VQ_SIZE * sizeof(struct vring_desc)),
+		.size = size,
+		.desc = vq_alloc(guest, size * sizeof(struct vring_desc)),
 		.avail = vq_alloc(guest, sizeof(struct vring_avail) +
-						 (VQ_SIZE + 1) * sizeof(uint16_t)),
+						 (size + 1u) * sizeof(uint16_t)),
 		.used = vq_alloc(guest, sizeof(struct vring_used) +
-						VQ_SIZE * sizeof(struct vring_used_elem) +
+						size * sizeof(struct vring_used_elem) +
 						sizeof(uint16_t)),
 	};
 	layout.desc = queue->desc;
 	layout.driver = queue->avail;
 	layout.device = queue->used;
 	virtio_set_queue(guest->dev, index, &layout);
+}
+
+static inline void vq_set_up_queue(struct vq_guest *guest, unsigned int index)
+{
+	vq_set_up_queue_of(guest, index, VQ_SIZE);
+}
+
+static inline uint8_t vq_set_status(struct vq_guest *guest, uint8_t status)
+{
+	virtio_set_status(guest->dev, status);
+	return virtio_status(guest->dev);
+}
+
+/* And waits until it is over, as drivers do. */
+static inline void vq_reset(struct vq_guest *guest)
+{
+	virtio_set_status(guest->dev, 0);
+	virtio_reset_wait(guest->dev, -1);
 }
 
 /* Negotiates VIRTIO_F_VERSION_1 and features, and gives each queue a ring. */
@@ -168,22 +195,22 @@ static inline uint16_t vq_post(struct vq_guest *guest, unsigned int index,
 			       const struct vq_buffer *buffers, unsigned int count)
 {
 	struct vq *queue = &guest->queues[index];
-	struct vring_desc *desc = vq_ptr(guest, queue->desc, VQ_SIZE * sizeof(*desc));
-	struct vring_avail *avail = vq_ptr(guest, queue->avail, sizeof(*avail) + VQ_SIZE * 2);
-	uint16_t head = queue->next_desc % VQ_SIZE;
+	struct vring_desc *desc = vq_ptr(guest, queue->desc, queue->size * sizeof(*desc));
+	struct vring_avail *avail = vq_ptr(guest, queue->avail, sizeof(*avail) + queue->size * 2);
+	uint16_t head = queue->next_desc % queue->size;
 
 	for (unsigned int i = 0; i < count; i++) {
 		bool last = i + 1 == count;
 
-		desc[queue->next_desc++ % VQ_SIZE] = (struct vring_desc){
+		desc[queue->next_desc++ % queue->size] = (struct vring_desc){
 			.addr = buffers[i].gpa,
 			.len = buffers[i].len,
 			.flags = (uint16_t)((buffers[i].writable ? VRING_DESC_F_WRITE : 0) |
 					    (last ? 0 : VRING_DESC_F_NEXT)),
-			.next = last ? 0 : queue->next_desc % VQ_SIZE,
+			.next = last ? 0 : queue->next_desc % queue->size,
 		};
 	}
-	avail->ring[avail->idx % VQ_SIZE] = head;
+	avail->ring[avail->idx % queue->size] = head;
 	__atomic_store_n(&avail->idx, avail->idx + 1, __ATOMIC_RELEASE);
 	return head;
 }
@@ -221,6 +248,7 @@ static inline int vq_run(struct vq_guest *guest, bool confine)
 		guest->dev->workers[i].confine = confine;
 		rc = worker_start(&guest->dev->workers[i]);
 	}
+	guest->running = rc == 0;
 	return rc;
 }
 
@@ -247,13 +275,13 @@ static inline bool vq_take(struct vq_guest *guest, unsigned int index, uint16_t 
 {
 	struct vq *queue = &guest->queues[index];
 	struct vring_used *used =
-		vq_ptr(guest, queue->used, sizeof(*used) + VQ_SIZE * sizeof(used->ring[0]));
+		vq_ptr(guest, queue->used, sizeof(*used) + queue->size * sizeof(used->ring[0]));
 
 	if (__atomic_load_n(&used->idx, __ATOMIC_ACQUIRE) == queue->seen)
 		return false;
-	*ret_head = (uint16_t)used->ring[queue->seen % VQ_SIZE].id;
+	*ret_head = (uint16_t)used->ring[queue->seen % queue->size].id;
 	if (ret_len)
-		*ret_len = used->ring[queue->seen % VQ_SIZE].len;
+		*ret_len = used->ring[queue->seen % queue->size].len;
 	queue->seen++;
 	return true;
 }

@@ -4,7 +4,7 @@
 #define TESTS_UNIT_FAKE_H
 
 #include <sys/eventfd.h>
-#include "devices/virtio/virtio.h"
+#include "tests/unit/driver.h"
 
 #define FAKE_FEATURE 5       /* offered */
 #define FAKE_WITHHELD 6      /* of the class, but init takes it back */
@@ -210,5 +210,29 @@ static const struct virtio_class fake_class = {
 	.load = fake_load,
 	.free = fake_free,
 };
+
+/* Asks with the bytes of text and returns the answer's length; false when there is none. */
+static inline bool fake_ask(struct vq_guest *guest, unsigned int queue, const char *text,
+			    uint32_t *ret_len)
+{
+	const uint64_t data = VQ_RAM_BASE + MIB(4);
+	uint32_t len = (uint32_t)strlen(text);
+	const struct vq_buffer buffers[] = { { data, len, false }, { data + 0x100, 64, true } };
+	uint16_t head;
+
+	memcpy(vq_ptr(guest, data, len), text, len);
+	vq_post(guest, queue, buffers, ARRAY_SIZE(buffers));
+	vq_notify(guest, queue);
+	if (guest->running) {
+		if (!vq_await(guest, queue, &head, ret_len))
+			return false;
+	} else {
+		vq_turn(guest);
+		if (!vq_take(guest, queue, &head, ret_len))
+			return false;
+	}
+	assert_memory_equal(vq_ptr(guest, data + 0x100, len), text, len);
+	return true;
+}
 
 #endif

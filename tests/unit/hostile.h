@@ -229,8 +229,7 @@ static inline void hostile_threads(struct vq_guest *guest, const struct bus *bus
 		pthread_join(vcpus[i].thread, NULL);
 		munmap(vcpus[i].ram, HOSTILE_LEN);
 	}
-	virtio_set_status(guest->dev, 0);
-	assert_true(virtio_reset_wait(guest->dev, -1));
+	vq_reset(guest);
 }
 
 #endif

@@ -34,33 +34,9 @@ static void make(struct vq_guest *guest, const struct fake_conf *conf)
 	assert_int_equal(vq_guest_init(guest, &fake_class, conf), 0);
 }
 
-static uint8_t set_status(struct vq_guest *guest, uint8_t status)
-{
-	virtio_set_status(guest->dev, status);
-	return virtio_status(guest->dev);
-}
-
 static bool started(struct vq_guest *guest)
 {
 	return guest->dev->started && !vq_failed(guest);
-}
-
-/* Asks with the bytes of text and returns the answer's length; false when there is none. */
-static bool ask(struct vq_guest *guest, unsigned int queue, const char *text, uint32_t *ret_len)
-{
-	const uint64_t data = VQ_RAM_BASE + MIB(4);
-	uint32_t len = (uint32_t)strlen(text);
-	const struct vq_buffer buffers[] = { { data, len, false }, { data + 0x100, 64, true } };
-	uint16_t head;
-
-	memcpy(vq_ptr(guest, data, len), text, len);
-	vq_post(guest, queue, buffers, ARRAY_SIZE(buffers));
-	vq_notify(guest, queue);
-	vq_turn(guest);
-	if (!vq_take(guest, queue, &head, ret_len))
-		return false;
-	assert_memory_equal(vq_ptr(guest, data + 0x100, len), text, len);
-	return true;
 }
 
 /* ---- negotiation ---- */
@@ -104,19 +80,19 @@ static void test_features(void **state)
 		struct vq_guest guest;
 
 		make(&guest, &plain);
-		set_status(&guest, ACKNOWLEDGE | DRIVER);
+		vq_set_status(&guest, ACKNOWLEDGE | DRIVER);
 		vq_set_features(&guest, choices[i].features);
-		assert_int_equal(set_status(&guest, ACKNOWLEDGE | DRIVER | FEATURES_OK),
+		assert_int_equal(vq_set_status(&guest, ACKNOWLEDGE | DRIVER | FEATURES_OK),
 				 ACKNOWLEDGE | DRIVER | (choices[i].acceptable ? FEATURES_OK : 0));
 		/* What is not agreed cannot be started. */
-		assert_int_equal(!!(set_status(&guest, DRIVER_OK) & DRIVER_OK),
+		assert_int_equal(!!(vq_set_status(&guest, DRIVER_OK) & DRIVER_OK),
 				 choices[i].acceptable);
 		assert_int_equal(fake(&guest)->starts, choices[i].acceptable);
 		/* The driver may think again, but not after it agreed. */
 		vq_set_features(&guest, VERSION_1);
 		assert_int_equal(guest.dev->features,
 				 choices[i].acceptable ? choices[i].features : VERSION_1);
-		assert_true(set_status(&guest, FEATURES_OK) & FEATURES_OK);
+		assert_true(vq_set_status(&guest, FEATURES_OK) & FEATURES_OK);
 		vq_guest_free(&guest);
 	}
 }
@@ -129,25 +105,25 @@ static void test_status(void **state)
 
 	(void)state;
 	make(&guest, &plain);
-	assert_int_equal(set_status(&guest, DRIVER_OK), 0);
-	assert_int_equal(set_status(&guest, NEEDS_RESET), 0);
-	assert_int_equal(set_status(&guest, ACKNOWLEDGE), ACKNOWLEDGE);
+	assert_int_equal(vq_set_status(&guest, DRIVER_OK), 0);
+	assert_int_equal(vq_set_status(&guest, NEEDS_RESET), 0);
+	assert_int_equal(vq_set_status(&guest, ACKNOWLEDGE), ACKNOWLEDGE);
 	/* Bits are never taken back one by one. */
-	assert_int_equal(set_status(&guest, DRIVER), ACKNOWLEDGE | DRIVER);
+	assert_int_equal(vq_set_status(&guest, DRIVER), ACKNOWLEDGE | DRIVER);
 	assert_int_equal(fake(&guest)->starts, 0);
-	set_status(&guest, 0);
+	vq_set_status(&guest, 0);
 	assert_int_equal(fake(&guest)->queues[0].stops + fake(&guest)->resets, 0);
 
 	vq_start(&guest, 0);
 	assert_int_equal(virtio_status(guest.dev), ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
-	set_status(&guest, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK | FAILED);
-	set_status(&guest, UINT8_MAX);
+	vq_set_status(&guest, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK | FAILED);
+	vq_set_status(&guest, UINT8_MAX);
 	assert_int_equal(fake(&guest)->starts, 1);
 	for (unsigned int i = 0; i < FAKE_QUEUES; i++)
 		assert_int_equal(fake(&guest)->queues[i].starts, 1);
 	/* Once is enough. */
 	for (int again = 0; again < 2; again++) {
-		assert_int_equal(set_status(&guest, 0), 0);
+		assert_int_equal(vq_set_status(&guest, 0), 0);
 		assert_int_equal(fake(&guest)->resets, 1);
 		for (unsigned int i = 0; i < FAKE_QUEUES; i++) {
 			assert_int_equal(fake(&guest)->queues[i].stops, 1);
@@ -169,9 +145,9 @@ static void test_reset_forgets(void **state)
 	for (unsigned int i = 1; i <= 20; i++) {
 		vq_start(&guest, 1ULL << VIRTIO_RING_F_EVENT_IDX);
 		/* In flight while the device is reset: never returned. */
-		assert_false(ask(&guest, 1, "question", &len));
+		assert_false(fake_ask(&guest, 1, "question", &len));
 		assert_int_equal(fake(&guest)->queues[1].held, i);
-		set_status(&guest, 0);
+		vq_set_status(&guest, 0);
 		assert_int_equal(guest.dev->features, 0);
 		for (uint32_t queue = 0; queue < FAKE_QUEUES; queue++) {
 			struct virtq_layout layout = virtio_queue(guest.dev, queue);
@@ -202,14 +178,14 @@ static void test_start_error(void **state)
 	assert_true(vq_failed(&guest));
 	assert_int_equal(guest.config_interrupts, 1);
 	assert_int_equal(fake(&guest)->queues[0].starts, 0);
-	assert_false(ask(&guest, 0, "question", &len));
-	set_status(&guest, 0);
+	assert_false(fake_ask(&guest, 0, "question", &len));
+	vq_set_status(&guest, 0);
 	/* Only what was started is stopped. */
 	assert_int_equal(fake(&guest)->queues[0].stops, 0);
 	assert_int_equal(fake(&guest)->resets, 1);
 	conf.start_error = 0;
 	vq_start(&guest, 0);
-	assert_true(ask(&guest, 0, "question", &len));
+	assert_true(fake_ask(&guest, 0, "question", &len));
 	vq_guest_free(&guest);
 }
 
@@ -228,13 +204,13 @@ static void test_queue_start_error(void **state)
 	assert_int_equal(fake(&guest)->queues[0].starts, 1);
 	assert_int_equal(fake(&guest)->queues[2].starts, 0);
 	for (unsigned int i = 0; i < FAKE_QUEUES; i++)
-		assert_false(ask(&guest, i, "question", &len));
-	set_status(&guest, 0);
+		assert_false(fake_ask(&guest, i, "question", &len));
+	vq_set_status(&guest, 0);
 	for (unsigned int i = 0; i < FAKE_QUEUES; i++)
 		assert_int_equal(fake(&guest)->queues[i].stops, i == 0);
 	conf.queue_error = 0;
 	vq_start(&guest, 0);
-	assert_true(ask(&guest, 1, "question", &len));
+	assert_true(fake_ask(&guest, 1, "question", &len));
 	vq_guest_free(&guest);
 }
 
@@ -258,7 +234,7 @@ static void test_fault(void **state)
 	make(&guest, &plain);
 	for (unsigned int i = 1; i <= 3; i++) {
 		vq_start(&guest, 0);
-		assert_true(ask(&guest, 0, "question", &len));
+		assert_true(fake_ask(&guest, 0, "question", &len));
 		assert_int_equal(len, strlen("question") + 3);
 		vq_post(&guest, 0, &(struct vq_buffer){ 0, 1, false }, 1);
 		vq_notify(&guest, 0);
@@ -267,11 +243,11 @@ static void test_fault(void **state)
 				 ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK | NEEDS_RESET);
 		assert_int_equal(guest.config_interrupts, i);
 		/* Every queue is silent, and the driver cannot take the bit away but by a reset. */
-		assert_false(ask(&guest, 1, "question", &len));
-		assert_true(set_status(&guest, ACKNOWLEDGE) & NEEDS_RESET);
+		assert_false(fake_ask(&guest, 1, "question", &len));
+		assert_true(vq_set_status(&guest, ACKNOWLEDGE) & NEEDS_RESET);
 		virtio_fail(guest.dev, "again");
 		assert_int_equal(guest.config_interrupts, i);
-		assert_int_equal(set_status(&guest, 0), 0);
+		assert_int_equal(vq_set_status(&guest, 0), 0);
 		assert_int_equal(fake(&guest)->queues[0].stops, i);
 	}
 	vq_guest_free(&guest);
@@ -319,7 +295,7 @@ static void test_queue_after_driver_ok(void **state)
 	layout = virtio_queue(guest.dev, 0);
 	assert_memory_equal(&layout, &before, sizeof(layout));
 	for (int i = 0; i < 3 * VQ_SIZE; i++)
-		assert_true(ask(&guest, 0, "question", &len));
+		assert_true(fake_ask(&guest, 0, "question", &len));
 	vq_guest_free(&guest);
 }
 
@@ -332,9 +308,9 @@ static void test_wrong_queue(void **state)
 	(void)state;
 	make(&guest, &plain);
 	for (int what = 0; what < 5; what++) {
-		set_status(&guest, ACKNOWLEDGE | DRIVER);
+		vq_set_status(&guest, ACKNOWLEDGE | DRIVER);
 		vq_set_features(&guest, VERSION_1);
-		set_status(&guest, FEATURES_OK);
+		vq_set_status(&guest, FEATURES_OK);
 		vq_set_up_queue(&guest, 0);
 		vq_set_up_queue(&guest, 1);
 		layout = virtio_queue(guest.dev, 1);
@@ -343,10 +319,10 @@ static void test_wrong_queue(void **state)
 		layout.driver = what == 3 ? 0 : layout.driver;
 		layout.device = what == 4 ? VQ_RAM_BASE + VQ_RAM_SIZE - 4 : layout.device;
 		virtio_set_queue(guest.dev, 1, &layout);
-		assert_true(set_status(&guest, DRIVER_OK) & NEEDS_RESET);
+		assert_true(vq_set_status(&guest, DRIVER_OK) & NEEDS_RESET);
 		assert_int_equal(fake(&guest)->queues[1].starts, 0);
-		assert_false(ask(&guest, 0, "question", &len));
-		set_status(&guest, 0);
+		assert_false(fake_ask(&guest, 0, "question", &len));
+		vq_set_status(&guest, 0);
 		assert_int_equal(fake(&guest)->queues[1].stops, 0);
 	}
 	vq_guest_free(&guest);
@@ -360,18 +336,18 @@ static void test_queue_not_ready(void **state)
 
 	(void)state;
 	make(&guest, &plain);
-	set_status(&guest, ACKNOWLEDGE | DRIVER);
+	vq_set_status(&guest, ACKNOWLEDGE | DRIVER);
 	vq_set_features(&guest, VERSION_1);
-	set_status(&guest, FEATURES_OK);
+	vq_set_status(&guest, FEATURES_OK);
 	vq_set_up_queue(&guest, 0);
 	vq_set_up_queue(&guest, 1);
 	layout = virtio_queue(guest.dev, 1);
 	layout.ready = false;
 	virtio_set_queue(guest.dev, 1, &layout);
-	assert_false(set_status(&guest, DRIVER_OK) & NEEDS_RESET);
-	assert_false(ask(&guest, 1, "question", &len));
+	assert_false(vq_set_status(&guest, DRIVER_OK) & NEEDS_RESET);
+	assert_false(fake_ask(&guest, 1, "question", &len));
 	assert_int_equal(fake(&guest)->queues[1].kicks, 0);
-	assert_true(ask(&guest, 0, "question", &len));
+	assert_true(fake_ask(&guest, 0, "question", &len));
 	assert_false(virtio_status(guest.dev) & NEEDS_RESET);
 	vq_guest_free(&guest);
 }
@@ -384,16 +360,16 @@ static void test_posted_before_start(void **state)
 
 	(void)state;
 	make(&guest, &plain);
-	set_status(&guest, ACKNOWLEDGE | DRIVER);
+	vq_set_status(&guest, ACKNOWLEDGE | DRIVER);
 	vq_set_features(&guest, VERSION_1);
-	set_status(&guest, FEATURES_OK);
+	vq_set_status(&guest, FEATURES_OK);
 	vq_set_up_queue(&guest, 0);
 	for (int i = 0; i < 3; i++)
 		vq_post(&guest, 0, &(struct vq_buffer){ VQ_RAM_BASE + MIB(4), 8, true }, 1);
 	vq_notify(&guest, 0);
 	vq_turn(&guest);
 	assert_int_equal(fake(&guest)->queues[0].kicks, 0);
-	set_status(&guest, DRIVER_OK);
+	vq_set_status(&guest, DRIVER_OK);
 	for (int i = 0; i < 3; i++)
 		assert_true(vq_take(&guest, 0, &head, NULL));
 	assert_int_equal(guest.queue_interrupts[0], 1);
@@ -483,7 +459,7 @@ static void test_config_not_writable(void **state)
 	vq_start(&guest, 0);
 	virtio_dev_drain(guest.dev);
 	virtio_dev_resize(guest.dev);
-	set_status(&guest, 0);
+	vq_set_status(&guest, 0);
 	vq_guest_free(&guest);
 }
 
@@ -500,10 +476,10 @@ static void test_fault_in_config(void **state)
 	assert_int_equal(virtio_status(guest.dev), NEEDS_RESET);
 	assert_int_equal(guest.config_interrupts, 0);
 	vq_start(&guest, 0);
-	assert_false(ask(&guest, 0, "question", &len));
-	set_status(&guest, 0);
+	assert_false(fake_ask(&guest, 0, "question", &len));
+	vq_set_status(&guest, 0);
 	vq_start(&guest, 0);
-	assert_true(ask(&guest, 0, "question", &len));
+	assert_true(fake_ask(&guest, 0, "question", &len));
 	vq_guest_free(&guest);
 }
 
@@ -730,8 +706,7 @@ static int hammer(void *arg)
 		pthread_join(vcpus[i].thread, NULL);
 
 	/* And the device works as if nothing had been. */
-	virtio_set_status(guest.dev, 0);
-	CHILD_CHECK(virtio_reset_wait(guest.dev, -1));
+	vq_reset(&guest);
 	memset(vq_ptr(&guest, VQ_RAM_BASE, 0x4000), 0, 0x4000);
 	vq_start(&guest, 0);
 	CHILD_CHECK(started(&guest));
