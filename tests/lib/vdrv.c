@@ -21,6 +21,7 @@
 
 #define PAGE 4096
 #define RAM_DEFAULT MIB(16)
+#define GUARD MIB(1) /* as far as an index of 16 bits reaches in a table of descriptors */
 
 #define MMIO_BASE 0xd0000000ULL
 #define MMIO_PIN 5
@@ -192,7 +193,7 @@ uint64_t vdrv_config_interrupts(const struct vdrv *vdrv)
 
 /* ---- memory ---- */
 
-/* Guest RAM twice: as the driver sees it, and for the device between pages that nobody may touch. */
+/* Guest RAM as the driver sees it, and for the device an address range that nobody may touch yet. */
 static int map_ram(struct vdrv *vdrv)
 {
 	uint64_t len = vdrv->ram_len;
@@ -202,10 +203,10 @@ static int map_ram(struct vdrv *vdrv)
 	if (vdrv->ram_fd < 0 || ftruncate(vdrv->ram_fd, (off_t)len) < 0)
 		return -errno;
 	vdrv->ram = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, vdrv->ram_fd, 0);
-	guarded = mmap(NULL, len + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		       -1, 0);
+	guarded = mmap(NULL, vdrv->host_len, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (guarded != MAP_FAILED)
-		vdrv->host_ram = guarded + PAGE;
+		vdrv->host_ram = guarded;
 	if (vdrv->ram == MAP_FAILED)
 		vdrv->ram = NULL;
 	if (!vdrv->ram || !vdrv->host_ram)
@@ -213,10 +214,11 @@ static int map_ram(struct vdrv *vdrv)
 	return 0;
 }
 
-/* The device's view of [offset, offset + len) is at the mirrored place, so that neighbours are none in memory. */
-static int map_region(struct vdrv *vdrv, uint64_t offset, uint64_t len)
+/* For the device regions lie in the reverse order, with a guard page between them: neighbours are none in memory. */
+static int map_region(struct vdrv *vdrv, uint64_t index, uint64_t region)
 {
-	uint8_t *at = vdrv->host_ram + vdrv->ram_len - offset - len;
+	uint64_t offset = index * region, len = util_min(region, vdrv->ram_len - offset);
+	uint8_t *at = vdrv->host_ram + vdrv->host_len - GUARD - (index + 1) * (region + PAGE);
 
 	if (mmap(at, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, vdrv->ram_fd,
 		 (off_t)offset) == MAP_FAILED)
@@ -226,16 +228,18 @@ static int map_region(struct vdrv *vdrv, uint64_t offset, uint64_t len)
 
 static int make_ram(struct vdrv *vdrv)
 {
-	uint64_t region;
+	uint64_t region, count;
 	int err;
 
 	vdrv->ram_len = vdrv->setup.ram ? vdrv->setup.ram : RAM_DEFAULT;
 	region = vdrv->setup.region ? vdrv->setup.region : vdrv->ram_len;
 	/* Address 0 of guest memory is no memory, and the first page is left to accidents. */
 	vdrv->next = VDRV_RAM + PAGE;
+	count = (vdrv->ram_len + region - 1) / region;
+	vdrv->host_len = count * (region + PAGE) + 2 * GUARD;
 	err = map_ram(vdrv);
-	for (uint64_t offset = 0; !err && offset < vdrv->ram_len; offset += region)
-		err = map_region(vdrv, offset, util_min(region, vdrv->ram_len - offset));
+	for (uint64_t i = 0; !err && i < count; i++)
+		err = map_region(vdrv, i, region);
 	return err;
 }
 
@@ -507,7 +511,7 @@ void vdrv_close(struct vdrv *vdrv)
 	free(vdrv->queues);
 	mem_free(&vdrv->mem);
 	if (vdrv->host_ram)
-		munmap(vdrv->host_ram - PAGE, vdrv->ram_len + 2 * PAGE);
+		munmap(vdrv->host_ram, vdrv->host_len);
 	if (vdrv->ram)
 		munmap(vdrv->ram, vdrv->ram_len);
 	util_closep(&vdrv->ram_fd);

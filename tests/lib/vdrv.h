@@ -14,10 +14,10 @@
  * a child process, which calls filter_report_violations() first.
  *
  * The driver has a mapping of guest memory to itself, without holes, and the
- * device has another, between guard pages: a driver that races with the device,
+ * device has another, with guards around it: a driver that races with the device,
  * as guests can, is no race of this program's. Cut into regions, the device's
- * lie in memory in the reverse order, so that whoever steps over the end of one
- * is somewhere else.
+ * lie in memory in the reverse order and apart, so that whoever steps over the
+ * end of one is nowhere.
  *
  * It can lie as well: every register, area and descriptor can be written as one
  * likes. Functions return 0 or -errno.
@@ -95,7 +95,8 @@ struct vdrv {
 	void *conf;
 	int ram_fd;
 	uint8_t *ram;      /* the driver's mapping */
-	uint8_t *host_ram; /* the device's, with a guard page on either side */
+	uint8_t *host_ram; /* the device's: host_len bytes of address space, guards included */
+	uint64_t host_len;
 	uint64_t ram_len, next; /* next: where free memory begins */
 	struct mem mem;
 	struct virtio_host host;
