@@ -7,11 +7,13 @@
 #include <linux/virtio_mmio.h>
 #include "core/bus.h"
 #include "core/irq.h"
+#include "core/state.h"
 #include "tests/unit/driver.h"
 #include "tests/unit/fake.h"
 #include "tests/unit/hostile.h"
 
 #define BASE 0xd0000000
+#define QUEUE_RESET 0x0c0 /* of virtio 1.2, but younger than the headers of Linux 6.1 */
 
 static const struct fake_conf plain;
 
@@ -29,25 +31,39 @@ struct fixture {
 	int line; /* the interrupt's eventfd */
 };
 
-static void setup(struct fixture *f)
+static void wire(struct fixture *f)
 {
-	struct worker *worker;
+	struct worker *worker = &f->guest.dev->workers[0];
 
-	*f = (struct fixture){ 0 };
 	bus_init(&f->bus, -1, false);
 	assert_int_equal(irq_router_init(&f->router, -1, 0, 24), 0);
-	assert_int_equal(vq_guest_init(&f->guest, &fake_class, &plain), 0);
 	assert_int_equal(virtio_mmio_new(f->guest.dev, &f->bus, &f->router, BASE, 5, &f->mmio), 0);
-	worker = &f->guest.dev->workers[0];
 	f->line = worker->keep[worker->keep_count - 1];
+}
+
+static void unwire(struct fixture *f)
+{
+	virtio_mmio_free(f->mmio);
+	irq_router_free(&f->router);
+	bus_free(&f->bus);
+}
+
+static void setup_as(struct fixture *f, const struct fake_conf *conf)
+{
+	*f = (struct fixture){ 0 };
+	assert_int_equal(vq_guest_init(&f->guest, &fake_class, conf), 0);
+	wire(f);
+}
+
+static void setup(struct fixture *f)
+{
+	setup_as(f, &plain);
 }
 
 static void teardown(struct fixture *f)
 {
 	vq_guest_free(&f->guest);
-	virtio_mmio_free(f->mmio);
-	irq_router_free(&f->router);
-	bus_free(&f->bus);
+	unwire(f);
 }
 
 static uint32_t get(struct fixture *f, uint32_t reg)
@@ -99,7 +115,7 @@ static void start(struct fixture *f)
 	set(f, VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_ACKNOWLEDGE);
 	set(f, VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
 	set(f, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
-	set(f, VIRTIO_MMIO_DRIVER_FEATURES, 1);
+	set(f, VIRTIO_MMIO_DRIVER_FEATURES, 1 | 1u << (VIRTIO_F_RING_RESET - 32));
 	set(f, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
 	set(f, VIRTIO_MMIO_DRIVER_FEATURES, 1u << FAKE_FEATURE);
 	set(f, VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_FEATURES_OK);
@@ -285,6 +301,97 @@ static void test_every_register(void **state)
 	teardown(&f);
 }
 
+static void test_queue_reset(void **state)
+{
+	struct fixture f;
+	uint32_t len;
+
+	(void)state;
+	setup(&f);
+	start(&f);
+	assert_true(fake_ask(&f.guest, 1, "ping", &len));
+	set(&f, VIRTIO_MMIO_QUEUE_SEL, 1);
+	assert_int_equal(get(&f, QUEUE_RESET), 0);
+	/* Only a 1 asks for it. */
+	set(&f, QUEUE_RESET, 0);
+	set(&f, QUEUE_RESET, 2);
+	assert_int_equal(get(&f, VIRTIO_MMIO_QUEUE_READY), 1);
+	set(&f, QUEUE_RESET, 1);
+	assert_int_equal(get(&f, QUEUE_RESET), 0);
+	assert_int_equal(get(&f, VIRTIO_MMIO_QUEUE_READY), 0);
+	assert_false(fake_ask(&f.guest, 1, "ping", &len));
+	assert_true(fake_ask(&f.guest, 0, "ping", &len));
+	vq_set_up_queue_of(&f.guest, 1, 4);
+	assert_true(fake_ask(&f.guest, 1, "ping", &len));
+	teardown(&f);
+}
+
+/* The register is written after a second at the latest, and reads as not 0 until the reset is over. */
+static void test_reset_takes_its_time(void **state)
+{
+	struct fake_conf conf = { .gate = eventfd(0, EFD_SEMAPHORE | EFD_CLOEXEC) };
+	struct fixture f;
+
+	(void)state;
+	setup_as(&f, &conf);
+	assert_int_equal(vq_run(&f.guest, false), 0);
+	start(&f);
+	set(&f, VIRTIO_MMIO_STATUS, 0);
+	assert_int_equal(get(&f, VIRTIO_MMIO_STATUS), 0xf);
+	set(&f, VIRTIO_MMIO_STATUS, 1);
+	set(&f, VIRTIO_MMIO_QUEUE_SEL, 0);
+	assert_int_equal(get(&f, VIRTIO_MMIO_QUEUE_READY), 1);
+	assert_int_equal(eventfd_write(conf.gate, FAKE_QUEUES), 0);
+	assert_true(virtio_reset_wait(f.guest.dev, -1));
+	assert_int_equal(get(&f, VIRTIO_MMIO_STATUS), 0);
+	assert_int_equal(get(&f, VIRTIO_MMIO_QUEUE_READY), 0);
+	close(conf.gate);
+	conf.gate = 0;
+	teardown(&f);
+}
+
+static void test_save(void **state)
+{
+	struct state saved = { 0 };
+	struct state_reader reader;
+	struct fixture f;
+	uint32_t len;
+
+	(void)state;
+	setup(&f);
+	start(&f);
+	assert_true(fake_ask(&f.guest, 0, "ping", &len));
+	set(&f, VIRTIO_MMIO_QUEUE_SEL, 2);
+	set(&f, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 1);
+	set(&f, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 7);
+	virtio_dev_pause(f.guest.dev);
+	assert_int_equal(virtio_dev_save(f.guest.dev, &saved), 0);
+	assert_int_equal(virtio_mmio_save(f.mmio, &saved), 0);
+
+	virtio_dev_free(f.guest.dev);
+	unwire(&f);
+	assert_int_equal(vq_plug(&f.guest, &plain), 0);
+	wire(&f);
+	reader = (struct state_reader){ saved.data, saved.len };
+	assert_int_equal(virtio_dev_load(f.guest.dev, &reader), 0);
+	assert_int_equal(virtio_mmio_load(f.mmio, &reader), 0);
+	assert_int_equal(reader.left, 0);
+	virtio_dev_resume(f.guest.dev);
+	/* The interrupt that was not acknowledged comes once more: it may have been on its way. */
+	assert_int_equal(get(&f, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
+	assert_int_equal(interrupts(&f), 1);
+	assert_int_equal(get(&f, VIRTIO_MMIO_QUEUE_NUM_MAX), fake_queue_sizes[2]);
+	assert_int_equal(get(&f, VIRTIO_MMIO_DEVICE_FEATURES), virtio_offered(f.guest.dev, 1));
+	assert_int_equal(get(&f, VIRTIO_MMIO_STATUS), 0xf);
+	assert_true(fake_ask(&f.guest, 0, "ping", &len));
+	assert_int_equal(interrupts(&f), 1);
+
+	reader = (struct state_reader){ saved.data, saved.len };
+	assert_int_equal(virtio_mmio_load(f.mmio, &reader), -EINVAL);
+	state_free(&saved);
+	teardown(&f);
+}
+
 static void test_hostile(void **state)
 {
 	struct fixture f;
@@ -321,6 +428,9 @@ int main(void)
 		cmocka_unit_test(test_queue_size),
 		cmocka_unit_test(test_config),
 		cmocka_unit_test(test_every_register),
+		cmocka_unit_test(test_queue_reset),
+		cmocka_unit_test(test_reset_takes_its_time),
+		cmocka_unit_test(test_save),
 		cmocka_unit_test(test_hostile),
 		cmocka_unit_test(test_threads),
 	};

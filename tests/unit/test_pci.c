@@ -8,6 +8,7 @@
 #include <linux/virtio_pci.h>
 #include "core/bus.h"
 #include "core/irq.h"
+#include "core/state.h"
 #include "devices/pci/pci.h"
 #include "tests/unit/driver.h"
 #include "tests/unit/fake.h"
@@ -18,6 +19,11 @@
 #define WINDOW 0xc0000000
 #define WINDOW_LEN 0x1000000
 #define BAR_LEN 0x10000
+#define COMMON_LEN 60 /* of virtio 1.2 */
+
+#ifndef VIRTIO_F_NOTIFICATION_DATA
+#define VIRTIO_F_NOTIFICATION_DATA 38
+#endif
 
 #define VECTORS (FAKE_QUEUES + 1)
 
@@ -88,7 +94,7 @@ static void find_virtio_cap(struct fixture *f, unsigned int cap)
 	switch (config_read(f, cap + VIRTIO_PCI_CAP_CFG_TYPE, 1)) {
 	case VIRTIO_PCI_CAP_COMMON_CFG:
 		f->common = place(f, cap);
-		assert_true(config_read(f, cap + VIRTIO_PCI_CAP_LENGTH, 4) >= 56);
+		assert_true(config_read(f, cap + VIRTIO_PCI_CAP_LENGTH, 4) == COMMON_LEN);
 		break;
 	case VIRTIO_PCI_CAP_NOTIFY_CFG:
 		f->notify = place(f, cap);
@@ -135,28 +141,42 @@ static void find_caps(struct fixture *f)
 	assert_true(f->common && f->isr && f->notify && f->device && f->window && f->msix);
 }
 
-static void setup(struct fixture *f)
+static void wire(struct fixture *f)
 {
 	const struct mem_range window = { WINDOW, WINDOW_LEN };
-	struct worker *worker;
+	struct worker *worker = &f->guest.dev->workers[0];
 
-	*f = (struct fixture){ 0 };
 	bus_init(&f->bus, -1, false);
 	assert_int_equal(irq_router_init(&f->router, -1, 0, 24), 0);
 	assert_int_equal(pci_root_init(&f->root, &f->bus, ECAM, window), 0);
-	assert_int_equal(vq_guest_init(&f->guest, &fake_class, &plain), 0);
 	assert_int_equal(virtio_pci_new(f->guest.dev, &f->root, &f->router, &f->pci), 0);
-	worker = &f->guest.dev->workers[0];
 	f->lines = &worker->keep[worker->keep_count - VECTORS];
 	find_caps(f);
+}
+
+static void unwire(struct fixture *f)
+{
+	virtio_pci_free(f->pci);
+	irq_router_free(&f->router);
+	bus_free(&f->bus);
+}
+
+static void setup_as(struct fixture *f, const struct fake_conf *conf)
+{
+	*f = (struct fixture){ 0 };
+	assert_int_equal(vq_guest_init(&f->guest, &fake_class, conf), 0);
+	wire(f);
+}
+
+static void setup(struct fixture *f)
+{
+	setup_as(f, &plain);
 }
 
 static void teardown(struct fixture *f)
 {
 	vq_guest_free(&f->guest);
-	virtio_pci_free(f->pci);
-	irq_router_free(&f->router);
-	bus_free(&f->bus);
+	unwire(f);
 }
 
 static uint64_t interrupts(struct fixture *f, unsigned int vector)
@@ -206,7 +226,8 @@ static void start(struct fixture *f)
 	common_write(f, VIRTIO_PCI_COMMON_STATUS, 1,
 		     VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER);
 	common_write(f, VIRTIO_PCI_COMMON_GFSELECT, 4, 1);
-	common_write(f, VIRTIO_PCI_COMMON_GF, 4, 1);
+	common_write(f, VIRTIO_PCI_COMMON_GF, 4, 1 | 1u << (VIRTIO_F_NOTIFICATION_DATA - 32) |
+							1u << (VIRTIO_F_RING_RESET - 32));
 	common_write(f, VIRTIO_PCI_COMMON_GFSELECT, 4, 0);
 	common_write(f, VIRTIO_PCI_COMMON_GF, 4, 1u << FAKE_FEATURE);
 	assert_int_equal(common_read(f, VIRTIO_PCI_COMMON_GF, 4), 1u << FAKE_FEATURE);
@@ -385,7 +406,8 @@ static void test_life(void **state)
 			common_write(&f, VIRTIO_PCI_COMMON_Q_SELECT, 2, queue);
 			offset = common_read(&f, VIRTIO_PCI_COMMON_Q_NOFF, 2) * f.notify_multiplier;
 			vq_post(&f.guest, queue, ping, ARRAY_SIZE(ping));
-			bar_write(&f, f.notify + offset, 2, queue);
+			/* With what VIRTIO_F_NOTIFICATION_DATA adds, or without. */
+			bar_write(&f, f.notify + offset, round % 2 ? 2 : 4, round << 16 | queue);
 			vq_turn(&f.guest);
 			assert_true(vq_take(&f.guest, queue, &head, &len));
 			assert_int_equal(len, 4 + 3);
@@ -412,6 +434,8 @@ static void test_features(void **state)
 		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_DF, 4),
 				 virtio_offered(f.guest.dev, word));
 	}
+	/* Each queue has a doorbell to itself, so there is room for data. */
+	assert_true(virtio_offered(f.guest.dev, 1) >> (VIRTIO_F_NOTIFICATION_DATA - 32) & 1);
 	/* Only what is written to the driver's word is taken. */
 	common_write(&f, VIRTIO_PCI_COMMON_DF, 4, UINT32_MAX);
 	common_write(&f, VIRTIO_PCI_COMMON_GFSELECT, 4, UINT32_MAX);
@@ -452,13 +476,149 @@ static void test_queue_registers(void **state)
 	for (unsigned int queue = FAKE_QUEUES; queue <= UINT16_MAX; queue = 2 * queue + 1) {
 		common_write(&f, VIRTIO_PCI_COMMON_Q_SELECT, 2, queue);
 		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_SELECT, 2), queue);
-		for (unsigned int reg = VIRTIO_PCI_COMMON_Q_DESCLO; reg < 56; reg += 4)
+		for (unsigned int reg = VIRTIO_PCI_COMMON_Q_DESCLO; reg < COMMON_LEN; reg += 4)
 			common_write(&f, reg, 4, UINT32_MAX);
 		common_write(&f, VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1);
 		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_SIZE, 2), 0);
 		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 0);
 		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_DESCLO, 4), 0);
 	}
+	teardown(&f);
+}
+
+static void test_queue_reset(void **state)
+{
+	struct fixture f;
+	uint32_t len;
+
+	(void)state;
+	setup(&f);
+	start(&f);
+	for (uint16_t queue = 0; queue < FAKE_QUEUES; queue++) {
+		assert_true(fake_ask(&f.guest, queue, "ping", &len));
+		common_write(&f, VIRTIO_PCI_COMMON_Q_SELECT, 2, queue);
+		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_NDATA, 2), queue);
+		/* Only a 1 asks for it. */
+		common_write(&f, VIRTIO_PCI_COMMON_Q_RESET, 2, 0);
+		common_write(&f, VIRTIO_PCI_COMMON_Q_RESET, 2, 0x101);
+		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 1);
+		common_write(&f, VIRTIO_PCI_COMMON_Q_RESET, 2, 1);
+		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_RESET, 2), 0);
+		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 0);
+		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_SIZE, 2),
+				 fake_queue_sizes[queue]);
+		assert_false(fake_ask(&f.guest, queue, "ping", &len));
+		vq_set_up_queue_of(&f.guest, queue, 4);
+		interrupts(&f, queue + 1u);
+		assert_true(fake_ask(&f.guest, queue, "ping", &len));
+		assert_int_equal(interrupts(&f, queue + 1u), 1);
+	}
+	assert_int_equal(fake_of(f.guest.dev)->starts, 1);
+	teardown(&f);
+}
+
+/* The vCPU goes on after a moment, and the register reads as not 0 until the reset is over. */
+static void test_reset_takes_its_time(void **state)
+{
+	struct fake_conf conf = { .gate = eventfd(0, EFD_SEMAPHORE | EFD_CLOEXEC) };
+	struct fixture f;
+
+	(void)state;
+	setup_as(&f, &conf);
+	assert_int_equal(vq_run(&f.guest, false), 0);
+	for (int round = 0; round < 3; round++) {
+		start(&f);
+		common_write(&f, VIRTIO_PCI_COMMON_STATUS, 1, 0);
+		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_STATUS, 1), 0xf);
+		/* Nobody is interrupted any more. */
+		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_MSIX, 2), VIRTIO_MSI_NO_VECTOR);
+		common_write(&f, VIRTIO_PCI_COMMON_STATUS, 1, 1);
+		common_write(&f, VIRTIO_PCI_COMMON_Q_SELECT, 2, 0);
+		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 1);
+		assert_int_equal(eventfd_write(conf.gate, FAKE_QUEUES), 0);
+		while (common_read(&f, VIRTIO_PCI_COMMON_STATUS, 1))
+			usleep(1000);
+		assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 0);
+	}
+	close(conf.gate);
+	conf.gate = 0;
+	teardown(&f);
+}
+
+/* Where the queue's reset takes longer the register says so. */
+static void test_queue_reset_takes_its_time(void **state)
+{
+	struct fake_conf conf = { .gate = eventfd(0, EFD_SEMAPHORE | EFD_CLOEXEC) };
+	struct fixture f;
+
+	(void)state;
+	setup_as(&f, &conf);
+	assert_int_equal(vq_run(&f.guest, false), 0);
+	start(&f);
+	common_write(&f, VIRTIO_PCI_COMMON_Q_SELECT, 2, 1);
+	common_write(&f, VIRTIO_PCI_COMMON_Q_RESET, 2, 1);
+	assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_RESET, 2), 1);
+	common_write(&f, VIRTIO_PCI_COMMON_Q_SELECT, 2, 0);
+	assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_RESET, 2), 0);
+	common_write(&f, VIRTIO_PCI_COMMON_Q_SELECT, 2, 1);
+	assert_int_equal(eventfd_write(conf.gate, 1), 0);
+	while (common_read(&f, VIRTIO_PCI_COMMON_Q_RESET, 2))
+		usleep(1000);
+	assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 0);
+	assert_int_equal(eventfd_write(conf.gate, FAKE_QUEUES), 0);
+	teardown(&f);
+	close(conf.gate);
+}
+
+static void test_save(void **state)
+{
+	struct state saved = { 0 }, again = { 0 };
+	struct state_reader reader;
+	struct fixture f;
+	uint32_t len;
+
+	(void)state;
+	setup(&f);
+	start(&f);
+	assert_true(fake_ask(&f.guest, 0, "ping", &len));
+	config_write(&f, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	common_write(&f, VIRTIO_PCI_COMMON_Q_SELECT, 2, 2);
+	common_write(&f, VIRTIO_PCI_COMMON_DFSELECT, 4, 1);
+	/* Pending, as it is masked. */
+	bar_write(&f, f.table + 12, 4, PCI_MSIX_ENTRY_CTRL_MASKBIT);
+	virtio_config_update(f.guest.dev, 0, "\1", 1);
+	virtio_dev_pause(f.guest.dev);
+	assert_int_equal(virtio_dev_save(f.guest.dev, &saved), 0);
+	assert_int_equal(virtio_pci_save(f.pci, &saved), 0);
+
+	virtio_dev_free(f.guest.dev);
+	unwire(&f);
+	assert_int_equal(vq_plug(&f.guest, &plain), 0);
+	wire(&f);
+	reader = (struct state_reader){ saved.data, saved.len };
+	assert_int_equal(virtio_dev_load(f.guest.dev, &reader), 0);
+	assert_int_equal(virtio_pci_load(f.pci, &reader), 0);
+	assert_int_equal(reader.left, 0);
+	assert_int_equal(virtio_dev_save(f.guest.dev, &again), 0);
+	assert_int_equal(virtio_pci_save(f.pci, &again), 0);
+	assert_int_equal(again.len, saved.len);
+	assert_memory_equal(again.data, saved.data, saved.len);
+
+	virtio_dev_resume(f.guest.dev);
+	assert_int_equal(config_read(&f, PCI_COMMAND, 2), PCI_COMMAND_MEMORY);
+	assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_SELECT, 2), 2);
+	assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_Q_MSIX, 2), 3);
+	assert_int_equal(bar_read(&f, f.pba, 8), 1);
+	interrupts(&f, 1);
+	assert_true(fake_ask(&f.guest, 0, "ping", &len));
+	assert_int_equal(interrupts(&f, 1), 1);
+
+	for (size_t cut = 0; cut < saved.len; cut += 11) {
+		reader = (struct state_reader){ saved.data + cut, saved.len - cut };
+		assert_int_equal(virtio_pci_load(f.pci, &reader), -EINVAL);
+	}
+	state_free(&saved);
+	state_free(&again);
 	teardown(&f);
 }
 
@@ -548,10 +708,10 @@ static void test_device_config(void **state)
 /* The common structure takes its registers' widths alone; the rest of the BAR is quiet. */
 static void test_widths(void **state)
 {
-	static const uint8_t widths[56] = {
+	static const uint8_t widths[COMMON_LEN] = {
 		[0] = 4, [4] = 4, [8] = 4, [12] = 4, [16] = 2, [18] = 2, [20] = 1, [21] = 1,
 		[22] = 2, [24] = 2, [26] = 2, [28] = 2, [30] = 2, [32] = 4, [36] = 4, [40] = 4,
-		[44] = 4, [48] = 4, [52] = 4,
+		[44] = 4, [48] = 4, [52] = 4, [56] = 2, [58] = 2,
 	};
 	struct fixture f;
 
@@ -683,8 +843,8 @@ static void test_selector_race(void **state)
 static void list_registers(struct fixture *f, struct mem_range ranges[9])
 {
 	const struct mem_range list[9] = {
-		{ f->common, 56 },
-		{ f->common, 56 },
+		{ f->common, COMMON_LEN },
+		{ f->common, COMMON_LEN },
 		{ f->notify, 16 },
 		{ f->device, FAKE_CONFIG_SIZE },
 		{ f->table, VECTORS * 16 },
@@ -742,6 +902,10 @@ int main(void)
 		cmocka_unit_test(test_life),
 		cmocka_unit_test(test_features),
 		cmocka_unit_test(test_queue_registers),
+		cmocka_unit_test(test_queue_reset),
+		cmocka_unit_test(test_reset_takes_its_time),
+		cmocka_unit_test(test_queue_reset_takes_its_time),
+		cmocka_unit_test(test_save),
 		cmocka_unit_test(test_vectors),
 		cmocka_unit_test(test_pending),
 		cmocka_unit_test(test_device_config),
