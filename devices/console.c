@@ -91,7 +91,7 @@ static struct chain *console_pop(struct console *console, struct virtq *queue)
 	if (!chain)
 		return NULL;
 	cursor_advance(&chain->out, util_min(console->state.written, chain->out.left));
-	console->state.written = 0;
+	console->left = console->state.written = 0;
 	return chain;
 }
 

@@ -15,6 +15,7 @@
 #include <sys/un.h>
 #include <termios.h>
 #include "core/chardev.h"
+#include "core/state.h"
 #include "tests/unit/driver.h"
 
 extern const struct virtio_class console_class;
@@ -242,7 +243,6 @@ static void *read_all(void *arg)
 	return NULL;
 }
 
-/* At the end of the run the reader gets what the guest had queued, kicked or not. */
 /* A chain with more than a turn's worth is carried on in the next one. */
 static void test_turns_end(void **state)
 {
@@ -268,6 +268,7 @@ static void test_turns_end(void **state)
 	assert_true(vq_take(&rig->guest, TRANSMIT, &head, NULL));
 }
 
+/* At the end of the run the reader gets what the guest had queued, kicked or not. */
 static void test_drain(void **state)
 {
 	struct rig *rig = *state;
@@ -568,6 +569,126 @@ static void test_full_disk(void **state)
 	assert_int_equal(vq_counter(&rig->guest, "out_bytes"), 0);
 }
 
+/* A console that has written a part of one chain to its file; returns how much, of len. */
+static size_t pause_while_writing(struct rig *rig, uint32_t len)
+{
+	struct vq_buffer buffer = { .len = len };
+	struct stat st;
+
+	init_at_path(rig, "file");
+	vq_start(&rig->guest, 0);
+	vq_turn(&rig->guest);
+	buffer.gpa = vq_alloc(&rig->guest, len);
+	for (uint32_t i = 0; i < len; i++)
+		((uint8_t *)vq_ptr(&rig->guest, buffer.gpa, len))[i] = (uint8_t)(i / 999);
+	vq_post(&rig->guest, TRANSMIT, &buffer, 1);
+	vq_notify(&rig->guest, TRANSMIT);
+	loop_turn(&rig->guest.dev->workers[0].loop, 0);
+	virtio_dev_pause(rig->guest.dev);
+	assert_int_equal(stat(rig->path, &st), 0);
+	assert_in_range(st.st_size, 1, len - 1);
+	assert_false(vq_take(&rig->guest, TRANSMIT, &(uint16_t){ 0 }, NULL));
+	return (size_t)st.st_size;
+}
+
+static void assert_file(struct rig *rig, size_t from, size_t to)
+{
+	FILE *file = fopen(rig->path, "re");
+
+	assert_non_null(file);
+	for (size_t i = from; i < to; i++)
+		assert_int_equal(fgetc(file), (uint8_t)(i / 999));
+	assert_int_equal(fgetc(file), EOF);
+	fclose(file);
+}
+
+static void test_pause_while_writing(void **state)
+{
+	struct rig *rig = *state;
+
+	pause_while_writing(rig, MIB(3));
+	virtio_dev_resume(rig->guest.dev);
+	vq_turn(&rig->guest);
+	assert_file(rig, 0, MIB(3));
+	assert_true(vq_take(&rig->guest, TRANSMIT, &(uint16_t){ 0 }, NULL));
+	assert_int_equal(vq_counter(&rig->guest, "out_bytes"), MIB(3));
+	/* Nothing was cut off. */
+	virtio_set_status(rig->guest.dev, 0);
+	assert_int_equal(vq_counter(&rig->guest, "lost_bytes"), 0);
+}
+
+static void test_reset_while_paused(void **state)
+{
+	struct rig *rig = *state;
+	size_t written = pause_while_writing(rig, MIB(3));
+
+	virtio_set_status(rig->guest.dev, 0);
+	assert_int_equal(vq_counter(&rig->guest, "lost_bytes"), MIB(3) - written);
+	/* What comes next is not part of it. */
+	vq_start(&rig->guest, 0);
+	post_output(rig, "next", 4);
+	kick(rig, TRANSMIT);
+	assert_int_equal(vq_counter(&rig->guest, "out_bytes"), written + 4);
+}
+
+/* A new console in place of the old one, paused, from its save. */
+static int replace(struct rig *rig, const struct state *saved)
+{
+	struct state_reader reader = { saved->data, saved->len };
+	const void *conf = rig->guest.dev->conf;
+
+	virtio_dev_free(rig->guest.dev);
+	rig->guest.dev = NULL;
+	assert_int_equal(vq_plug(&rig->guest, conf), 0);
+	return virtio_dev_load(rig->guest.dev, &reader);
+}
+
+/* The next console writes what is left of the chain, to a file of its own. */
+static void test_save_while_writing(void **state)
+{
+	struct rig *rig = *state;
+	size_t written = pause_while_writing(rig, MIB(3));
+	struct state saved = { 0 };
+
+	assert_int_equal(virtio_dev_save(rig->guest.dev, &saved), 0);
+	unlink(rig->path);
+	assert_int_equal(replace(rig, &saved), 0);
+	virtio_dev_resume(rig->guest.dev);
+	vq_turn(&rig->guest);
+	assert_file(rig, written, MIB(3));
+	assert_true(vq_take(&rig->guest, TRANSMIT, &(uint16_t){ 0 }, NULL));
+	state_free(&saved);
+}
+
+/* Input that was read, and for which the guest had no room yet. Where it begins and ends is checked. */
+static void test_save_with_input(void **state)
+{
+	static const uint16_t wrong[][2] = { { 5, 4 }, { 0, 257 }, { 256, 255 }, { 0xffff, 0xffff } };
+	struct rig *rig = *state;
+	struct state saved = { 0 };
+	uint64_t gpa;
+
+	start_on_socket(rig);
+	gpa = post_input(rig, 4);
+	assert_int_equal(write(rig->peer, "abcdefg", 7), 7);
+	kick(rig, RECEIVE);
+	assert_received(rig, gpa, "abcd");
+	virtio_dev_pause(rig->guest.dev);
+	assert_int_equal(virtio_dev_save(rig->guest.dev, &saved), 0);
+	assert_int_equal(replace(rig, &saved), 0);
+	virtio_dev_resume(rig->guest.dev);
+	gpa = post_input(rig, 16);
+	kick(rig, RECEIVE);
+	assert_received(rig, gpa, "efg");
+
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		/* Behind them there are the 256 bytes of input, and nothing. */
+		memcpy(saved.data + saved.len - 256 - 4, wrong[i], 4);
+		assert_int_equal(replace(rig, &saved), -EINVAL);
+	}
+	state_free(&saved);
+}
+
 static void test_emergency_write(void **state)
 {
 	struct rig *rig = *state;
@@ -651,6 +772,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_no_size_without_a_window, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_file, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_full_disk, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_pause_while_writing, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_reset_while_paused, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_save_while_writing, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_save_with_input, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_emergency_write, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_confined, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_wrong_configuration, set_up, tear_down),
