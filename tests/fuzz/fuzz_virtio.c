@@ -154,6 +154,29 @@ static void do_start(struct run *run)
 		vdrv_start(&run->vdrv, size);
 }
 
+static uint64_t take_area(struct run *run)
+{
+	return take_gpa(run) & ~(uint64_t)(VRING_DESC_ALIGN_SIZE - 1);
+}
+
+/* The same with queues that lie anywhere in RAM, and are of any size. */
+static void do_place(struct run *run)
+{
+	struct vdrv *vdrv = &run->vdrv;
+
+	if (vdrv_negotiate(vdrv, vdrv_offered(vdrv) & ~take64(run)))
+		return;
+	for (unsigned int i = 0; i < vdrv->queue_count; i++) {
+		const struct virtq_layout layout = {
+			.size = 1 + take8(run) % (2 * QUEUE_SIZE_MAX), .ready = true,
+			.desc = take_area(run), .driver = take_area(run), .device = take_area(run),
+		};
+
+		vdrv_place_queue(vdrv, i, &layout);
+	}
+	vdrv_set(vdrv, VDRV_STATUS, vdrv_get(vdrv, VDRV_STATUS) | VIRTIO_CONFIG_S_DRIVER_OK);
+}
+
 /* One buffer: a byte of what it is like, its length, and its address unless that does not matter. */
 static struct vdrv_buffer take_buffer(struct run *run)
 {
@@ -278,7 +301,7 @@ typedef void operation(struct run *run);
 
 static operation *const operations[] = {
 	do_read, do_write, do_memory, do_kick, do_turn, do_reset, do_start, do_post, do_pause,
-	do_requests, do_load, do_reset_queue, do_area, do_expose,
+	do_requests, do_load, do_reset_queue, do_area, do_expose, do_place,
 };
 
 /* ---- a run ---- */
