@@ -57,6 +57,11 @@ static void test_reset_takes_its_time(void **state)
 	(void)state;
 	for (unsigned int round = 1; round <= 3; round++) {
 		vq_start(&guest, RING_RESET);
+		/* One of the queues is not there when it begins. */
+		assert_int_equal(eventfd_write(gate, 1), 0);
+		virtio_reset_queue(guest.dev, 2);
+		while (virtio_queue_resetting(guest.dev, 2))
+			usleep(1000);
 		vq_post(&guest, 1, &(struct vq_buffer){ VQ_RAM_BASE, 8, true }, 1);
 		before = virtio_queue(guest.dev, 1);
 		writes = fake(&guest)->config_writes;
@@ -72,12 +77,14 @@ static void test_reset_takes_its_time(void **state)
 		virtio_set_queue(guest.dev, 1, &layout);
 		layout = virtio_queue(guest.dev, 1);
 		assert_memory_equal(&layout, &before, sizeof(layout));
+		virtio_set_queue(guest.dev, 2, &before);
+		assert_false(virtio_queue(guest.dev, 2).ready);
 		virtio_reset_queue(guest.dev, 1);
 		assert_false(virtio_queue_resetting(guest.dev, 1));
 		virtio_config_write(guest.dev, 0, "x", 1);
 
 		/* One queue is not enough. */
-		assert_int_equal(eventfd_write(gate, FAKE_QUEUES - 1), 0);
+		assert_int_equal(eventfd_write(gate, FAKE_QUEUES - 2), 0);
 		assert_false(virtio_reset_wait(guest.dev, 1));
 		assert_int_equal(eventfd_write(gate, 1), 0);
 		assert_true(virtio_reset_wait(guest.dev, -1));
@@ -309,6 +316,7 @@ static void test_queue_reset_takes_its_time(void **state)
 	assert_false(virtio_queue(guest.dev, 0).ready);
 	vq_set_up_queue(&guest, 0);
 	assert_true(answers(&guest, 0));
+	assert_int_equal(fake(&guest)->queues[0].resets, 1);
 
 	/* A reset of the device while one of a queue goes on. */
 	virtio_reset_queue(guest.dev, 0);
@@ -321,6 +329,7 @@ static void test_queue_reset_takes_its_time(void **state)
 	conf.gate = 0;
 	vq_start(&guest, 0);
 	assert_true(answers(&guest, 0));
+	assert_int_equal(fake(&guest)->queues[0].resets, 2);
 	vq_guest_free(&guest);
 	close(gate);
 }
@@ -419,6 +428,7 @@ static void test_pause(void **state)
 
 	/* Resuming once is enough. */
 	virtio_dev_resume(guest.dev);
+	assert_int_equal(fake(&guest)->starts, 2);
 	assert_int_equal(fake(&guest)->queues[0].starts, 2);
 	assert_true(answers(&guest, 0));
 	vq_guest_free(&guest);
@@ -469,6 +479,9 @@ static void test_pause_of_what_does_not_run(void **state)
 	assert_int_equal(vq_set_status(&guest, 0), 0);
 	vq_start(&guest, 0);
 	assert_true(answers(&guest, 0));
+	/* A reset is the end of the pause. */
+	virtio_dev_resume(guest.dev);
+	assert_int_equal(fake(&guest)->starts, fake(&guest)->resets + 2);
 	vq_guest_free(&guest);
 }
 
@@ -575,12 +588,26 @@ static void test_save_before_it_runs(void **state)
 #define QUEUE_AT(i) (DEVICE_AT + 16 + VIRTIO_CONFIG_MAX + 24 + 56 * (i))
 #define CLASS_AT (QUEUE_AT(FAKE_QUEUES))
 
+struct mutation {
+	size_t at, len;
+	uint64_t value;
+};
+
+static void assert_refused(struct vq_guest *guest, const struct state *saved,
+			   const struct mutation *mutation)
+{
+	uint8_t *copy = test_malloc(saved->len);
+
+	memcpy(copy, saved->data, saved->len);
+	memcpy(copy + mutation->at, &mutation->value, mutation->len);
+	if (load(guest, copy, saved->len) != -EINVAL)
+		fail_msg("%llx was taken at %zu", (unsigned long long)mutation->value, mutation->at);
+	test_free(copy);
+}
+
 static void test_load_refuses(void **state)
 {
-	static const struct {
-		size_t at, len;
-		uint64_t value;
-	} wrong[] = {
+	static const struct mutation wrong[] = {
 		/* Features that are not offered, and none; not even version 1. */
 		{ DEVICE_AT, 8, UINT64_MAX }, { DEVICE_AT, 8, 0 },
 		{ DEVICE_AT, 8, 1ULL << VIRTIO_F_VERSION_1 | 1 << FAKE_WITHHELD },
@@ -605,21 +632,38 @@ static void test_load_refuses(void **state)
 	assert_true(answers(&guest, 0));
 	save(&guest, &saved);
 	assert_int_equal(saved.len, CLASS_AT + 8);
-	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
-		uint8_t *copy = test_malloc(saved.len);
-
-		memcpy(copy, saved.data, saved.len);
-		memcpy(copy + wrong[i].at, &wrong[i].value, wrong[i].len);
-		if (load(&guest, copy, saved.len) != -EINVAL)
-			fail_msg("wrong value %zu was taken", i);
-		test_free(copy);
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		assert_refused(&guest, &saved, &wrong[i]);
 	for (size_t len = 0; len < saved.len; len++)
 		assert_int_equal(load(&guest, saved.data, len), -EINVAL);
 	/* And it was the mutation that was refused. */
 	assert_int_equal(load(&guest, saved.data, saved.len), 0);
 	virtio_dev_resume(guest.dev);
 	assert_true(answers(&guest, 0));
+	vq_guest_free(&guest);
+	state_free(&saved);
+}
+
+/* Where a queue is: at its beginning while it does not run, and in a packed ring within it. */
+static void test_load_refuses_positions(void **state)
+{
+	static const struct mutation wrong[] = {
+		{ QUEUE_AT(0) + 26, 2, VQ_SIZE }, { QUEUE_AT(2) + 26, 2, UINT16_MAX },
+		/* One that is not ready. */
+		{ QUEUE_AT(1) + 26, 2, 1 }, { QUEUE_AT(1) + 29, 1, 0 },
+	};
+	const struct fake_conf conf = { .virtio.packed = true };
+	struct state saved;
+	struct vq_guest guest;
+
+	(void)state;
+	make(&guest, &conf);
+	vq_start(&guest, RING_RESET | 1ULL << VIRTIO_F_RING_PACKED);
+	virtio_reset_queue(guest.dev, 1);
+	save(&guest, &saved);
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+		assert_refused(&guest, &saved, &wrong[i]);
+	assert_int_equal(load(&guest, saved.data, saved.len), 0);
 	vq_guest_free(&guest);
 	state_free(&saved);
 }
@@ -673,6 +717,7 @@ int main(void)
 		cmocka_unit_test(test_save),
 		cmocka_unit_test(test_save_before_it_runs),
 		cmocka_unit_test(test_load_refuses),
+		cmocka_unit_test(test_load_refuses_positions),
 		cmocka_unit_test(test_load_survives),
 	};
 
