@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What happens to a device that runs: resets that take their time, pauses, saves; and several sets of queues. */
+/*
+ * What happens to a device that runs: resets that take their time, pauses and
+ * saves; and devices with several sets of queues.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
