@@ -12,6 +12,7 @@
 
 #define RNG_QUEUE_SIZE 64
 #define RNG_REQUEST_MAX KIB(64)
+#define RNG_RETRY_NS NS_PER_SEC
 
 struct rng_conf {
 	struct virtio_conf virtio;
@@ -72,16 +73,18 @@ static size_t rng_fill(struct rng *rng, struct cursor *in, size_t len, int *ret_
 }
 
 /*
- * A source that has nothing now is waited for. One that fails or ends is not
- * asked again before the driver's next kick: a guest that waits for entropy is
- * better off than one that gets none without knowing.
+ * A source that has nothing now is waited for. One that fails or ends is asked
+ * again after a while: a guest that waits for entropy is better off than one
+ * that gets none without knowing.
  */
 static void rng_source_dry(struct rng *rng, int error)
 {
-	if (error == -EAGAIN && rng->pollable)
+	if (error == -EAGAIN && rng->pollable) {
 		loop_mod(&rng->dev.workers[0].loop, &rng->source, EPOLLIN);
-	else
-		virtq_count(rng_queue(rng), RNG_ERRORS, 1);
+		return;
+	}
+	virtq_count(rng_queue(rng), RNG_ERRORS, 1);
+	timer_set(&rng->timer, RNG_RETRY_NS);
 }
 
 /*
@@ -199,7 +202,8 @@ static int rng_init(struct virtio_dev *dev)
 		if (r < 0)
 			return r;
 	}
-	if (!rng_conf->rate)
+	/* The kernel's generator is never dry. */
+	if (!rng_conf->rate && !rng_conf->source)
 		return 0;
 	r = timer_init(&rng->timer, &dev->workers[0].loop, rng_timer);
 	if (r < 0)

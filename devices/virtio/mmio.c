@@ -129,8 +129,10 @@ static void write_queue(struct virtio_mmio *mmio, uint64_t offset, uint32_t valu
 static void write_status(struct virtio_mmio *mmio, uint8_t value)
 {
 	virtio_set_status(mmio->dev, value);
-	if (!value && virtio_reset_wait(mmio->dev, RESET_WAIT_MS))
-		mmio->interrupt_status = 0;
+	if (value)
+		return;
+	virtio_reset_wait(mmio->dev, RESET_WAIT_MS);
+	mmio->interrupt_status = 0;
 }
 
 static void write_register(struct virtio_mmio *mmio, uint64_t offset, uint32_t value)

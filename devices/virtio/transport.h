@@ -88,8 +88,8 @@ void virtio_dev_resume(struct virtio_dev *dev);
 int virtio_dev_save(struct virtio_dev *dev, struct state *state);
 /*
  * The next sections of a save into a device that was just made, from the same
- * configuration; it is paused then. -EINVAL when they are not such; the device
- * is of no use then.
+ * configuration and with its transport; it is paused then. -EINVAL when they
+ * are not such; the device is of no use then.
  */
 int virtio_dev_load(struct virtio_dev *dev, struct state_reader *reader);
 

@@ -342,10 +342,15 @@ void virtio_set_status(struct virtio_dev *dev, uint8_t status)
 
 bool virtio_reset_wait(struct virtio_dev *dev, int timeout_ms)
 {
+	uint64_t end = util_now_ns() + (uint64_t)timeout_ms * NS_PER_MS;
 	bool over = true;
 
-	for (unsigned int i = 0; over && i < dev->queue_count; i++)
-		over = worker_wait(dev->queues[i].worker, &dev->queues[i].stop, timeout_ms);
+	for (unsigned int i = 0; over && i < dev->queue_count; i++) {
+		uint64_t left = end - util_min(end, util_now_ns());
+
+		over = worker_wait(dev->queues[i].worker, &dev->queues[i].stop,
+				   timeout_ms < 0 ? -1 : (int)(left / NS_PER_MS));
+	}
 	lock(dev);
 	over = !dev->resetting;
 	unlock(dev);
@@ -753,7 +758,7 @@ void virtio_dev_free(struct virtio_dev *dev)
 	if (!dev)
 		return;
 	/* Where they were started: what a queue has in flight may belong to its thread. */
-	if (dev->initialised && virtio_reset_wait(dev, -1)) {
+	if (dev->initialised) {
 		virtio_set_status(dev, 0);
 		virtio_reset_wait(dev, -1);
 	}

@@ -231,6 +231,9 @@ static void test_empty_source(void **state)
 	ask(&guest, 100);
 	assert_false(vq_take(&guest, 0, &head, NULL));
 	assert_int_equal(vq_counter(&guest, "errors"), 1);
+	/* It is asked again, without a kick. */
+	vq_wait(&guest);
+	assert_int_equal(vq_counter(&guest, "errors"), 2);
 	vq_guest_free(&guest);
 }
 
