@@ -118,11 +118,12 @@ static uint64_t interrupt_latency(struct traffic *traffic, unsigned int depth)
 enum measure_error measure_interrupt(const struct target *target, const struct load *load,
 				     struct result *ret_result)
 {
-	uint64_t end = cpu_ns() + load->ns, waited = 0;
+	uint64_t end, waited = 0;
 	struct blk blk;
 
 	if (!blk_start(&blk, target, load))
 		return MEASURE_REFUSED;
+	end = cpu_ns() + load->ns;
 	result_begin(ret_result, target->queues);
 	for (; cpu_ns() < end; ret_result->count++)
 		waited += interrupt_latency(&blk.traffic, load->depth);
@@ -134,10 +135,11 @@ enum measure_error measure_interrupt(const struct target *target, const struct l
 enum measure_error measure_doorbell(const struct target *target, const struct load *load,
 				    struct result *ret_result)
 {
-	uint64_t end = cpu_ns() + load->ns;
+	uint64_t end;
 
 	if (!device_start(target->dev, target->ring, target->queues, 1, PARTS))
 		return MEASURE_REFUSED;
+	end = cpu_ns() + load->ns;
 	result_begin(ret_result, target->queues);
 	while (cpu_ns() < end)
 		queue_ring(target->queues);
