@@ -28,6 +28,7 @@ LIB := $(BUILD)/libmicrovm.a
 UNIT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 VDRV := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/vdrv*.c))
 FUZZ := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+CONFORM := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/conform/*.c))
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wwrite-strings -Wvla -Wimplicit-fallthrough -Werror=implicit-function-declaration
@@ -88,8 +89,15 @@ $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(LIB)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
+# Its functions in the place of the C library's.
+$(BUILD)/tests/unit/test_hotpath: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc free pthread_mutex_lock)
+
 # libFuzzer brings main().
 $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(VDRV) $(LIB)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/tests/conform/conform: $(CONFORM) $(VDRV) $(LIB)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -141,7 +149,7 @@ clean: ## remove everything that was built, images included
 
 # ---- tests ----
 
-.PHONY: check check-unit check-fuzz fuzz fuzz-coverage fuzz-targets check-usage check-guest check-budget asan tsan layers lint bench
+.PHONY: check check-unit check-conform mutate check-fuzz fuzz fuzz-coverage fuzz-targets check-usage check-guest check-budget asan tsan layers lint bench
 check: deps ## install, build, and run every test
 	+@$(MAKE) --no-print-directory -j$$(nproc) all static images
 	@tests/check
@@ -163,6 +171,16 @@ fuzz_sanitized = $(fuzz_make) BUILD=$(BUILD)/fuzz SANITIZE=fuzzer,address,undefi
 check-fuzz: ## what fuzzing has found worth keeping, once more under the sanitizers
 	+@$(fuzz_sanitized)
 	@tests/fuzz/run replay $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%)
+
+conform_make = $(MAKE) --no-print-directory -j$$(nproc) OPTIMISE='-O1 -g'
+conform_in = BUILD=$(BUILD)/$(1) $(BUILD)/$(1)/tests/conform/conform
+check-conform: ## each class of devices against a driver that lies, under the sanitizers
+	+@$(conform_make) SANITIZE=address,undefined $(call conform_in,asan)
+	+@$(conform_make) SANITIZE=thread $(call conform_in,tsan)
+	@tests/conform/run $(BUILD)/asan/tests/conform/conform $(BUILD)/tsan/tests/conform/conform
+
+mutate: ## what the ten bugs' tests are worth: takes their guards out one by one, in a copy of the tree
+	@tests/conform/mutate
 
 TIME ?= 60
 JOBS ?= 1
@@ -214,4 +232,15 @@ $(BUILD)/tests/bench/guest/peer: tests/bench/guest/peer.c tests/bench/guest/fram
 bench-native: $(BUILD)/microvm $(BUILD)/tests/bench/guest/guest $(BUILD)/tests/bench/guest/peer ## devices against QEMU's, by a bare-metal guest that is fast on any KVM
 	@$(SUDO) env BUILD=$(BUILD) unshare --net tests/bench/native $(NATIVE)
 
--include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(VDRV:.o=.d)
+$(BUILD)/tests/bench/core: $(BUILD)/tests/bench/core.o $(VDRV) $(LIB)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+.PHONY: bench-core check-syscalls
+bench-core: $(BUILD)/tests/bench/core ## devices without a VM against the same requests made directly
+	@$< $(BUILD)
+
+check-syscalls: $(BUILD)/tests/bench/core ## no system call of a disk under load but the backend's
+	@tests/bench/syscalls $< $(BUILD)
+
+-include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(VDRV:.o=.d) $(CONFORM:.o=.d) $(BUILD)/tests/bench/core.d

@@ -8,11 +8,13 @@ are there.
 """
 import contextlib
 import ctypes
+import hashlib
 import os
 import pty
 import re
 import select
 import shutil
+import socket
 import subprocess
 import tempfile
 import termios
@@ -218,6 +220,38 @@ class Guest:
         self.sh("head -c 786432 /dev/urandom | base64 >/tmp/lines")
         return self.sha256("/tmp/lines")
 
+    def receive(self, address, size, meanwhile=lambda: None):
+        """Has the guest, at this address, take random data by TCP into /tmp/data, and compares."""
+        data = os.urandom(size)
+
+        def send():
+            with socket.create_connection((address, 5000), timeout=120) as peer:
+                peer.sendall(data)
+        self.sh("nc -l -p 5000 >/tmp/data & receiver=$!")
+        until(lambda: ":5000 " in self.sh("netstat -ltn"))
+        sender = threading.Thread(target=send)  # in the network of this thread
+        sender.start()
+        meanwhile()
+        sender.join()
+        self.sh("wait $receiver", 120)
+        equal(self.sha256("/tmp/data"), hashlib.sha256(data).hexdigest())
+
+    def give_back(self, address):
+        """The other way: what is in /tmp/data to the host, at this address."""
+        received = hashlib.sha256()
+
+        def take(listener):
+            with listener, listener.accept()[0] as peer:
+                while data := peer.recv(1 << 16):
+                    received.update(data)
+        with socket.create_server((address, 5001)) as listener:
+            listener.settimeout(60)
+            taker = threading.Thread(target=take, args=(listener,))
+            taker.start()
+            self.sh(f"nc {address} 5001 </tmp/data", 120)
+            taker.join()
+        equal(self.sha256("/tmp/data"), received.hexdigest())
+
     def wait(self, seconds=60):
         """Takes all output and returns the exit status."""
         deadline = time.monotonic() + seconds
@@ -247,6 +281,7 @@ class Group:
     """Checks that share guests: the methods test_*, in their order, after start()."""
 
     transports = "pci", "mmio"
+    long = False  # whether to take one's time
 
     def __init__(self, transport, files):
         self.transport = transport

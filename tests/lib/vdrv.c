@@ -565,11 +565,11 @@ int vdrv_reset(struct vdrv *vdrv)
 {
 	vdrv_set(vdrv, VDRV_STATUS, 0);
 	vdrv->features = 0;
-	for (int ms = 0; ms < VDRV_TIMEOUT_MS; ms++) {
+	for (unsigned int us = 0; us < VDRV_TIMEOUT_MS * 1000; us += VDRV_POLL_US) {
 		if (!vdrv_get(vdrv, VDRV_STATUS))
 			return 0;
 		vdrv_turn(vdrv);
-		usleep(1000);
+		usleep(VDRV_POLL_US);
 	}
 	return -ETIMEDOUT;
 }

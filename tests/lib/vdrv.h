@@ -39,6 +39,7 @@
 
 #define VDRV_RAM 0x100000ULL /* where guest memory begins */
 #define VDRV_TIMEOUT_MS 10000
+#define VDRV_POLL_US 50
 
 enum vdrv_transport { VDRV_MMIO, VDRV_PCI };
 

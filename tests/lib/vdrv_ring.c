@@ -152,11 +152,11 @@ int vdrv_set_up_queue(struct vdrv *vdrv, unsigned int index, uint16_t size)
 int vdrv_reset_queue(struct vdrv *vdrv, unsigned int queue)
 {
 	vdrv_queue_set(vdrv, queue, VDRV_QUEUE_RESET, 1);
-	for (int ms = 0; ms < VDRV_TIMEOUT_MS; ms++) {
+	for (unsigned int us = 0; us < VDRV_TIMEOUT_MS * 1000; us += VDRV_POLL_US) {
 		vdrv_turn(vdrv);
 		if (!vdrv_queue_get(vdrv, queue, VDRV_QUEUE_RESET))
 			return 0;
-		usleep(1000);
+		usleep(VDRV_POLL_US);
 	}
 	return -ETIMEDOUT;
 }
