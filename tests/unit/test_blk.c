@@ -479,12 +479,16 @@ static void test_queue_count(void **state)
 	vq_guest_free(&guest);
 }
 
-/* A read of sector into the page at data. */
+/* A read of sector into the page at data, by a queue that has a header and a status of its own. */
 static void post_read(struct vq_guest *guest, unsigned int queue, uint64_t sector, uint64_t data)
 {
-	set_header(guest, VIRTIO_BLK_T_IN, sector);
-	vq_post(guest, queue, (struct vq_buffer[]){ { HEADER, 16, false }, { data, 4096, true },
-						    { STATUS, 1, true } }, 3);
+	const struct virtio_blk_outhdr header = { .type = VIRTIO_BLK_T_IN, .sector = sector };
+
+	memcpy(byte(guest, HEADER + queue * 64), &header, sizeof(header));
+	*byte(guest, STATUS + queue * 64) = 0xff;
+	vq_post(guest, queue, (struct vq_buffer[]){ { HEADER + queue * 64, 16, false },
+						    { data, 4096, true },
+						    { STATUS + queue * 64, 1, true } }, 3);
 	vq_notify(guest, queue);
 }
 
@@ -497,7 +501,7 @@ static void expect_read(struct blk_test *test, unsigned int queue, uint64_t sect
 	post_read(guest, queue, sector, DATA + 4096);
 	assert_true(vq_await(guest, queue, &head, &len));
 	assert_int_equal(len, 4097);
-	assert_int_equal(*byte(guest, STATUS), VIRTIO_BLK_S_OK);
+	assert_int_equal(*byte(guest, STATUS + queue * 64), VIRTIO_BLK_S_OK);
 	assert_memory_equal(byte(guest, DATA + 4096), test->disk + sector * 512, 4096);
 }
 
