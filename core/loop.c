@@ -6,6 +6,7 @@
  */
 #include "core/loop.h"
 
+#include <sched.h>
 #include <sys/timerfd.h>
 #include "core/util.h"
 
@@ -69,6 +70,9 @@ static bool loop_look(struct loop *loop, int *timeout_ms)
 		found = loop->look(loop->opaque, false);
 		poll->worthwhile = found || util_now_ns() - poll->worked < poll->ns;
 		*timeout_ms = 0;
+		/* What it waits for may need this core. */
+		if (!found)
+			sched_yield();
 	}
 	if (found)
 		*timeout_ms = 0;

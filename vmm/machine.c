@@ -16,8 +16,8 @@
 #include "vmm/kvm_hints.h"
 
 #define LOADER_STACK KIB(128)
-/* About what it costs to put a thread to sleep and to wake it. */
-#define POLL_US 32
+/* A few times what it costs to put a thread to sleep and to wake it. */
+#define POLL_US 100
 
 /* A peer may come to its socket. */
 const struct sandbox serial_sandbox = SANDBOX(SC(accept4), SC(dup3));

@@ -4,9 +4,9 @@
  * overwrite descriptors. Both sides go round it, each with a wrap counter that
  * says what the flags of this round look like.
  *
- * A driver reads used entries in the ring's order. So what is returned during
- * a turn becomes visible all at once, when the flags of its first entry are
- * written, which are held back until then.
+ * A driver reads used entries in the ring's order. So what was returned becomes
+ * visible all at once, when the flags of its first entry are written, which are
+ * held back until then.
  *
  * Buffer ids have to be below the queue's size and differ while they are in
  * flight, as those of all known drivers do: they are what slots go by.
@@ -159,26 +159,35 @@ static void packed_put(struct virtq *queue, const struct chain *chain, uint32_t 
 	}
 }
 
-/* Whether the entry that the driver waits for is one of the last count. */
-static bool packed_event_passed(const struct virtq *queue, uint16_t off_wrap, uint16_t count)
+/* A place in two rounds of the ring, after which everything repeats. */
+static uint32_t packed_place(const struct virtq *queue, uint16_t index, bool wrap)
 {
-	const struct virtq_position *position = &queue->position;
-	bool wrap = off_wrap & EVENT_WRAP;
-	uint16_t off = off_wrap & (EVENT_WRAP - 1), behind = position->next_used - off;
-
-	if (wrap != position->used_wrap)
-		behind += queue->size;
-	return (uint16_t)(behind - 1) < count;
+	return (index + (wrap ? 0u : queue->size)) % (2u * queue->size);
 }
 
-static bool packed_publish(struct virtq *queue)
+/* Whether the entry that the driver waits for is one of the last count. */
+static bool packed_event_passed(const struct virtq *queue, uint16_t off_wrap, uint32_t count)
 {
-	const struct vring_packed_desc_event *event = packed_event(queue->driver);
+	const struct virtq_position *position = &queue->position;
+	uint32_t next = packed_place(queue, position->next_used, position->used_wrap);
+	uint32_t event = packed_place(queue, off_wrap & (EVENT_WRAP - 1), off_wrap & EVENT_WRAP);
+	uint32_t behind = next > event ? next - event : next + 2u * queue->size - event;
+
+	return behind <= count;
+}
+
+static void packed_show(struct virtq *queue)
+{
 	uint16_t next = queue->position.next_used, count = queue->unpublished;
 	uint16_t first = (uint16_t)(next >= count ? next - count : next + queue->size - count);
 
 	ring_store(&packed_desc(queue, first)->flags, queue->held_flags);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+static bool packed_wants_interrupt(const struct virtq *queue, uint32_t count)
+{
+	const struct vring_packed_desc_event *event = packed_event(queue->driver);
+
 	switch (ring_load(&event->flags)) {
 	case VRING_PACKED_EVENT_FLAG_DISABLE:
 		return false;
@@ -212,6 +221,7 @@ const struct ring_ops ring_packed = {
 	.advance = packed_advance,
 	.retreat = packed_retreat,
 	.put = packed_put,
-	.publish = packed_publish,
+	.show = packed_show,
+	.wants_interrupt = packed_wants_interrupt,
 	.want_doorbell = packed_want_doorbell,
 };

@@ -22,8 +22,10 @@ struct ring_ops {
 	void (*retreat)(struct virtq *queue, const struct chain *chain);
 	/* Writes the used entry of a chain; the driver must not see it yet. */
 	void (*put)(struct virtq *queue, const struct chain *chain, uint32_t len);
-	/* Shows the driver what was put; whether it wants an interrupt. */
-	bool (*publish)(struct virtq *queue);
+	/* Shows the driver what was put. */
+	void (*show)(struct virtq *queue);
+	/* Whether it wants an interrupt for the last count entries, which it can see. */
+	bool (*wants_interrupt)(const struct virtq *queue, uint32_t count);
 	/* Tells the driver whether doorbells are wanted. */
 	void (*want_doorbell)(struct virtq *queue, bool wanted);
 };

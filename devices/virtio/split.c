@@ -130,14 +130,18 @@ static void split_put(struct virtq *queue, const struct chain *chain, uint32_t l
 	elem->len = len;
 }
 
-static bool split_publish(struct virtq *queue)
+static void split_show(struct virtq *queue)
 {
-	uint16_t next = queue->position.next_used, old = next - queue->unpublished;
+	ring_store(&used_ring(queue)->idx, queue->position.next_used);
+}
 
-	ring_store(&used_ring(queue)->idx, next);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+static bool split_wants_interrupt(const struct virtq *queue, uint32_t count)
+{
+	uint16_t next = queue->position.next_used;
+
 	if (queue->event_idx)
-		return vring_need_event(ring_load(used_event(queue)), next, old);
+		return count > UINT16_MAX ||
+		       vring_need_event(ring_load(used_event(queue)), next, (uint16_t)(next - count));
 	return !(ring_load(&avail_ring(queue)->flags) & VRING_AVAIL_F_NO_INTERRUPT);
 }
 
@@ -156,6 +160,7 @@ const struct ring_ops ring_split = {
 	.advance = split_advance,
 	.retreat = split_retreat,
 	.put = split_put,
-	.publish = split_publish,
+	.show = split_show,
+	.wants_interrupt = split_wants_interrupt,
 	.want_doorbell = split_want_doorbell,
 };

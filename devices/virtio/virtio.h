@@ -63,7 +63,7 @@ struct virtio_conf {
 	  .help = "offer to use buffers in the order in which they come" }, \
 	{ .key = "poll", .type = OPT_UINT, .may_be_off = true, .min = 1, .max = 100000, \
 	  .offset = offsetof(struct virtio_conf, poll), .arg = "US", \
-	  .help = "microseconds to look for work before sleeping; 32 where cores are plenty" }
+	  .help = "microseconds to look for work before sleeping; 100 where cores are plenty" }
 
 #define VIRTIO_OPT_QUEUES(what) \
 	{ .key = "queues", .type = OPT_UINT, .min = 1, .max = VIRTIO_SETS_MAX, \

@@ -21,6 +21,9 @@
 #include "devices/virtio/ring.h"
 #include "devices/virtio/virtio.h"
 
+/* Entries: fewer at a time, and the two sides would fight for the ring's cache lines. */
+#define SHOW_BATCH 16
+
 static size_t pool_size(const struct virtq *queue)
 {
 	return (size_t)queue->size_max * CHAIN_IOV_MAX * sizeof(*queue->pool);
@@ -91,6 +94,7 @@ int virtq_activate(struct virtq *queue, const struct mem *mem, uint64_t features
 	queue->in_order = features >> VIRTIO_F_IN_ORDER & 1;
 	queue->empty = queue->quiet = false;
 	queue->unpublished = queue->in_flight = 0;
+	queue->unnoticed = 0;
 	queue->order_first = queue->order_count = 0;
 	for (uint16_t i = 0; i < size; i++)
 		queue->free_blocks[i] = i;
@@ -187,6 +191,9 @@ static void give_back(struct virtq *queue, struct chain *chain)
 	queue->ring->put(queue, chain, (uint32_t)(chain->in.done + chain->tail.done));
 	queue->unpublished += chain->descs;
 	release(queue, chain);
+	/* In a long turn the driver can begin with what there is. */
+	if (queue->unpublished >= SHOW_BATCH)
+		virtq_show(queue);
 }
 
 void virtq_done(struct virtq *queue, struct chain *chain)
@@ -208,14 +215,28 @@ void virtq_done(struct virtq *queue, struct chain *chain)
 
 /* ---- once per turn ---- */
 
+void virtq_show(struct virtq *queue)
+{
+	if (!queue->unpublished)
+		return;
+	queue->ring->show(queue);
+	queue->unnoticed += queue->unpublished;
+	queue->unpublished = 0;
+}
+
 bool virtq_publish(struct virtq *queue)
 {
 	bool wanted;
 
-	if (!queue->active || !queue->unpublished)
+	if (!queue->active)
 		return false;
-	wanted = queue->ring->publish(queue);
-	queue->unpublished = 0;
+	virtq_show(queue);
+	if (!queue->unnoticed)
+		return false;
+	/* The driver says what it wants, and then looks; we show, and then look what it wants. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	wanted = queue->ring->wants_interrupt(queue, queue->unnoticed);
+	queue->unnoticed = 0;
 	virtq_count_core(queue, wanted ? VIRTQ_INTERRUPTS : VIRTQ_SUPPRESSED);
 	return wanted;
 }

@@ -95,6 +95,7 @@ struct virtq {
 	uint8_t *desc, *driver, *device; /* the three areas, each checked to lie within one region */
 	struct virtq_position position;
 	uint16_t unpublished; /* used entries that the driver cannot see yet */
+	uint32_t unnoticed;   /* those that it can, but was asked about no interrupt for */
 	uint16_t in_flight;   /* ring entries that were taken and not returned */
 	uint16_t held_flags;  /* packed: of the first unpublished entry */
 	struct chain *slots; /* size_max of them, by head */
@@ -133,11 +134,10 @@ struct chain *virtq_pop(struct virtq *queue);
 void virtq_unpop(struct virtq *queue, struct chain *chain);
 /* Returns a chain to the driver. In any order: the queue keeps it back where the driver wants another. */
 void virtq_done(struct virtq *queue, struct chain *chain);
+/* Shows the driver what was returned so far, where the rest of the turn takes long. */
+void virtq_show(struct virtq *queue);
 
-/*
- * For the core. Makes what was returned visible and says whether the driver
- * wants an interrupt for it.
- */
+/* For the core. Shows what was returned and says whether the driver wants an interrupt for it. */
 bool virtq_publish(struct virtq *queue);
 /* Whether pop would find something; for a queue that pop found empty. */
 bool virtq_waiting(const struct virtq *queue);

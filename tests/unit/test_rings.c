@@ -17,6 +17,8 @@
 #include "devices/virtio/virtio.h"
 #include "tests/unit/ram.h"
 
+/* Entries of a long turn are shown in between. */
+#define SHOWN_AT_ONCE 16
 #define STEPS 400000
 #define SIZE_MAX_RING 64
 #define BUFFERS_MAX 4
@@ -67,7 +69,7 @@ struct model {
 	unsigned int held_count;
 	uint32_t popped, given, visible; /* chains: popped; given back to the ring; published */
 	uint32_t used;                   /* position of what is given back */
-	uint32_t published;              /* and published */
+	uint32_t shown, published;       /* and shown; and published, with or without an interrupt */
 	uint32_t returned[SIZE_MAX_RING]; /* the serials in the order in which they went back, by given */
 	bool done[SIZE_MAX_RING];         /* by serial: returned, perhaps not in its turn */
 	bool asleep, awake;               /* asleep: a doorbell was asked for; awake: none is wanted */
@@ -340,6 +342,10 @@ static void give(struct model *m, uint32_t serial, uint16_t entries)
 {
 	m->returned[m->given++ % SIZE_MAX_RING] = serial;
 	m->used += m->packed ? entries : 1;
+	if (m->used - m->shown < SHOWN_AT_ONCE)
+		return;
+	m->shown = m->used;
+	m->visible = m->given;
 }
 
 static uint16_t entries_of(const struct model *m, uint32_t serial)
@@ -397,7 +403,7 @@ static void publish(struct model *m)
 				 VRING_PACKED_EVENT_FLAG_ENABLE)
 		wanted = m->published != m->used;
 	assert_int_equal(virtq_publish(&m->queue), wanted);
-	m->published = m->used;
+	m->published = m->shown = m->used;
 	m->visible = m->given;
 }
 
