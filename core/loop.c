@@ -79,8 +79,13 @@ static bool loop_look(struct loop *loop, int *timeout_ms)
 	return found;
 }
 
-static void loop_worked(struct loop_poll *poll)
+/* What was done becomes visible before the loop waits. */
+static void loop_worked(struct loop *loop)
 {
+	struct loop_poll *poll = &loop->poll;
+
+	if (loop->turn_end)
+		loop->turn_end(loop->opaque);
 	if (!poll->ns)
 		return;
 	poll->worked = util_now_ns();
@@ -90,9 +95,12 @@ static void loop_worked(struct loop_poll *poll)
 
 int loop_turn(struct loop *loop, int timeout_ms)
 {
-	int ran = loop_look(loop, &timeout_ms);
-	int n = epoll_wait(loop->epfd, loop->batch, LOOP_BATCH, timeout_ms);
+	bool found = loop_look(loop, &timeout_ms);
+	int n, ran = 0;
 
+	if (found)
+		loop_worked(loop);
+	n = epoll_wait(loop->epfd, loop->batch, LOOP_BATCH, timeout_ms);
 	if (n < 0 && errno != EINTR)
 		return -errno;
 
@@ -106,12 +114,9 @@ int loop_turn(struct loop *loop, int timeout_ms)
 		event->fn(event, ready->events);
 		ran++;
 	}
-	if (ran) {
-		loop_worked(&loop->poll);
-		if (loop->turn_end)
-			loop->turn_end(loop->opaque);
-	}
-	return ran;
+	if (ran)
+		loop_worked(loop);
+	return ran + found;
 }
 
 int loop_run(struct loop *loop)

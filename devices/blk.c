@@ -2,7 +2,7 @@
 /*
  * virtio-blk (section 5.2). A request lives in its chain's slot while the
  * engine works on it; data moves between the file and the guest's own buffers.
- * What a kick brought goes to the kernel as one batch, and what completed at
+ * What a kick brought goes to the kernel in large batches, and what completed at
  * once (the page cache had it) is returned within the same turn.
  *
  * Each queue has an engine of its own, which nobody but the queue's worker
@@ -19,6 +19,9 @@
 #define BLK_QUEUE_SIZE 256
 /* The rest of a chain is for header and status, and for buffers that lie across regions of memory. */
 #define BLK_SEG_MAX (CHAIN_IOV_MAX - 24)
+
+/* Then it goes to the kernel: the driver can begin with what is done while the rest is copied. */
+#define BLK_BATCH_BYTES KIB(128)
 
 enum blk_engine { BLK_ENGINE_AUTO, BLK_ENGINE_URING, BLK_ENGINE_SYNC };
 
@@ -183,16 +186,31 @@ static struct blk_queue *blk_queue_of(const struct virtq *queue)
 	return &blk->queues[queue->index];
 }
 
+/* Hands what was popped to the kernel, and shows the driver what is over at once. */
+static void blk_push(struct virtq *virtq)
+{
+	struct blk_queue *queue = blk_queue_of(virtq);
+
+	queue->ops->flush(queue->engine);
+	queue->ops->complete(queue->engine);
+	virtq_show(virtq);
+}
+
 static void blk_kick(struct virtio_dev *dev, struct virtq *virtq)
 {
 	struct blk *blk = container_of(dev, struct blk, dev);
-	struct blk_queue *queue = blk_queue_of(virtq);
 	struct chain *chain;
+	size_t batch = 0;
 
-	while ((chain = virtq_pop(virtq)))
+	while ((chain = virtq_pop(virtq))) {
+		batch += chain->in.left + chain->out.left;
 		blk_handle(blk, chain);
-	queue->ops->flush(queue->engine);
-	queue->ops->complete(queue->engine);
+		if (batch < BLK_BATCH_BYTES)
+			continue;
+		blk_push(virtq);
+		batch = 0;
+	}
+	blk_push(virtq);
 }
 
 static void blk_completion(struct event *event, uint32_t revents)
