@@ -95,8 +95,7 @@ static struct virtq *next_queue(struct virtq *queue)
 static void publish(void *first)
 {
 	for (struct virtq *queue = first; queue; queue = next_queue(queue))
-		if (virtq_publish(queue))
-			queue->dev->transport->raise_queue(queue->dev->transport, queue->index);
+		virtq_publish(queue);
 }
 
 static bool look(void *first, bool last)

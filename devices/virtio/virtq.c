@@ -215,7 +215,7 @@ void virtq_done(struct virtq *queue, struct chain *chain)
 
 /* ---- once per turn ---- */
 
-void virtq_show(struct virtq *queue)
+static void show(struct virtq *queue)
 {
 	if (!queue->unpublished)
 		return;
@@ -224,21 +224,32 @@ void virtq_show(struct virtq *queue)
 	queue->unpublished = 0;
 }
 
-bool virtq_publish(struct virtq *queue)
+void virtq_publish(struct virtq *queue)
 {
+	struct transport *transport = queue->dev->transport;
 	bool wanted;
 
 	if (!queue->active)
-		return false;
-	virtq_show(queue);
+		return;
+	show(queue);
 	if (!queue->unnoticed)
-		return false;
+		return;
 	/* The driver says what it wants, and then looks; we show, and then look what it wants. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	wanted = queue->ring->wants_interrupt(queue, queue->unnoticed);
 	queue->unnoticed = 0;
 	virtq_count_core(queue, wanted ? VIRTQ_INTERRUPTS : VIRTQ_SUPPRESSED);
-	return wanted;
+	if (wanted)
+		transport->raise_queue(transport, queue->index);
+}
+
+/* A driver with event indices says where it wants an interrupt; another one would get too many. */
+void virtq_show(struct virtq *queue)
+{
+	if (queue->event_idx)
+		virtq_publish(queue);
+	else
+		show(queue);
 }
 
 bool virtq_waiting(const struct virtq *queue)

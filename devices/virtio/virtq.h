@@ -137,8 +137,8 @@ void virtq_done(struct virtq *queue, struct chain *chain);
 /* Shows the driver what was returned so far, where the rest of the turn takes long. */
 void virtq_show(struct virtq *queue);
 
-/* For the core. Shows what was returned and says whether the driver wants an interrupt for it. */
-bool virtq_publish(struct virtq *queue);
+/* For the core. Shows what was returned, and raises an interrupt where the driver wants one for it. */
+void virtq_publish(struct virtq *queue);
 /* Whether pop would find something; for a queue that pop found empty. */
 bool virtq_waiting(const struct virtq *queue);
 /* Asks for a doorbell; true when something came before the driver could know. */

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <linux/virtio_ring.h>
 #include "devices/virtio/virtio.h"
+#include "tests/unit/line.h"
 #include "tests/unit/ram.h"
 
 #define SIZE_MAX_RING 64
@@ -34,6 +35,7 @@ static const struct virtio_class class = { .name = "test" };
 struct fixture {
 	struct ram ram;
 	struct virtio_dev dev;
+	struct line line;
 	struct virtq queue;
 	struct vring_packed_desc *ring, *table;
 	struct vring_packed_desc_event *driver, *device;
@@ -45,6 +47,7 @@ struct fixture {
 static void setup(struct fixture *f)
 {
 	*f = (struct fixture){ .dev = { .class = &class, .mem = &f->ram.mem } };
+	line_init(&f->line, &f->dev);
 	memcpy(f->dev.name, "test0", 6);
 	ram_init(&f->ram);
 	f->ring = ram_at(&f->ram, RING);
@@ -193,7 +196,7 @@ static void test_layout(void **state)
 					  wrong[i].device, 0), -EINVAL);
 		assert_false(f.queue.active);
 		assert_null(virtq_pop(&f.queue));
-		assert_false(virtq_publish(&f.queue));
+		assert_false(line_publish(&f.line, &f.queue));
 		assert_false(virtq_arm(&f.queue));
 		virtq_deactivate(&f.queue);
 	}
@@ -221,7 +224,7 @@ static void test_layout_at_the_end_of_memory(void **state)
 		for (uint16_t j = 0; j < SIZE; j++)
 			virtq_done(&f.queue, pop(&f, j));
 		assert_null(virtq_pop(&f.queue));
-		assert_true(virtq_publish(&f.queue));
+		assert_true(line_publish(&f.line, &f.queue));
 		assert_false(virtq_arm(&f.queue));
 		f.ring = ram_at(&f.ram, RING);
 	}
@@ -239,7 +242,7 @@ static void test_frozen(void **state)
 	for (uint16_t i = 0; i < 3 * SIZE; i++) {
 		post_chain(&f, i % SIZE, 1);
 		virtq_done(&f.queue, pop(&f, i % SIZE));
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 		assert_taken(&f, 1, i % SIZE);
 	}
 	teardown(&f);
@@ -255,10 +258,10 @@ static void test_reset_before_publish(void **state)
 	post_chain(&f, 5, 2);
 	virtq_done(&f.queue, pop(&f, 5));
 	virtq_deactivate(&f.queue);
-	assert_false(virtq_publish(&f.queue));
+	assert_false(line_publish(&f.line, &f.queue));
 	assert_none_used(&f);
 	start(&f, SIZE, 0);
-	assert_false(virtq_publish(&f.queue));
+	assert_false(line_publish(&f.line, &f.queue));
 	assert_none_used(&f);
 	teardown(&f);
 }
@@ -293,17 +296,17 @@ static void test_cursors(void **state)
 
 	/* Not before it is published; then one entry, where the chain began, for all four. */
 	assert_none_used(&f);
-	assert_true(virtq_publish(&f.queue));
+	assert_true(line_publish(&f.line, &f.queue));
 	assert_int_equal(f.ring[0].id, 7);
 	assert_int_equal(f.ring[0].len, 5);
 	assert_int_equal(f.ring[0].flags, AVAIL | USED | WRITE);
 	assert_taken(&f, 4, 7);
-	assert_false(virtq_publish(&f.queue));
+	assert_false(line_publish(&f.line, &f.queue));
 
 	/* The next used entry is behind them. Nothing was written: no length counts. */
 	post(&f, buffer(DATA, 3, 0, 0));
 	virtq_done(&f.queue, pop(&f, 0));
-	virtq_publish(&f.queue);
+	line_publish(&f.line, &f.queue);
 	assert_int_equal(f.ring[4].flags, AVAIL | USED);
 	assert_int_equal(f.ring[4].len, 0);
 	assert_taken(&f, 1, 0);
@@ -331,7 +334,7 @@ static void test_wrap_around(void **state)
 			cursor_advance(&chain->in, count);
 			virtq_done(&f.queue, chain);
 			assert_null(virtq_pop(&f.queue));
-			virtq_publish(&f.queue);
+			line_publish(&f.line, &f.queue);
 			assert_int_equal(f.ring[f.seen].len, count);
 			assert_taken(&f, count, id);
 			assert_none_used(&f);
@@ -360,7 +363,7 @@ static void test_looked_at_once(void **state)
 	assert_int_equal(chain_push(chain, "back", 9), 4);
 	assert_memory_equal(ram_at(&f.ram, DATA + 0x10), "back", 4);
 	virtq_done(&f.queue, chain);
-	virtq_publish(&f.queue);
+	line_publish(&f.line, &f.queue);
 	assert_int_equal(f.ring[0].len, 4);
 	assert_taken(&f, 1, 1);
 	teardown(&f);
@@ -392,7 +395,7 @@ static void test_indirect(void **state)
 		assert_int_equal(chain->in.left, 5);
 		assert_ptr_equal(chain->in.iov->iov_base, ram_at(&f.ram, DATA + 8));
 		virtq_done(&f.queue, chain);
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 		assert_taken(&f, 1, i % SIZE);
 	}
 	/* A table may be longer than the ring. */
@@ -417,7 +420,7 @@ static void test_availability(void **state)
 				post_chain(&f, j, 1);
 				virtq_done(&f.queue, pop(&f, j));
 			}
-			virtq_publish(&f.queue);
+			line_publish(&f.line, &f.queue);
 			f.ring[0] = buffer(DATA, 1, 0, flags[i]);
 			assert_int_equal(!!virtq_pop(&f.queue), flags[i] == (round ? USED : AVAIL));
 			assert_false(failed(&f));
@@ -446,13 +449,13 @@ static void test_out_of_order(void **state)
 		virtq_done(&f.queue, chains[2]);
 		virtq_done(&f.queue, chains[0]);
 		assert_none_used(&f);
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 		assert_taken(&f, 3, 2);
 		assert_taken(&f, 1, 0);
 		assert_none_used(&f);
 		virtq_done(&f.queue, chains[1]);
 		assert_none_used(&f);
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 		assert_taken(&f, 2, 1);
 		assert_none_used(&f);
 	}
@@ -485,7 +488,7 @@ static void test_all_in_flight(void **state)
 		}
 		for (uint16_t i = 0; i < SIZE; i++)
 			virtq_done(&f.queue, chains[(3 * i + round) % SIZE]);
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 		for (uint16_t i = 0; i < SIZE; i++)
 			assert_taken(&f, 1, (uint16_t)(SIZE - 1 - (3 * i + round) % SIZE));
 		assert_none_used(&f);
@@ -520,7 +523,7 @@ static void test_unpop(void **state)
 		virtq_done(&f.queue, first);
 		virtq_done(&f.queue, pop(&f, 3));
 		assert_null(virtq_pop(&f.queue));
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 		assert_taken(&f, 2, 1);
 		assert_taken(&f, 1, 3);
 	}
@@ -540,14 +543,14 @@ static void test_put_back(void **state)
 		virtq_done(&f.queue, pop(&f, 0));
 		pop(&f, 1);
 		pop(&f, 2);
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 		virtq_deactivate(&f.queue);
 		assert_null(virtq_pop(&f.queue));
 		assert_int_equal(activate(&f, SIZE, RING, DRIVER, DEVICE, 0), 0);
 		virtq_done(&f.queue, pop(&f, 1));
 		virtq_done(&f.queue, pop(&f, 2));
 		assert_null(virtq_pop(&f.queue));
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 		for (uint16_t id = 0; id < 3; id++)
 			assert_taken(&f, 2, id);
 		assert_none_used(&f);
@@ -698,7 +701,7 @@ static void test_broken_rules(void **state)
 		f.ring[0] = buffer(DATA, 1, 0, AVAIL);
 		assert_null(virtq_pop(&f.queue));
 		assert_int_equal(f.queue.free_count, SIZE);
-		assert_false(virtq_publish(&f.queue));
+		assert_false(line_publish(&f.line, &f.queue));
 	}
 	start(&f, SIZE, INDIRECT);
 	post_chain(&f, 0, 1);
@@ -736,7 +739,7 @@ static void test_sum(void **state)
 	chain = pop(&f, 0);
 	cursor_advance(&chain->in, large - 1);
 	virtq_done(&f.queue, chain);
-	virtq_publish(&f.queue);
+	line_publish(&f.line, &f.queue);
 	assert_int_equal(f.ring[0].len, large - 1);
 	for (int i = 0; i < 3; i++)
 		post(&f, buffer(large, large, 0, NEXT));
@@ -768,7 +771,7 @@ static void test_posted_twice(void **state)
 	for (int i = 0; i < 3; i++) {
 		post_chain(&f, 2, 1);
 		virtq_done(&f.queue, pop(&f, 2));
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 	}
 	teardown(&f);
 }
@@ -787,7 +790,7 @@ static void test_longer_than_what_is_free(void **state)
 		chain = pop(&f, 1);
 		if (published) {
 			virtq_done(&f.queue, chain);
-			virtq_publish(&f.queue);
+			line_publish(&f.line, &f.queue);
 		}
 		post_chain(&f, 2, 4);
 		chain = virtq_pop(&f.queue);
@@ -859,7 +862,7 @@ static void test_doorbell_event(void **state)
 		assert_false(virtq_arm(&f.queue));
 		assert_int_equal(f.device->flags, VRING_PACKED_EVENT_FLAG_DESC);
 		assert_int_equal(f.device->off_wrap, f.next | (f.wrap ? WRAP : 0));
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 	}
 	teardown(&f);
 }
@@ -889,11 +892,11 @@ static void test_interrupt_flags(void **state)
 		f.driver->off_wrap = 5 | WRAP;
 		post_chain(&f, 0, 1);
 		virtq_done(&f.queue, pop(&f, 0));
-		assert_int_equal(virtq_publish(&f.queue), cases[i].wanted);
+		assert_int_equal(line_publish(&f.line, &f.queue), cases[i].wanted);
 		assert_taken(&f, 1, 0);
 		/* Asked for again: not for what was published before. */
 		f.driver->flags = VRING_PACKED_EVENT_FLAG_ENABLE;
-		assert_false(virtq_publish(&f.queue));
+		assert_false(line_publish(&f.line, &f.queue));
 	}
 	teardown(&f);
 }
@@ -931,14 +934,14 @@ static void test_interrupt_event(void **state)
 			post_chain(&f, i, n % 2 ? count : 1);
 			virtq_done(&f.queue, pop(&f, i));
 		}
-		assert_int_equal(virtq_publish(&f.queue), wanted);
+		assert_int_equal(line_publish(&f.line, &f.queue), wanted);
 		step(&f, &f.seen, &f.seen_wrap, count);
 		/* So that each event meets each position. */
 		if (n % 7 == 0) {
 			f.driver->flags = VRING_PACKED_EVENT_FLAG_DISABLE;
 			post_chain(&f, 0, 1);
 			virtq_done(&f.queue, pop(&f, 0));
-			assert_false(virtq_publish(&f.queue));
+			assert_false(line_publish(&f.line, &f.queue));
 			assert_taken(&f, 1, 0);
 			f.driver->flags = VRING_PACKED_EVENT_FLAG_DESC;
 		}
@@ -989,7 +992,7 @@ static void test_wanted_meanwhile(void **state)
 	post_chain(&f, 0, 1);
 	virtq_done(&f.queue, pop(&f, 0));
 	ram_at_next_write(f.ring, want_the_next, &f);
-	assert_true(virtq_publish(&f.queue));
+	assert_true(line_publish(&f.line, &f.queue));
 	teardown(&f);
 }
 

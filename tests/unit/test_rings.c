@@ -15,6 +15,7 @@
 #include <cmocka.h>
 #include <linux/virtio_ring.h>
 #include "devices/virtio/virtio.h"
+#include "tests/unit/line.h"
 #include "tests/unit/ram.h"
 
 /* Entries of a long turn are shown in between. */
@@ -50,6 +51,7 @@ struct posted {
 struct model {
 	struct ram ram;
 	struct virtio_dev dev;
+	struct line line;
 	struct virtq queue;
 	uint32_t random;
 	bool packed;
@@ -70,6 +72,7 @@ struct model {
 	uint32_t popped, given, visible; /* chains: popped; given back to the ring; published */
 	uint32_t used;                   /* position of what is given back */
 	uint32_t shown, published;       /* and shown; and published, with or without an interrupt */
+	uint32_t interrupts;             /* that were wanted */
 	uint32_t returned[SIZE_MAX_RING]; /* the serials in the order in which they went back, by given */
 	bool done[SIZE_MAX_RING];         /* by serial: returned, perhaps not in its turn */
 	bool asleep, awake;               /* asleep: a doorbell was asked for; awake: none is wanted */
@@ -100,6 +103,7 @@ static void begin(struct model *m)
 	virtq_deactivate(&m->queue);
 	virtq_rewind(&m->queue);
 	memset(&m->size, 0, sizeof(*m) - offsetof(struct model, size));
+	m->line.raised = 0;
 	memset(at(m, RAM_A), 0, RAM_LEN);
 	m->size = (uint16_t)(m->packed ? 1 + below(m, SIZE_MAX_RING) : 1u << below(m, 7));
 	m->event_idx = below(m, 2);
@@ -338,12 +342,29 @@ static uint32_t serial_of(struct model *m, const struct chain *chain)
 	return m->chains[chain->head].serial;
 }
 
+static void published(struct model *m)
+{
+	bool wanted = m->wants_interrupt && m->published != m->used;
+
+	if (m->event_idx)
+		wanted = wanted && passed(m, m->interrupt_at, m->published, m->used);
+	/* An event is a number from the beginning on; what is enabled in a packed ring is all of them. */
+	if (m->packed && ((struct vring_packed_desc_event *)at(m, DRIVER))->flags ==
+				 VRING_PACKED_EVENT_FLAG_ENABLE)
+		wanted = m->published != m->used;
+	m->interrupts += wanted;
+	m->published = m->shown = m->used;
+	m->visible = m->given;
+}
+
 static void give(struct model *m, uint32_t serial, uint16_t entries)
 {
 	m->returned[m->given++ % SIZE_MAX_RING] = serial;
 	m->used += m->packed ? entries : 1;
 	if (m->used - m->shown < SHOWN_AT_ONCE)
 		return;
+	if (m->event_idx)
+		published(m);
 	m->shown = m->used;
 	m->visible = m->given;
 }
@@ -379,6 +400,7 @@ static void done(struct model *m)
 		give(m, serial, entries_of(m, serial));
 	while (m->in_order && m->given != m->popped && m->done[m->given % SIZE_MAX_RING])
 		give(m, m->given, entries_of(m, m->given));
+	assert_int_equal(m->line.raised, m->interrupts);
 }
 
 static void unpop(struct model *m)
@@ -394,17 +416,9 @@ static void unpop(struct model *m)
 
 static void publish(struct model *m)
 {
-	bool wanted = m->wants_interrupt && m->published != m->used;
-
-	if (m->event_idx)
-		wanted = wanted && passed(m, m->interrupt_at, m->published, m->used);
-	/* An event is a number from the beginning on; what is enabled in a packed ring is all of them. */
-	if (m->packed && ((struct vring_packed_desc_event *)at(m, DRIVER))->flags ==
-				 VRING_PACKED_EVENT_FLAG_ENABLE)
-		wanted = m->published != m->used;
-	assert_int_equal(virtq_publish(&m->queue), wanted);
-	m->published = m->shown = m->used;
-	m->visible = m->given;
+	virtq_publish(&m->queue);
+	published(m);
+	assert_int_equal(m->line.raised, m->interrupts);
 }
 
 static void arm(struct model *m)
@@ -483,6 +497,7 @@ static void schedules(bool packed)
 
 	ram_init(&m.ram);
 	m.dev.mem = &m.ram.mem;
+	line_init(&m.line, &m.dev);
 	assert_int_equal(virtq_init(&m.queue, &m.dev, 0, SIZE_MAX_RING, 0), 0);
 	begin(&m);
 	for (int i = 0; i < STEPS; i++)

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <linux/virtio_ring.h>
 #include "devices/virtio/virtio.h"
+#include "tests/unit/line.h"
 #include "tests/unit/ram.h"
 
 #define SIZE_MAX_RING 64
@@ -40,6 +41,7 @@ static const struct virtio_class class = { .name = "test" };
 struct fixture {
 	struct ram ram;
 	struct virtio_dev dev;
+	struct line line;
 	struct virtq queue;
 	uint16_t size;
 	struct vring_desc *desc, *table;
@@ -55,6 +57,7 @@ static void *at(struct fixture *f, uint64_t gpa)
 static void setup(struct fixture *f)
 {
 	*f = (struct fixture){ .dev = { .class = &class, .mem = &f->ram.mem } };
+	line_init(&f->line, &f->dev);
 	memcpy(f->dev.name, "test0", 6);
 	ram_init(&f->ram);
 	assert_int_equal(virtq_init(&f->queue, &f->dev, 3, SIZE_MAX_RING, 24), 0);
@@ -166,7 +169,7 @@ static void test_layout(void **state)
 					  wrong[i].used, 0), -EINVAL);
 		assert_false(f.queue.active);
 		assert_null(virtq_pop(&f.queue));
-		assert_false(virtq_publish(&f.queue));
+		assert_false(line_publish(&f.line, &f.queue));
 		virtq_deactivate(&f.queue);
 	}
 	teardown(&f);
@@ -189,7 +192,7 @@ static void test_layout_at_the_end_of_memory(void **state)
 	*used_event(&f) = 0;
 	post(&f, 0);
 	virtq_done(&f.queue, virtq_pop(&f.queue));
-	assert_true(virtq_publish(&f.queue));
+	assert_true(line_publish(&f.line, &f.queue));
 	virtq_deactivate(&f.queue);
 	virtq_rewind(&f.queue);
 
@@ -238,7 +241,7 @@ static void test_smaller_next_time(void **state)
 		virtq_deactivate(&f.queue);
 		virtq_rewind(&f.queue);
 		assert_null(virtq_pop(&f.queue));
-		assert_false(virtq_publish(&f.queue));
+		assert_false(line_publish(&f.line, &f.queue));
 	}
 	teardown(&f);
 }
@@ -254,11 +257,11 @@ static void test_reset_before_publish(void **state)
 	post(&f, 0);
 	virtq_done(&f.queue, virtq_pop(&f.queue));
 	virtq_deactivate(&f.queue);
-	assert_false(virtq_publish(&f.queue));
+	assert_false(line_publish(&f.line, &f.queue));
 	assert_int_equal(f.used->idx, 0);
 	virtq_rewind(&f.queue);
 	start(&f, SIZE, 0);
-	assert_false(virtq_publish(&f.queue));
+	assert_false(line_publish(&f.line, &f.queue));
 	assert_int_equal(f.used->idx, 0);
 	teardown(&f);
 }
@@ -304,11 +307,11 @@ static void test_cursors(void **state)
 
 	/* Not before it is published. */
 	assert_int_equal(f.used->idx, 0);
-	assert_true(virtq_publish(&f.queue));
+	assert_true(line_publish(&f.line, &f.queue));
 	assert_int_equal(f.used->idx, 1);
 	assert_int_equal(f.used->ring[0].id, 5);
 	assert_int_equal(f.used->ring[0].len, 8);
-	assert_false(virtq_publish(&f.queue));
+	assert_false(line_publish(&f.line, &f.queue));
 	teardown(&f);
 }
 
@@ -328,7 +331,7 @@ static void test_used_length_is_what_was_written(void **state)
 		assert_int_equal(chain_push(chain, "ab", 2), 2);
 		assert_int_equal(chain_push_tail(chain, "xyz", tail[i]), tail[i]);
 		virtq_done(&f.queue, chain);
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 		assert_int_equal(f.used->ring[i].len, 2 + tail[i]);
 	}
 	/* A chain that can only be read. */
@@ -338,7 +341,7 @@ static void test_used_length_is_what_was_written(void **state)
 	assert_int_equal(chain_push(chain, "x", 1), 0);
 	cursor_advance(&chain->out, 8);
 	virtq_done(&f.queue, chain);
-	virtq_publish(&f.queue);
+	line_publish(&f.line, &f.queue);
 	assert_int_equal(f.used->ring[3].len, 0);
 	teardown(&f);
 }
@@ -366,7 +369,7 @@ static void test_looked_at_once(void **state)
 	assert_int_equal(chain_push(chain, "back", 9), 4);
 	assert_memory_equal(at(&f, DATA + 0x10), "back", 4);
 	virtq_done(&f.queue, chain);
-	virtq_publish(&f.queue);
+	line_publish(&f.line, &f.queue);
 	assert_int_equal(f.used->ring[0].id, 1);
 	assert_int_equal(f.used->ring[0].len, 4);
 	assert_int_equal(f.used->idx, 1);
@@ -424,7 +427,7 @@ static void test_indirect(void **state)
 		assert_int_equal(chain->in.left, 5);
 		assert_ptr_equal(chain->in.iov->iov_base, at(&f, DATA + 8));
 		virtq_done(&f.queue, chain);
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 	}
 	/* A table may be longer than the ring, and its chain take any way through it. */
 	for (uint16_t i = 0; i < 100; i++)
@@ -621,7 +624,7 @@ static void test_broken_rules(void **state)
 		f.avail->idx = 1;
 		assert_null(virtq_pop(&f.queue));
 		assert_int_equal(f.queue.free_count, SIZE);
-		assert_false(virtq_publish(&f.queue));
+		assert_false(line_publish(&f.line, &f.queue));
 	}
 	restart(&f, INDIRECT);
 	f.desc[0] = buffer(DATA, 1, 0, 0);
@@ -671,7 +674,7 @@ static void test_posted_twice(void **state)
 		chain = virtq_pop(&f.queue);
 		assert_non_null(chain);
 		virtq_done(&f.queue, chain);
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 	}
 	teardown(&f);
 }
@@ -707,7 +710,7 @@ static void test_more_than_a_ring_full(void **state)
 		chain = virtq_pop(&f.queue);
 		assert_non_null(chain);
 		virtq_done(&f.queue, chain);
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 	}
 	teardown(&f);
 }
@@ -739,7 +742,7 @@ static void test_all_in_flight(void **state)
 			assert_int_equal(chain->in.left, 1 + chain->head);
 			virtq_done(&f.queue, chain);
 		}
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 		for (int i = 0; i < SIZE; i++)
 			assert_int_equal(f.used->ring[i].id, (3 * i + round) % SIZE);
 	}
@@ -780,7 +783,7 @@ static void test_unpop(void **state)
 	second = virtq_pop(&f.queue);
 	assert_int_equal(second->head, 3);
 	virtq_done(&f.queue, second);
-	virtq_publish(&f.queue);
+	line_publish(&f.line, &f.queue);
 	assert_int_equal(f.used->idx, 2);
 	assert_int_equal(f.used->ring[1].id, 3);
 	teardown(&f);
@@ -846,7 +849,7 @@ static void test_full_block(void **state)
 			assert_int_equal(data[j], j < 4 * count - cuts[i] ? 'I' : 'T');
 		assert_int_equal(chain->in.count + chain->tail.count, 0);
 		virtq_done(&f.queue, chain);
-		virtq_publish(&f.queue);
+		line_publish(&f.line, &f.queue);
 		assert_int_equal(f.used->ring[i % SIZE].len, 4 * count);
 	}
 	teardown(&f);
@@ -912,7 +915,7 @@ static void test_sum(void **state)
 	assert_int_equal(chain->out.left, 3 * (size_t)LARGE_LEN);
 	cursor_advance(&chain->in, LARGE_LEN - 1);
 	virtq_done(&f.queue, chain);
-	virtq_publish(&f.queue);
+	line_publish(&f.line, &f.queue);
 	assert_int_equal(f.used->ring[0].len, LARGE_LEN - 1);
 
 	f.desc[3].len++;
@@ -957,14 +960,14 @@ static void test_flags(void **state)
 	assert_int_equal(f.used->flags, 0x5555);
 
 	/* One notification for what a turn returned, unless the driver does not want any. */
-	assert_true(virtq_publish(&f.queue));
+	assert_true(line_publish(&f.line, &f.queue));
 	f.avail->flags = VRING_AVAIL_F_NO_INTERRUPT;
 	virtq_done(&f.queue, chain);
-	assert_false(virtq_publish(&f.queue));
+	assert_false(line_publish(&f.line, &f.queue));
 	assert_int_equal(f.used->idx, 2);
 	/* Asked for again: not for what was published before. */
 	f.avail->flags = 0;
-	assert_false(virtq_publish(&f.queue));
+	assert_false(line_publish(&f.line, &f.queue));
 	teardown(&f);
 }
 
@@ -995,12 +998,12 @@ static void test_event_index(void **state)
 	*used_event(&f) = 2;
 	virtq_done(&f.queue, chains[0]);
 	virtq_done(&f.queue, chains[1]);
-	assert_false(virtq_publish(&f.queue));
+	assert_false(line_publish(&f.line, &f.queue));
 	virtq_done(&f.queue, chains[2]);
-	assert_true(virtq_publish(&f.queue));
+	assert_true(line_publish(&f.line, &f.queue));
 	virtq_done(&f.queue, chains[3]);
-	assert_false(virtq_publish(&f.queue));
-	assert_false(virtq_publish(&f.queue));
+	assert_false(line_publish(&f.line, &f.queue));
+	assert_false(line_publish(&f.line, &f.queue));
 	teardown(&f);
 }
 
@@ -1087,7 +1090,7 @@ static void test_wanted_meanwhile(void **state)
 		chain = virtq_pop(&f.queue);
 		virtq_done(&f.queue, chain);
 		ram_at_next_write(f.used, want_the_next, &f);
-		assert_true(virtq_publish(&f.queue));
+		assert_true(line_publish(&f.line, &f.queue));
 		teardown(&f);
 	}
 }
@@ -1121,7 +1124,7 @@ static void wrap(uint64_t features)
 			cursor_advance(&held[i]->in, held[i]->in.left);
 			virtq_done(&f.queue, held[i]);
 		}
-		interrupts += virtq_publish(&f.queue);
+		interrupts += line_publish(&f.line, &f.queue);
 		for (; seen != posted; seen++) {
 			const struct vring_used_elem *elem = &f.used->ring[seen % SIZE];
 
