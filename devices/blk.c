@@ -21,7 +21,7 @@
 #define BLK_SEG_MAX (CHAIN_IOV_MAX - 24)
 
 /* Then it goes to the kernel: the driver can begin with what is done while the rest is copied. */
-#define BLK_BATCH_BYTES KIB(128)
+#define BLK_BATCH_BYTES KIB(64)
 
 enum blk_engine { BLK_ENGINE_AUTO, BLK_ENGINE_URING, BLK_ENGINE_SYNC };
 
