@@ -28,6 +28,7 @@ LIB := $(BUILD)/libmicrovm.a
 UNIT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 VDRV := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/vdrv*.c))
 FUZZ := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+CORE := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/core*.c))
 CONFORM := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/conform/*.c))
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
@@ -232,7 +233,7 @@ $(BUILD)/tests/bench/guest/peer: tests/bench/guest/peer.c tests/bench/guest/fram
 bench-native: $(BUILD)/microvm $(BUILD)/tests/bench/guest/guest $(BUILD)/tests/bench/guest/peer ## devices against QEMU's, by a bare-metal guest that is fast on any KVM
 	@$(SUDO) env BUILD=$(BUILD) unshare --net tests/bench/native $(NATIVE)
 
-$(BUILD)/tests/bench/core: $(BUILD)/tests/bench/core.o $(VDRV) $(LIB)
+$(BUILD)/tests/bench/core: $(CORE) $(VDRV) $(LIB)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -243,4 +244,4 @@ bench-core: $(BUILD)/tests/bench/core ## devices without a VM against the same r
 check-syscalls: $(BUILD)/tests/bench/core ## no system call of a disk under load but the backend's
 	@tests/bench/syscalls $< $(BUILD)
 
--include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(VDRV:.o=.d) $(CONFORM:.o=.d) $(BUILD)/tests/bench/core.d
+-include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(VDRV:.o=.d) $(CONFORM:.o=.d) $(CORE:.o=.d)

@@ -1,62 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What a disk costs beyond its file: requests from a driver in this process to
- * the device on its own thread, in its sandbox, without a VM, and the same
- * requests straight through io_uring, round by round in turn. A figure is the
- * median of its rounds.
- *
  *	core [--requests N [--options ,KEY=VALUE...]] FOLDER: a file there is the
- *	disk; --requests makes N requests of the device alone, for strace and perf.
+ *	disk; --requests makes N requests of the disk alone, for strace and perf.
  */
+#include <assert.h>
 #include <err.h>
-#include <fcntl.h>
 #include <getopt.h>
-#include <liburing.h>
-#include <linux/virtio_blk.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
-#include <sys/mman.h>
 #include "seccomp/filter.h"
-#include "tests/lib/vdrv.h"
+#include "tests/bench/core.h"
 
-#define BLOCK 4096
-#define FILE_SIZE MIB(256)
-#define DEPTH_MAX 32
 #define ROUNDS 21
-#define ROUND_BATCHES 2000
-#define TABLE_LEN 3
-#define DISKS 6
-#define PARTS 4
+#define SIDES_MAX 8
 
-extern const struct virtio_class blk_class;
-
-/* A request of the driver's, in guest memory. */
-struct slot {
-	uint64_t header, data, status, table;
-};
-
-struct disk {
-	const char *title, *options;
-	uint64_t features;
-	bool same_thread; /* as the driver's, and no sandbox */
-	struct vdrv vdrv;
-	struct slot slots[DEPTH_MAX];
-	uint16_t *slot_of; /* by chain id */
-};
-
-struct raw {
-	struct io_uring ring;
-	uint8_t *buffers; /* DEPTH_MAX blocks */
-};
-
-/* Nanoseconds for a request. */
-struct cost {
-	double wall, cpu;
-};
-
-/* The driver and the device have a CPU each, as a guest and its device would. */
-static void pin(pthread_t thread, int cpu)
+void core_pin(pthread_t thread, int cpu)
 {
 	cpu_set_t cpus;
 
@@ -66,202 +24,44 @@ static void pin(pthread_t thread, int cpu)
 		errx(1, "it takes two CPUs");
 }
 
-static double seconds(clockid_t clock)
+clockid_t core_device_clock(const struct vdrv *vdrv, bool same_thread)
+{
+	clockid_t clock = CLOCK_THREAD_CPUTIME_ID;
+
+	if (!same_thread)
+		pthread_getcpuclockid(vdrv->dev->workers[0].thread, &clock);
+	return clock;
+}
+
+static double nanoseconds(clockid_t clock)
 {
 	struct timespec t;
 
 	clock_gettime(clock, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-/* The same offsets for everybody. */
-static uint64_t next_block(uint32_t *seed)
+struct cost core_now(clockid_t cpu)
 {
-	*seed = *seed * 1664525 + 1013904223;
-	return (*seed >> 8) % (FILE_SIZE / BLOCK);
+	return (struct cost){ nanoseconds(CLOCK_MONOTONIC), nanoseconds(cpu) };
 }
 
-/* ---- the file, straight ---- */
-
-static void raw_open(struct raw *raw, int fd)
+struct cost core_since(struct cost start, clockid_t cpu)
 {
-	int r = io_uring_queue_init(DEPTH_MAX, &raw->ring,
-				    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+	const struct cost now = core_now(cpu);
 
-	if (r == 0)
-		r = io_uring_register_files(&raw->ring, &fd, 1);
-	if (r < 0)
-		errx(1, "io_uring: %s", strerror(-r));
-	raw->buffers = mmap(NULL, DEPTH_MAX * BLOCK, PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (raw->buffers == MAP_FAILED)
-		err(1, "mmap");
+	return (struct cost){ now.wall - start.wall, now.cpu - start.cpu };
 }
 
-static unsigned int raw_reap(struct raw *raw)
+struct cost core_sum(struct cost a, struct cost b)
 {
-	struct io_uring_cqe *cqes[DEPTH_MAX];
-	unsigned int count = io_uring_peek_batch_cqe(&raw->ring, cqes, DEPTH_MAX);
-
-	for (unsigned int i = 0; i < count; i++)
-		if (cqes[i]->res != BLOCK)
-			errx(1, "a read gave %d", cqes[i]->res);
-	io_uring_cq_advance(&raw->ring, count);
-	return count;
+	return (struct cost){ a.wall + b.wall, a.cpu + b.cpu };
 }
 
-/* Batches of depth requests, each of which is over before the next. */
-static void raw_run(struct raw *raw, unsigned int depth, unsigned int requests)
+struct cost core_each(struct cost spent, unsigned int requests)
 {
-	uint32_t seed = 1;
-
-	for (unsigned int made = 0; made < requests; made += depth) {
-		unsigned int left = depth;
-
-		for (unsigned int i = 0; i < depth; i++) {
-			struct io_uring_sqe *sqe = io_uring_get_sqe(&raw->ring);
-
-			io_uring_prep_read(sqe, 0, raw->buffers + i * BLOCK, BLOCK,
-					   next_block(&seed) * BLOCK);
-			sqe->flags |= IOSQE_FIXED_FILE;
-		}
-		io_uring_submit_and_wait(&raw->ring, depth);
-		while (left)
-			left -= raw_reap(raw);
-	}
+	return (struct cost){ spent.wall / requests, spent.cpu / requests };
 }
-
-static struct cost raw_cost(struct raw *raw, unsigned int depth, unsigned int requests)
-{
-	double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_THREAD_CPUTIME_ID);
-
-	raw_run(raw, depth, requests);
-	wall = seconds(CLOCK_MONOTONIC) - wall;
-	cpu = seconds(CLOCK_THREAD_CPUTIME_ID) - cpu;
-	return (struct cost){ wall / requests * 1e9, cpu / requests * 1e9 };
-}
-
-/* ---- the file through the device ---- */
-
-static void disk_open(struct disk *disk, int fd)
-{
-	char options[128];
-	struct vdrv *vdrv = &disk->vdrv;
-	const struct vdrv_setup setup = {
-		.class = &blk_class,
-		.options = options,
-		.transport = VDRV_PCI,
-		.confine = true,
-	};
-	uint64_t data;
-	int r;
-
-	/* Read-only, so that all of them can have it at once. */
-	snprintf(options, sizeof(options), "/proc/self/fd/%d,ro,engine=uring%s", fd,
-		 disk->options);
-	r = vdrv_open(vdrv, &setup);
-	if (r == 0 && !disk->same_thread)
-		r = vdrv_run(vdrv);
-	if (r == 0)
-		r = vdrv_begin(vdrv, disk->features | 1ULL << VIRTIO_RING_F_INDIRECT_DESC |
-					     1ULL << VIRTIO_RING_F_EVENT_IDX, 0);
-	if (r < 0)
-		errx(1, "%s: %s", options, strerror(-r));
-	if (!disk->same_thread)
-		pin(vdrv->dev->workers[0].thread, 1);
-	disk->slot_of = calloc(vdrv->queues[0].layout.size, sizeof(*disk->slot_of));
-	/* Pages, as a guest's are. */
-	data = util_align_up(vdrv_alloc(vdrv, (DEPTH_MAX + 1) * BLOCK), BLOCK);
-	for (unsigned int i = 0; i < DEPTH_MAX; i++)
-		disk->slots[i] = (struct slot){
-			.header = vdrv_alloc(vdrv, sizeof(struct virtio_blk_outhdr)),
-			.data = data + i * BLOCK,
-			.status = vdrv_alloc(vdrv, 1),
-			.table = vdrv_alloc(vdrv, TABLE_LEN * sizeof(struct vring_desc)),
-		};
-}
-
-static void disk_close(struct disk *disk)
-{
-	vdrv_close(&disk->vdrv);
-	free(disk->slot_of);
-}
-
-static void disk_post(struct disk *disk, uint16_t index, uint32_t *seed)
-{
-	const struct slot *slot = &disk->slots[index];
-	const struct vdrv_buffer buffers[TABLE_LEN] = {
-		{ slot->header, sizeof(struct virtio_blk_outhdr), false },
-		{ slot->data, BLOCK, true },
-		{ slot->status, 1, true },
-	};
-	struct virtio_blk_outhdr *header =
-		vdrv_ptr(&disk->vdrv, slot->header, sizeof(*header));
-	int id;
-
-	header->type = VIRTIO_BLK_T_IN;
-	header->sector = next_block(seed) * (BLOCK / 512);
-	id = vdrv_post(&disk->vdrv.queues[0], buffers, TABLE_LEN, slot->table);
-	if (id < 0)
-		errx(1, "post: %s", strerror(-id));
-	disk->slot_of[id] = index;
-}
-
-/* Spins for an answer, since what it takes to sleep is not the device's. */
-static uint16_t disk_take(struct disk *disk)
-{
-	struct vdrv_queue *queue = &disk->vdrv.queues[0];
-	uint16_t id;
-	uint32_t len;
-
-	while (!vdrv_take(queue, &id, &len))
-		if (disk->same_thread)
-			vdrv_turn(&disk->vdrv);
-	if (len != BLOCK + 1 ||
-	    *(uint8_t *)vdrv_ptr(&disk->vdrv, disk->slots[disk->slot_of[id]].status, 1))
-		errx(1, "a read of the device failed");
-	return disk->slot_of[id];
-}
-
-/* Keeps depth requests in flight; those that were answered are made again in parts of that. */
-static void disk_run(struct disk *disk, unsigned int depth, unsigned int requests)
-{
-	struct vdrv_queue *queue = &disk->vdrv.queues[0];
-	unsigned int part = (depth + PARTS - 1) / PARTS, posted = 0, taken = 0;
-	uint16_t slots[DEPTH_MAX];
-	uint32_t seed = 1;
-
-	vdrv_arm(queue, 0);
-	while (posted < depth)
-		disk_post(disk, (uint16_t)posted++, &seed);
-	vdrv_kick(queue);
-	while (taken < requests) {
-		unsigned int count = (unsigned int)util_min(part, requests - taken);
-
-		for (unsigned int i = 0; i < count; i++)
-			slots[i] = disk_take(disk);
-		taken += count;
-		for (unsigned int i = 0; i < count && posted < requests; i++, posted++)
-			disk_post(disk, slots[i], &seed);
-		vdrv_kick(queue);
-	}
-}
-
-static struct cost disk_cost(struct disk *disk, unsigned int depth, unsigned int requests)
-{
-	double wall = seconds(CLOCK_MONOTONIC), cpu;
-	clockid_t clock = CLOCK_THREAD_CPUTIME_ID;
-
-	if (!disk->same_thread)
-		pthread_getcpuclockid(disk->vdrv.dev->workers[0].thread, &clock);
-	cpu = seconds(clock);
-	disk_run(disk, depth, requests);
-	wall = seconds(CLOCK_MONOTONIC) - wall;
-	cpu = seconds(clock) - cpu;
-	return (struct cost){ wall / requests * 1e9, cpu / requests * 1e9 };
-}
-
-/* ---- side by side ---- */
 
 static int compare(const void *a, const void *b)
 {
@@ -283,73 +83,22 @@ static struct cost median(const struct cost *rounds)
 	return (struct cost){ wall[ROUNDS / 2], cpu[ROUNDS / 2] };
 }
 
-static void report(const char *title, unsigned int depth, struct cost cost, struct cost limit)
+void core_compare(const char *title, const struct core_side *sides, size_t count,
+		  unsigned int depth, unsigned int requests)
 {
-	printf("%-22s %5u  %8.0f %8.0f  %7.1f %%  %7.1f %%\n", title, depth, cost.wall, cost.cpu,
-	       limit.wall / cost.wall * 100, limit.cpu / cost.cpu * 100);
-}
+	struct cost costs[SIDES_MAX][ROUNDS] = { 0 }, limit, cost;
 
-static void compare_at(struct raw *raw, struct disk disks[DISKS], unsigned int depth)
-{
-	struct cost limit[ROUNDS], costs[DISKS][ROUNDS], middle;
-
-	for (int round = 0; round < ROUNDS; round++) {
-		limit[round] = raw_cost(raw, depth, ROUND_BATCHES * depth);
-		for (size_t i = 0; i < DISKS; i++)
-			costs[i][round] = disk_cost(&disks[i], depth, ROUND_BATCHES * depth);
+	assert(count <= SIDES_MAX);
+	for (int round = 0; round < ROUNDS; round++)
+		for (size_t i = 0; i < count; i++)
+			costs[i][round] = sides[i].run(sides[i].opaque, depth, requests);
+	limit = median(costs[0]);
+	printf("%s\n%22s %8s %8s  %9s  %9s\n", title, "", "elapsed", "CPU", "elapsed", "CPU");
+	for (size_t i = 0; i < count; i++) {
+		cost = median(costs[i]);
+		printf("%-22s %8.0f %8.0f  %7.1f %%  %7.1f %%\n", sides[i].title, cost.wall,
+		       cost.cpu, limit.wall / cost.wall * 100, limit.cpu / cost.cpu * 100);
 	}
-	middle = median(limit);
-	report("io_uring itself", depth, middle, middle);
-	for (size_t i = 0; i < DISKS; i++)
-		report(disks[i].title, depth, median(costs[i]), middle);
-}
-
-/* Without a name: it is gone with this process. */
-static int make_file(const char *folder)
-{
-	static uint8_t block[MIB(1)];
-	int fd = open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
-
-	memset(block, 0x5a, sizeof(block));
-	for (uint64_t at = 0; at < FILE_SIZE; at += sizeof(block))
-		if (pwrite(fd, block, sizeof(block), (off_t)at) < 0)
-			err(1, "%s", folder);
-	return fd;
-}
-
-static void compare_all(int fd)
-{
-	struct disk disks[DISKS] = {
-		{ .title = "split, same thread", .options = "", .same_thread = true },
-		{ .title = "packed, same thread", .options = ",packed", .same_thread = true,
-		  .features = 1ULL << VIRTIO_F_RING_PACKED },
-		{ .title = "split", .options = "" },
-		{ .title = "split, poll=50", .options = ",poll=50" },
-		{ .title = "packed", .options = ",packed", .features = 1ULL << VIRTIO_F_RING_PACKED },
-		{ .title = "packed, poll=50", .options = ",packed,poll=50",
-		  .features = 1ULL << VIRTIO_F_RING_PACKED },
-	};
-	struct raw raw;
-
-	raw_open(&raw, fd);
-	for (size_t i = 0; i < DISKS; i++)
-		disk_open(&disks[i], fd);
-	printf("4 KiB reads from the page cache, nanoseconds for each; how near that is to io_uring\n");
-	printf("%-22s %5s  %8s %8s  %9s  %9s\n", "", "depth", "elapsed", "CPU", "elapsed", "CPU");
-	compare_at(&raw, disks, 1);
-	compare_at(&raw, disks, DEPTH_MAX);
-	for (size_t i = 0; i < DISKS; i++)
-		disk_close(&disks[i]);
-	io_uring_queue_exit(&raw.ring);
-}
-
-static void run_alone(int fd, const char *options, unsigned int requests)
-{
-	struct disk disk = { .options = options };
-
-	disk_open(&disk, fd);
-	disk_run(&disk, DEPTH_MAX, requests);
-	disk_close(&disk);
 }
 
 int main(int argc, char **argv)
@@ -361,7 +110,7 @@ int main(int argc, char **argv)
 	};
 	const char *disk_options = "";
 	unsigned int requests = 0;
-	int fd, c;
+	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
 		if (c == 'r')
@@ -374,14 +123,15 @@ int main(int argc, char **argv)
 	if (!argv[optind])
 		errx(1, "name a folder for a file of 256 MiB");
 	setlinebuf(stdout);
-	pin(pthread_self(), 0);
+	core_pin(pthread_self(), 0);
 	if (filter_report_violations(NULL) < 0)
 		errx(1, "no_new_privs");
-	fd = make_file(argv[optind]);
-	if (requests)
-		run_alone(fd, disk_options, requests);
-	else
-		compare_all(fd);
-	close(fd);
+	if (requests) {
+		disk_alone(argv[optind], disk_options, requests);
+		return 0;
+	}
+	printf("Nanoseconds for each request, and how near that is to the first line.\n");
+	disk_compare(argv[optind]);
+	net_compare();
 	return 0;
 }
