@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Virtio under Linux: rings of every kind, drivers that come and go, and one that lies."""
-import hashlib
 import json
 import os
 import re
 import socket
 import subprocess
-import threading
 
 from guest import Failure, Group, Skip, equal, private_network, run, until
 
@@ -38,40 +36,6 @@ def connect(vm, net, tap):
 
 def ping(vm, address):
     vm.sh(f"ping -c 3 -i 0.2 -w 30 {address}")
-
-
-def receive(vm, net, size, meanwhile=lambda: None):
-    """Has the guest take random data by TCP into a file, and compares."""
-    data = os.urandom(size)
-
-    def send():
-        with socket.create_connection((guest_address(net), 5000), timeout=120) as peer:
-            peer.sendall(data)
-    vm.sh("nc -l -p 5000 >/tmp/received & receiver=$!")
-    until(lambda: ":5000 " in vm.sh("netstat -ltn"))
-    sender = threading.Thread(target=send)  # in the network of this thread
-    sender.start()
-    meanwhile()
-    sender.join()
-    vm.sh("wait $receiver", 120)
-    equal(vm.sha256("/tmp/received"), hashlib.sha256(data).hexdigest())
-
-
-def give_back(vm, net):
-    """The other way."""
-    received = hashlib.sha256()
-
-    def take(listener):
-        with listener, listener.accept()[0] as peer:
-            while data := peer.recv(1 << 16):
-                received.update(data)
-    with socket.create_server((host_address(net), 5001)) as listener:
-        listener.settimeout(60)
-        taker = threading.Thread(target=take, args=(listener,))
-        taker.start()
-        vm.sh(f"nc {host_address(net)} 5001 </tmp/received", 120)
-        taker.join()
-    equal(vm.sha256("/tmp/received"), received.hexdigest())
 
 
 def assert_sectors(path, last):
@@ -136,17 +100,16 @@ class Rings(Group):
 
     def test_carry_a_disk(self):
         """Written from each vCPU at once; read, past the guest's cache, by another."""
-        self.vm.sh(f"head -c {self.size // 2} /dev/urandom >/tmp/data")
-        for _ in range(3):
-            self.vm.sh("for disk in vda vdb vdc; do for i in 0 1 2 3; do taskset $((1 << i)) "
-                       "dd if=/tmp/data of=/dev/$disk bs=64k skip=$((i * 16)) seek=$((i * 16)) "
-                       "count=16 conv=fsync,notrunc 2>/dev/null & jobs=\"$jobs $!\"; "
-                       "done; done; wait $jobs", 120)
-        self.vm.sh("jobs=; for disk in vda vdb vdc; do for i in 0 1 2 3; do "
-                   "taskset $((1 << (i + 1) % 4)) dd if=/dev/$disk of=/tmp/$disk.$i bs=1M skip=$i "
-                   "count=1 iflag=direct 2>/dev/null & jobs=\"$jobs $!\"; done; done; wait $jobs", 120)
+        self.vm.sh(f"head -c {self.size // 2} /dev/urandom >/tmp/disk")
+        everywhere = "for disk in vda vdb vdc; do for i in 0 1 2 3; do"
+        self.vm.sh(f"{everywhere} taskset $((1 << i)) dd if=/tmp/disk of=/dev/$disk bs=64k "
+                   "skip=$((i * 16)) seek=$((i * 16)) count=16 conv=fsync,notrunc 2>/dev/null & "
+                   'jobs="$jobs $!"; done; done; wait $jobs', 120)
+        self.vm.sh(f"jobs=; {everywhere} taskset $((1 << (i + 1) % 4)) dd if=/dev/$disk bs=1M "
+                   "skip=$i count=1 iflag=direct of=/tmp/part.$disk.$i 2>/dev/null & "
+                   'jobs="$jobs $!"; done; done; wait $jobs', 120)
         for disk in self.disks:
-            self.vm.sh(f"cat /tmp/{disk}.[0-3] | cmp - /tmp/data")
+            self.vm.sh(f"cat /tmp/part.{disk}.[0-3] | cmp - /tmp/disk")
 
     def test_have_interrupts_of_their_own(self):
         if self.transport != "pci":
@@ -159,14 +122,14 @@ class Rings(Group):
     def test_carry_a_network(self):
         for net in range(len(self.nets)):
             ping(self.vm, host_address(net))
-            receive(self.vm, net, 4 * MIB)
-            give_back(self.vm, net)
+            self.vm.receive(guest_address(net), MIB)
+            self.vm.give_back(host_address(net))
 
     def test_change_in_number_under_traffic(self):
         def change():
             for pairs in 1, 2, 3, 4, 1, 4:
                 self.vm.sh(f"ethtool -L eth0 combined {pairs}")
-        receive(self.vm, 0, 8 * MIB, meanwhile=change)
+        self.vm.receive(guest_address(0), 4 * MIB, meanwhile=change)
         self.vm.sh("ethtool -l eth0 | tail -n 3 | grep 'Combined:.*4'")
 
     def arrive(self, address):
@@ -183,9 +146,9 @@ class Rings(Group):
 
     def test_filter_as_the_driver_says(self):
         run("ip", "neigh", "add", STRANGER, "lladdr", "52:54:00:00:00:99", "dev", "ring0")
-        for address, on, off in ((STRANGER, "ip link set eth0 promisc on", "ip link set eth0 promisc off"),
-                                 (MULTICAST, "ifconfig eth0 allmulti", "ifconfig eth0 -allmulti")):
-            for command, arrives in ("true", False), (on, True), (off, False):
+        for address, word in (STRANGER, "promisc"), (MULTICAST, "allmulti"):
+            for command, arrives in (("true", False), (f"ifconfig eth0 {word}", True),
+                                     (f"ifconfig eth0 -{word}", False)):
                 self.vm.sh(command)
                 equal((command, self.arrive(address)), (command, arrives))
 
@@ -206,9 +169,7 @@ class Rings(Group):
 
     def test_carry_entropy_and_a_console(self):
         equal(self.vm.sh("head -c 4096 /dev/hwrng | wc -c"), "4096")
-        checksum = self.vm.make_lines()
-        text = self.vm.sh("cat /tmp/lines", 120) + "\n"
-        equal(hashlib.sha256(text.encode()).hexdigest(), checksum)
+        equal(self.vm.sh("seq 10000 12000"), "\n".join(map(str, range(10000, 12001))))
 
     def test_gave_no_reason_to_complain(self):
         assert_no_complaints(self.vm)
@@ -220,7 +181,7 @@ class Rings(Group):
         flood = subprocess.Popen(["ping", "-q", "-f", guest_address(0)], stdout=subprocess.DEVNULL)
         self.stack.callback(flood.kill)
         self.vm.send("for disk in vda vdb vdc; do while :; do "
-                     "dd if=/tmp/data of=/dev/$disk bs=64k seek=64 conv=fsync,notrunc; "
+                     "dd if=/tmp/disk of=/dev/$disk bs=64k seek=64 conv=fsync,notrunc; "
                      "done 2>/dev/null & done; sleep 2; reboot -f\n")
         self.vm.ready()
         equal({disk: self.vm.sh(f"head -c {self.size // 2} /dev/{disk} | sha256sum")
@@ -242,9 +203,8 @@ class Rings(Group):
 
 
 class Reload(Group):
-    """Drivers that come and go, each a hundred times, with everything busy."""
+    """Drivers that come and go with everything busy; a hundred times where there is the time."""
 
-    times = 100
     drivers = {  # and how each shows that it works
         "virtio_net": f"ip link set eth0 up; ip address add {guest_address(0)}/24 dev eth0; "
                       f"ping -q -c 1 -w 1 {host_address(0)} >/dev/null",
@@ -254,17 +214,17 @@ class Reload(Group):
 
     def start(self):
         private_network()
-        options = "packed=on,queues=2" if self.transport == "pci" else "queues=2"
-        self.busy, self.reloaded = self.image("busy", 4 * MIB), self.image("reloaded", MIB)
-        self.vm = self.boot("--disk", f"{self.busy},{options}",
-                            "--disk", f"{self.reloaded},{options}",
-                            "--net", f"tap0,{options}", "--cpus", 2, "--serial", "stdio",
-                            "--console", f"file={self.dir}/console,{options.split(',')[0]}"
-                            if self.transport == "pci" else f"file={self.dir}/console",
-                            words="console=ttyS0").ready()
+        self.times = 100 if self.long else 10
+        packed = "packed=on" if self.transport == "pci" else "packed=off"
+        self.busy, self.reloaded = self.image("busy", 64 * MIB), self.image("reloaded", MIB)
+        self.vm = self.boot("--disk", f"{self.busy},queues=2,{packed}",
+                            "--disk", f"{self.reloaded},queues=2,{packed}",
+                            "--net", f"tap0,queues=2,{packed}", "--rng", packed,
+                            "--console", f"file={self.dir}/console,{packed}",
+                            "--serial", "stdio", "--cpus", 2, words="console=ttyS0").ready()
         connect(self.vm, 0, "tap0")
-        self.vm.sh("dmesg -c >/tmp/dmesg; head -c 1048576 /dev/urandom >/tmp/data; "
-                   "dd if=/tmp/data of=/dev/vdb bs=64k conv=fsync")
+        self.vm.sh("dmesg -c >/tmp/dmesg; head -c 1048576 /dev/urandom >/tmp/disk; "
+                   "dd if=/tmp/disk of=/dev/vdb bs=64k conv=fsync")
         flood = subprocess.Popen(["ping", "-q", "-f", guest_address(0)], stdout=subprocess.DEVNULL)
         self.stack.callback(flood.wait)
         self.stack.callback(flood.kill)
@@ -275,7 +235,7 @@ class Reload(Group):
         self.vm.sh("jobs=")
         for cycle, check in rounds:
             self.vm.sh(f"/tests/reload {self.times} '{cycle}' '{check}' & jobs=\"$jobs $!\"")
-        equal(self.vm.sh("wait $jobs", 600).split(), [str(self.times)] * len(rounds))
+        equal(self.vm.sh("wait $jobs", 3600).split(), [str(self.times)] * len(rounds))
 
     def test_loses_nothing_while_a_disk_is_written(self):
         """One disk is written and flushed, another is taken away with reads in flight."""
@@ -283,15 +243,15 @@ class Reload(Group):
         driver = "/sys/bus/virtio/drivers/virtio_blk"
         rounds = [("dd if=/dev/vdb of=/dev/null bs=64k iflag=direct 2>/dev/null & "
                    f"echo {disk} >{driver}/unbind; echo {disk} >{driver}/bind",
-                   "cmp /tmp/data /dev/vdb")]
+                   "cmp /tmp/disk /dev/vdb")]
         rounds += [(f"rmmod {driver} && modprobe {driver}", check)
                    for driver, check in self.drivers.items()]
         self.vm.sh("/tests/writer /dev/vda >/tmp/written & writer=$!")
         self.reload(rounds)
         self.vm.sh("touch /tmp/stop; wait $writer")
         assert_sectors(self.busy, int(self.vm.sh("cat /tmp/written")))
-        printed = (self.dir / "console").read_text()
-        equal([int(i) for i in re.findall(r"^round (\d+)", printed, re.M)], list(range(1, self.times + 1)))
+        printed = re.findall(r"^round (\d+)", (self.dir / "console").read_text(), re.M)
+        equal(printed, [str(i) for i in range(1, self.times + 1)])
 
     def test_loses_nothing_without_any_disk(self):
         self.reload([("rmmod virtio_blk && modprobe virtio_blk",
@@ -319,8 +279,8 @@ class Rogue(Group):
                             words="iomem=relaxed").ready()
         connect(self.vm, 0, "tap0")
         self.vm.sh("dmesg -c >/tmp/dmesg; echo 1 >/proc/sys/vm/nr_hugepages; "
-                   "head -c 1048576 /dev/urandom >/tmp/data; "
-                   "dd if=/tmp/data of=/dev/vdb bs=64k conv=fsync")
+                   "head -c 1048576 /dev/urandom >/tmp/disk; "
+                   "dd if=/tmp/disk of=/dev/vdb bs=64k conv=fsync")
 
     def rogue(self, device, *commands):
         """Takes a device, a directory in sysfs, from Linux' driver and gives it back."""
@@ -343,7 +303,7 @@ class Rogue(Group):
         for i, lie in enumerate(("outside", "loop", "head")):
             self.rogue("/sys/block/vdb/device", lie)
             until(lambda: self.faults() == i + 1)
-            self.vm.sh("cmp -n 1048576 /tmp/data /dev/vdb")
+            self.vm.sh("cmp -n 1048576 /tmp/disk /dev/vdb")
 
     def test_has_to_reset_other_devices(self):
         self.rogue("/sys/class/net/eth0/device", "outside", "head")
@@ -360,7 +320,7 @@ class Rogue(Group):
         said, = self.rogue("/sys/block/vdb/device", "abandon 50")
         returned, abandoned = map(int, re.findall(r"\d+", said))
         assert returned and abandoned, said
-        self.vm.sh("cmp -n 1048576 /tmp/data /dev/vdb")
+        self.vm.sh("cmp -n 1048576 /tmp/disk /dev/vdb")
 
     def test_takes_nothing_from_linux(self):
         equal(self.faults(), 7)
