@@ -162,6 +162,7 @@ static void selectors_and_offsets(struct conform *c, const void *arg)
 {
 	const uint32_t beyond = c->vdrv.queue_count, all_ones = UINT32_MAX;
 	const uint32_t queues[] = { beyond, beyond + 1, 1000, 0xffff };
+	const uint32_t window = c->cell.transport == VDRV_PCI ? 0x1000 : 0x100;
 	uint64_t value;
 
 	(void)arg;
@@ -173,7 +174,7 @@ static void selectors_and_offsets(struct conform *c, const void *arg)
 			CHECK(vdrv_get(&c->vdrv, reg) == 0);
 		}
 	for (unsigned int width = 1; width <= 8 && c->vdrv.config; width *= 2)
-		for (uint32_t offset = 0; offset < 256 - width; offset++) {
+		for (uint32_t offset = 0; offset <= window - width; offset++) {
 			if (util_within(offset, width, c->vdrv.config_len))
 				continue;
 			value = 0;
@@ -428,13 +429,13 @@ static const struct short_header short_net = { "net", 1, 12, 0 };
 const struct conform_case conform_bugs[] = {
 	{ "bug_01_size_changed_after_activation", size_changed, NULL, false },
 	{ "bug_02_head_posted_twice_in_flight", head_posted_twice, NULL, true },
-	{ "bug_03_header_length: blk", header_length, &short_blk, true },
-	{ "bug_03_header_length: net", header_length, &short_net, true },
+	{ "bug_03_blk_header_length", header_length, &short_blk, true },
+	{ "bug_03_net_header_length", header_length, &short_net, true },
 	{ "bug_04_selector_offset_and_width_unchecked", selectors_and_offsets, NULL, false },
 	{ "bug_05_num_buffers_after_unmap", num_buffers, NULL, true },
 	{ "bug_06_chain_past_4_gib", past_4_gib, NULL, true },
-	{ "bug_07_guest_length_into_stack_buffer: net", command_lengths, NULL, true },
-	{ "bug_07_guest_length_into_stack_buffer: blk", reply_lengths, NULL, true },
+	{ "bug_07_net_guest_length_into_stack_buffer", command_lengths, NULL, true },
+	{ "bug_07_blk_guest_length_into_stack_buffer", reply_lengths, NULL, true },
 	{ "bug_08_image_format_probed", no_probing, NULL, true },
 	{ "bug_09_special_files_and_no_fds", special_files, NULL, true },
 	{ "bug_10_scsi_passthrough", scsi_passthrough, NULL, true },

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * conform [--inline] [--no-sandbox] [--class NAME] [CASE...]: runs the cases (whose names begin
- * so), each for every class and cell, and says for each how it went.
+ * conform [--inline] [--no-sandbox] [--class NAME [--options TEXT]] [CASE...]: runs the cases
+ * (whose names begin so), each for every class and cell, and says for each how it went.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -29,7 +29,7 @@ static const struct conform_cell cells[] = {
 
 struct suite {
 	bool threads, confine;
-	const char *class;
+	const char *class, *options; /* only this class, and its options instead of the sample */
 	char *const *names; /* of cases, ended by NULL; none: all */
 	struct conform_probe (*probes)[VIRTIO_QUEUES_MAX]; /* of each class */
 	unsigned int passed, failed, skipped;
@@ -81,22 +81,23 @@ static bool has_option(const struct virtio_class *class, const char *key)
 	return false;
 }
 
-static void prepare(struct conform *c, const struct virtio_class *class)
+static void prepare(struct conform *c, const struct virtio_class *class, const char *options)
 {
 	size_t len;
 
 	*c = (struct conform){ .class = class };
-	snprintf(c->options, sizeof(c->options), "%s", class->sample);
+	snprintf(c->options, sizeof(c->options), "%s", options ? options : class->sample);
 	len = strlen(c->options);
 	if (has_option(class, "queues"))
 		snprintf(c->options + len, sizeof(c->options) - len, "%squeues=2", len ? "," : "");
 }
 
-static void learn(const struct virtio_class *class, struct conform_probe *probes)
+static void learn(const struct virtio_class *class, const char *options,
+		  struct conform_probe *probes)
 {
 	struct conform c;
 
-	prepare(&c, class);
+	prepare(&c, class, options);
 	c.probes = probes;
 	conform_open(&c, "", CONFORM_RAM);
 	for (unsigned int i = 0; i < c.vdrv.queue_count; i++)
@@ -201,7 +202,7 @@ static void run_matrix(struct suite *suite, const struct conform_case *test)
 		for (size_t cell = 0; cell < ARRAY_SIZE(cells); cell++) {
 			struct conform c;
 
-			prepare(&c, virtio_classes[i]);
+			prepare(&c, virtio_classes[i], suite->options);
 			c.cell = cells[cell];
 			c.probes = suite->probes[i];
 			run(suite, test, &c);
@@ -219,7 +220,7 @@ static void learn_all(struct suite *suite)
 	CHECK(suite->probes != NULL);
 	while (count--)
 		if (tested(suite, virtio_classes[count]))
-			learn(virtio_classes[count], suite->probes[count]);
+			learn(virtio_classes[count], suite->options, suite->probes[count]);
 }
 
 static bool wanted(const struct suite *suite, const struct conform_case *test)
@@ -254,6 +255,7 @@ int main(int argc, char **argv)
 		{ "inline", no_argument, NULL, 'i' },
 		{ "no-sandbox", no_argument, NULL, 'n' },
 		{ "class", required_argument, NULL, 'c' },
+		{ "options", required_argument, NULL, 'o' },
 		{ 0 },
 	};
 	struct suite suite = { .threads = true, .confine = true };
@@ -266,6 +268,8 @@ int main(int argc, char **argv)
 			suite.confine = false;
 		else if (option == 'c')
 			suite.class = optarg;
+		else if (option == 'o')
+			suite.options = optarg;
 		else
 			return 1;
 	}
