@@ -341,8 +341,6 @@ static const char *const blk_engines[] = {
 };
 
 static const struct opt blk_opts[] = {
-	VIRTIO_OPTS,
-	VIRTIO_OPT_QUEUES("queues, each served by a thread of its own"),
 	{ .key = "path", .type = OPT_STRING, .bare = true, .required = true, .one_of = true,
 	  .offset = offsetof(struct blk_conf, path), .arg = "PATH",
 	  .help = "a raw image or a block device" },
@@ -357,6 +355,8 @@ static const struct opt blk_opts[] = {
 	  .arg = "TEXT", .help = "what the guest sees as the serial number, at most 20 bytes" },
 	{ .key = "engine", .type = OPT_CHOICE, .offset = offsetof(struct blk_conf, engine),
 	  .choices = blk_engines, .help = "how I/O is done; auto takes uring where it is permitted" },
+	VIRTIO_OPT_QUEUES("queues, each served by a thread of its own"),
+	VIRTIO_OPTS,
 	{ 0 },
 };
 
@@ -366,7 +366,7 @@ static const struct hint blk_hints[] = {
 	{ EROFS, "on a read-only file system: give ,ro" },
 	{ EISDIR, "a directory: give a raw image or a block device" },
 	{ ENOTBLK, "neither a file nor a block device: give a raw image" },
-	{ EINVAL, "empty or not a multiple of 512 bytes long: truncate -s %512 pads it" },
+	{ EINVAL, "empty or not a multiple of 512 bytes long: truncate -s %512 pads an image" },
 	{ EOPNOTSUPP, "its file system has no direct I/O: leave direct out" },
 	{ E2BIG, "the serial is longer than 20 bytes: shorten it" },
 	{ ENOSYS, "this kernel has no io_uring: leave engine=uring out" },

@@ -479,8 +479,6 @@ static void net_free(struct virtio_dev *dev)
 }
 
 static const struct opt net_opts[] = {
-	VIRTIO_OPTS,
-	VIRTIO_OPT_QUEUES("pairs of queues, each with a thread and a queue of the tap"),
 	{ .key = "tap", .type = OPT_STRING, .bare = true, .one_of = true,
 	  .offset = offsetof(struct net_conf, tap), .arg = "NAME",
 	  .help = "a tap interface of the host" },
@@ -493,6 +491,8 @@ static const struct opt net_opts[] = {
 	  .help = "the guest's address; by default made from the VM's name" },
 	{ .key = "mtu", .type = OPT_UINT, .offset = offsetof(struct net_conf, mtu), .min = 68,
 	  .max = UINT16_MAX, .arg = "BYTES", .help = "the MTU of the tap and of the guest" },
+	VIRTIO_OPT_QUEUES("pairs of queues, each with a thread and a queue of the tap"),
+	VIRTIO_OPTS,
 	{ 0 },
 };
 

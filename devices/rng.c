@@ -220,12 +220,12 @@ static void rng_free(struct virtio_dev *dev)
 }
 
 static const struct opt rng_opts[] = {
-	VIRTIO_OPTS,
 	{ .key = "source", .type = OPT_STRING, .bare = true,
 	  .offset = offsetof(struct rng_conf, source), .arg = "PATH",
 	  .help = "a character device instead of the kernel's generator" },
 	{ .key = "rate", .type = OPT_SIZE, .offset = offsetof(struct rng_conf, rate),
 	  .arg = "BYTES", .help = "bytes per second at the most" },
+	VIRTIO_OPTS,
 	{ 0 },
 };
 

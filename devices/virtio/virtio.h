@@ -52,7 +52,7 @@ struct virtio_conf {
 	bool in_order;
 };
 
-/* The first rows of every class's option table; VIRTIO_OPT_QUEUES where there can be several sets. */
+/* The last rows of every class's option table; VIRTIO_OPT_QUEUES before them where there can be several sets. */
 #define VIRTIO_OPTS \
 	{ .key = "queue-size", .type = OPT_UINT, .power_of_two = true, .min = 2, .max = 32768, \
 	  .offset = offsetof(struct virtio_conf, queue_size), .arg = "N", \
@@ -62,7 +62,7 @@ struct virtio_conf {
 	{ .key = "in-order", .type = OPT_BOOL, .offset = offsetof(struct virtio_conf, in_order), \
 	  .help = "offer to use buffers in the order in which they come" }, \
 	{ .key = "poll", .type = OPT_UINT, .may_be_off = true, .min = 1, .max = 100000, \
-	  .offset = offsetof(struct virtio_conf, poll), .arg = "US", \
+	  .offset = offsetof(struct virtio_conf, poll), .arg = "US|off", \
 	  .help = "microseconds to look for work before sleeping; 100 where cores are plenty" }
 
 #define VIRTIO_OPT_QUEUES(what) \
