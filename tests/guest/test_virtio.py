@@ -175,19 +175,19 @@ class Rings(Group):
         assert_no_complaints(self.vm)
 
     def test_come_back_from_a_reboot_under_load(self):
-        """The load writes the second half of the disks."""
+        """The load writes the second half of the disks.
+
+        No packets: Linux 6.1 breaks queues at its end, and a network's poll then waits for ever for used buffers
+        that a broken queue does not give (virtqueue_get_buf() and virtqueue_enable_cb_delayed() in turn).
+        """
         sums = {disk: self.vm.sh(f"head -c {self.size // 2} /dev/{disk} | sha256sum")
                 for disk in self.disks}
-        flood = subprocess.Popen(["ping", "-q", "-f", guest_address(0)], stdout=subprocess.DEVNULL)
-        self.stack.callback(flood.kill)
         self.vm.send("for disk in vda vdb vdc; do while :; do "
                      "dd if=/tmp/disk of=/dev/$disk bs=64k seek=64 conv=fsync,notrunc; "
                      "done 2>/dev/null & done; sleep 2; reboot -f\n")
         self.vm.ready()
         equal({disk: self.vm.sh(f"head -c {self.size // 2} /dev/{disk} | sha256sum")
                for disk in self.disks}, sums)
-        flood.kill()
-        flood.wait()
         self.connect()
         for net in range(len(self.nets)):
             ping(self.vm, host_address(net))
