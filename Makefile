@@ -2,30 +2,44 @@
 # make help lists the targets.
 
 VERSION := 0.1.0
-BUILD ?= build
-ARCH ?= $(shell uname -m)
-CC = gcc
-PKG_CONFIG ?= pkg-config
+MACHINE := $(shell uname -m)
+ARCH ?= $(MACHINE)
+# For another architecture than this machine's: Debian's cross compiler and multiarch libraries, tests in an emulator.
+CROSS := $(if $(filter-out $(MACHINE),$(ARCH)),$(ARCH)-linux-gnu-)
+EMULATOR ?= $(if $(CROSS),qemu-$(ARCH))
+BUILD ?= build$(if $(CROSS),/$(ARCH))
+CC = $(CROSS)gcc
+PKG_CONFIG ?= $(if $(CROSS),PKG_CONFIG_LIBDIR=/usr/lib/$(ARCH)-linux-gnu/pkgconfig) pkg-config
 PREFIX ?= /usr/local
 DESTDIR ?=
 comma := ,
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-# What it takes to build, and what the tests and the demo take besides.
-DEPS_BUILD := gcc make pkg-config libc6-dev linux-libc-dev libseccomp-dev libcap-ng-dev liburing-dev \
-	libjansson-dev
-DEPS_TEST := libcmocka-dev acpica-tools clang clang-tidy cppcheck libclang-rt-14-dev llvm mandoc strace \
-	python3 util-linux qemu-system-x86 busybox-static cpio kmod lz4 xz-utils zstd gzip \
-	binutils shellcheck mmdebstrap e2fsprogs iproute2 iputils-ping ethtool fakeroot bc bison flex libelf-dev libssl-dev perl
+# What it takes to build, and what the tests and the demo take besides: tools of this machine's, libraries of ARCH's.
+DEPS_TOOLS := gcc make pkg-config clang clang-tidy cppcheck libclang-rt-14-dev llvm mandoc strace \
+	python3 util-linux busybox-static cpio kmod lz4 xz-utils zstd gzip \
+	binutils shellcheck mmdebstrap e2fsprogs iproute2 iputils-ping ethtool fakeroot bc bison flex libelf-dev libssl-dev perl \
+	$(if $(CROSS),gcc-$(ARCH)-linux-gnu qemu-user) $(DEPS_TOOLS_$(ARCH))
+DEPS_TOOLS_x86_64 := acpica-tools qemu-system-x86
+DEPS_TOOLS_aarch64 := device-tree-compiler qemu-system-arm
+DEPS_LIBS := libc6-dev linux-libc-dev libseccomp-dev libcap-ng-dev liburing-dev libjansson-dev libcmocka-dev \
+	$(DEPS_LIBS_$(ARCH))
+DEPS_LIBS_aarch64 := libfdt-dev zlib1g-dev libzstd-dev
+DEBIAN_ARCH_x86_64 := amd64
+DEBIAN_ARCH_aarch64 := arm64
+DEBIAN_ARCH := $(DEBIAN_ARCH_$(ARCH))
 
 FOLDERS := core seccomp devices/block devices/netdev devices/pci devices/platform \
 	   arch/$(ARCH) boot devices/virtio devices vmm
-LIBS := libseccomp libcap-ng liburing jansson
+LIBS_aarch64 := zlib libzstd
+LIBS := libseccomp libcap-ng liburing jansson $(LIBS_$(ARCH))
+# It comes without a file for pkg-config.
+PLAIN_LIBS_aarch64 := -lfdt
 
 SRC := $(foreach folder,$(FOLDERS),$(wildcard $(folder)/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/%.o)
 LIB := $(BUILD)/libmicrovm.a
-UNIT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+UNIT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c tests/unit/$(ARCH)/test_*.c))
 VDRV := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/vdrv*.c))
 FUZZ := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 CORE := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/core*.c))
@@ -37,7 +51,7 @@ HARDEN := -fstack-protector-strong -fstack-clash-protection -fPIE -fno-strict-al
 	  $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
 OPTIMISE ?= -O2 -g
 PACKAGES := $(shell $(PKG_CONFIG) --cflags $(LIBS) 2>/dev/null)
-PACKAGE_LIBS := $(shell $(PKG_CONFIG) $(if $(STATIC),--static) --libs $(LIBS) 2>/dev/null)
+PACKAGE_LIBS := $(shell $(PKG_CONFIG) $(if $(STATIC),--static) --libs $(LIBS) 2>/dev/null) $(PLAIN_LIBS_$(ARCH))
 # From their archives, as finding and mapping four libraries takes 36 system calls at each start. SHARED=1 does without.
 PACKAGE_LIBS := $(if $(SHARED)$(STATIC),$(PACKAGE_LIBS),-Wl$(comma)-Bstatic $(PACKAGE_LIBS) -Wl$(comma)-Bdynamic)
 CPPFLAGS += -I. -I$(BUILD) -D_GNU_SOURCE -DMICROVM_VERSION='"$(VERSION)"'
@@ -73,7 +87,7 @@ $(FLAGS): FORCE
 $(LIB): $(filter-out $(BUILD)/vmm/main.o,$(OBJ))
 	$(call say,AR)
 	$(Q)rm -f $@
-	$(Q)ar rcs $@ $^
+	$(Q)$(CROSS)ar rcs $@ $^
 
 $(BUILD)/%.o: %.c $(FLAGS)
 	$(call say,CC)
@@ -83,10 +97,10 @@ $(BUILD)/%.o: %.c $(FLAGS)
 # The kernel's own list: the names of system calls for the report of a violation.
 $(BUILD)/syscall-names.h: $(FLAGS)
 	$(Q)echo '#include <asm/unistd.h>' | $(CC) -E -dM - | \
-		sed -n 's/^#define __NR_\([a-z0-9_]*\) [0-9].*/\t[__NR_\1] = "\1",/p' | sort > $@ && [ -s $@ ]
+		sed -n '/__NR_syscalls/d; s/^#define __NR_\([a-z0-9_]*\) [0-9_].*/\t[__NR_\1] = "\1",/p' | sort > $@ && [ -s $@ ]
 $(BUILD)/seccomp/filter.o: $(BUILD)/syscall-names.h
 
-$(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(LIB)
+$(UNIT): %: %.o $(LIB)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
@@ -94,7 +108,8 @@ $(BUILD)/tests/unit/test_%: $(BUILD)/tests/unit/test_%.o $(LIB)
 $(BUILD)/tests/unit/test_hotpath: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc free pthread_mutex_lock)
 
 # libFuzzer brings main().
-$(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(VDRV) $(LIB)
+$(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(VDRV) $(LIB) \
+		$(if $(findstring fuzzer,$(SANITIZE)),,$(BUILD)/tests/fuzz/replay.o)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -119,17 +134,22 @@ $(BUILD)/images/initramfs.cpio: $(patsubst tests/guest/%.c,$(BUILD)/guest-bin/%,
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
+# A package by its plain name is this machine's or anybody's. None may go for it: Debian's libfdt-dev is there for one
+# architecture at a time.
+deps_want = $(DEPS_TOOLS) $(DEPS_LIBS:%=%$(if $(CROSS),:$(DEBIAN_ARCH)))
 deps: ## install the Debian packages that building and testing take
-	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(DEPS_BUILD) $(DEPS_TEST) 2>/dev/null | \
-		awk '$$2 == "installed" { have[$$1] = 1 } \
-		     END { n = split("$(DEPS_BUILD) $(DEPS_TEST)", want); \
+	@native=$$(dpkg --print-architecture); \
+	missing=$$(dpkg-query -W -f '$${Package}:$${Architecture} $${db:Status-Status}\n' $(deps_want) 2>/dev/null | \
+		awk -v native="$$native" '{ sub(":(all|" native ")$$", "", $$1) } $$2 == "installed" { have[$$1] = 1 } \
+		     END { n = split("$(deps_want)", want); \
 			   for (i = 1; i <= n; i++) if (!(want[i] in have)) printf "%s ", want[i] }'); \
-	[ -z "$$missing" ] || { $(SUDO) apt-get update -qq && \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; }
+	[ -z "$$missing" ] || { $(if $(CROSS),$(SUDO) dpkg --add-architecture $(DEBIAN_ARCH) && )$(SUDO) apt-get update -qq && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove $$missing || \
+		{ echo "cannot install, or not without removing something: $$missing" >&2; false; }; }
 
 static: ## build one static-pie binary, stripped: $(BUILD)/static/microvm
 	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/static STATIC=1 OPTIMISE=-O2 $(BUILD)/static/microvm
-	$(Q)strip $(BUILD)/static/microvm
+	$(Q)$(CROSS)strip $(BUILD)/static/microvm
 
 install: $(BUILD)/microvm ## install to DESTDIR and PREFIX: program, man page, completion
 	install -D -m 755 $(BUILD)/microvm $(DESTDIR)$(PREFIX)/bin/microvm
@@ -156,7 +176,7 @@ check: deps ## install, build, and run every test
 	@tests/check
 
 check-unit: $(UNIT) ## the unit tests (of this BUILD)
-	@tests/unit/run $(UNIT)
+	@EMULATOR=$(EMULATOR) tests/unit/run $(UNIT)
 
 asan: ## the unit tests under the address and undefined-behaviour sanitizers
 	+@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)/asan SANITIZE=address,undefined OPTIMISE='-O1 -g' check-unit
@@ -165,13 +185,14 @@ tsan: ## the unit tests under the thread sanitizer
 	+@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)/tsan SANITIZE=thread OPTIMISE='-O1 -g' check-unit
 
 fuzz-targets: $(FUZZ)
-fuzz_make = $(MAKE) --no-print-directory -j$$(nproc) CC=clang fuzz-targets
-fuzz_sanitized = $(fuzz_make) BUILD=$(BUILD)/fuzz SANITIZE=fuzzer,address,undefined \
-	OPTIMISE='-O1 -g -fno-sanitize-recover=all'
+fuzz_make = $(MAKE) --no-print-directory -j$$(nproc) $(if $(CROSS),,CC=clang) fuzz-targets
+# An emulator has neither libFuzzer nor sanitizers.
+fuzz_sanitized = $(fuzz_make) BUILD=$(BUILD)/fuzz $(if $(CROSS),,SANITIZE=fuzzer,address,undefined \
+	OPTIMISE='-O1 -g -fno-sanitize-recover=all')
 
 check-fuzz: ## what fuzzing has found worth keeping, once more under the sanitizers
 	+@$(fuzz_sanitized)
-	@tests/fuzz/run replay $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%)
+	@EMULATOR=$(EMULATOR) tests/fuzz/run replay $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz/%)
 
 conform_make = $(MAKE) --no-print-directory -j$$(nproc) OPTIMISE='-O1 -g'
 conform_in = BUILD=$(BUILD)/$(1) $(BUILD)/$(1)/tests/conform/conform
