@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Devices that are not virtio: a serial port, and the ways a guest ends. */
+/* Devices that are not virtio: a serial port, a clock, and the ways a guest ends. */
 #ifndef DEVICES_PLATFORM_PLATFORM_H
 #define DEVICES_PLATFORM_PLATFORM_H
 
@@ -75,5 +75,31 @@ void uart_drain(struct uart *uart);
 /* Back to the state after power-on. */
 void uart_reset(struct uart *uart);
 void uart_free(struct uart *uart);
+
+/*
+ * A PL061 whose one input is the power button. As registers go it is Arm's own,
+ * except that its interrupt is an edge. line outlives it.
+ */
+struct pl061;
+#define PL061_LEN 0x1000
+#define PL061_BUTTON 3 /* the line that is high while the button is down */
+extern const struct bus_ops pl061_ops; /* opaque: struct pl061 */
+
+int pl061_new(const struct irq_line *line, struct pl061 **ret_gpio);
+/* From any thread. The button goes up again when the guest has seen it down. */
+void pl061_press(struct pl061 *gpio);
+/* The registers' state after power-on; a button that nobody has seen yet stays down. */
+void pl061_reset(struct pl061 *gpio);
+void pl061_free(struct pl061 *gpio);
+
+/* A PL031: the host's real time in seconds, until the guest sets another, and no alarm. */
+struct pl031;
+#define PL031_LEN 0x1000
+extern const struct bus_ops pl031_ops; /* opaque: struct pl031 */
+
+int pl031_new(struct pl031 **ret_rtc);
+/* Back to the host's time, as after power-on. */
+void pl031_reset(struct pl031 *rtc);
+void pl031_free(struct pl031 *rtc);
 
 #endif
