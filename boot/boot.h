@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Kernel images into guest memory. Image files are hostile: every offset and
- * size in them is checked against the file and against RAM before use.
+ * What every architecture's way to start a kernel needs: image files, room for
+ * the initrd, the command line. Kernel formats are the architecture's (arch/).
+ * Image files are hostile: every offset and size in them is checked against
+ * the file and against RAM before use.
  */
 #ifndef BOOT_BOOT_H
 #define BOOT_BOOT_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include "core/mem.h"
 #include "core/util.h"
@@ -18,43 +18,31 @@ struct boot_file {
 	uint64_t size; /* 0: not open */
 };
 
+/* What to tell a user for the errors of boot_file_open(); a part of the tables below. */
+#define BOOT_FILE_HINTS \
+	{ ENODATA, "the file is empty" }, \
+	{ EISDIR, "this is a directory" }, \
+	{ EINVAL, "not a regular file: a pipe or device has to be copied into one first" }
+
 /* -errno; -ENODATA for an empty file, -EISDIR, -EINVAL for another that is not a regular file. */
 int boot_file_open(struct boot_file *file, const char *path);
+/* Reads [offset, offset + len) of the file. -EBADMSG when the file ends before. */
+int boot_file_read(const struct boot_file *file, uint64_t offset, void *buffer, size_t len);
 void boot_file_close(struct boot_file *file);
-
-enum boot_protocol {
-	BOOT_PVH,     /* 32-bit entry with a hvm_start_info (Xen's x86/HVM direct boot ABI) */
-	BOOT_LINUX64, /* bzImage, 64-bit entry with boot_params (Documentation/arch/x86/boot.rst) */
-};
 
 /* A kernel in guest memory. */
 struct boot_kernel {
-	enum boot_protocol protocol;
+	int protocol; /* how it is started; the architecture's own numbers */
 	uint64_t entry;
 	uint64_t base, end; /* the guest memory that it occupies and needs to unpack */
-	uint64_t initrd_max; /* the highest address at which the initrd's last byte may lie */
-	/* BOOT_LINUX64: the setup header as the file has it, to be copied into boot_params. */
-	uint8_t setup_header[0x290 - 0x1f1];
-	size_t setup_header_len;
+	struct mem_range initrd_room; /* where in RAM its initrd may lie, in one region */
 	uint32_t cmdline_max; /* without the final NUL */
+	/* The part of the image's own header that goes into what the kernel is told. */
+	uint8_t header[0x290 - 0x1f1];
+	size_t header_len;
 };
 
-/* What to tell a user for the errors of boot_file_open() and of those below. */
-extern const struct hint boot_kernel_hints[];
 extern const struct hint boot_initrd_hints[];
-
-/*
- * Recognises the image by its magic and loads it. -ENOEXEC: not a kernel;
- * -EBADMSG: truncated or contradicting itself; -ENOTSUP: an ELF without a PVH
- * note, a bzImage without 64-bit entry, or another machine's; -E2BIG: does not fit RAM.
- */
-int boot_load_kernel(const struct boot_file *file, const struct mem *mem,
-		     struct boot_kernel *ret_kernel);
-/* The loaders behind it; each gives -ENOEXEC when the magic is not its own. */
-int boot_load_elf(const struct boot_file *file, const struct mem *mem,
-		  struct boot_kernel *ret_kernel);
-int boot_load_bzimage(const struct boot_file *file, const struct mem *mem,
-		      struct boot_kernel *ret_kernel);
 
 /*
  * Copies the initrd as high as the kernel allows, page-aligned, clear of the
@@ -63,23 +51,11 @@ int boot_load_bzimage(const struct boot_file *file, const struct mem *mem,
 int boot_load_initrd(const struct boot_file *file, const struct mem *mem,
 		     const struct boot_kernel *kernel, uint64_t *ret_gpa);
 
-/* What a kernel is told about its machine. */
+/* What a kernel is told besides its machine. */
 struct boot_info {
 	const char *cmdline;
 	uint64_t initrd_gpa, initrd_len; /* len 0: none */
-	uint64_t firmware_gpa;           /* the RSDP */
-	const struct mem_range *reserved; /* parts of RAM that are not usable, sorted */
-	size_t reserved_count;
 };
-
-/*
- * Writes the command line, the memory map and the protocol's structure
- * (hvm_start_info or boot_params) into low memory, from 0x10000 to 0x9f000. The memory
- * map is RAM with the reserved ranges marked. *ret_gpa is what the entry point
- * wants in its register. -E2BIG: the command line is longer than the kernel takes.
- */
-int boot_finish(const struct boot_kernel *kernel, const struct mem *mem,
-		const struct boot_info *info, uint64_t *ret_gpa);
 
 /*
  * A kernel command line that grows word by word. Later words win in Linux, so

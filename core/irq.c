@@ -10,7 +10,8 @@
 /* KVM allows 4096 routes; a device takes one per queue and one for its configuration. */
 #define MSI_MAX 1024
 
-int irq_router_init(struct irq_router *router, int vm_fd, uint32_t chip, uint32_t pins)
+int irq_router_init(struct irq_router *router, int vm_fd, uint32_t chip, uint32_t pins,
+		    struct irq_msi_pins msi_pins)
 {
 	struct kvm_irq_routing *table =
 		calloc(1, sizeof(*table) + (pins + MSI_MAX) * sizeof(table->entries[0]));
@@ -23,8 +24,16 @@ int irq_router_init(struct irq_router *router, int vm_fd, uint32_t chip, uint32_
 			.type = KVM_IRQ_ROUTING_IRQCHIP,
 			.u.irqchip = { .irqchip = chip, .pin = pin },
 		};
-	*router = (struct irq_router){ .vm_fd = vm_fd, .table = table, .first_msi = pins,
-					.next_msi = pins };
+	*router = (struct irq_router){
+		.vm_fd = vm_fd,
+		.chip = chip,
+		.msi_pins = msi_pins,
+		.senders = vm_fd >= 0 &&
+			   ioctl(vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MSI_DEVID) > 0,
+		.table = table,
+		.first_msi = pins,
+		.next_msi = pins,
+	};
 	pthread_mutex_init(&router->lock, NULL);
 	return 0;
 }
@@ -68,7 +77,7 @@ int irq_line_pin(struct irq_router *router, struct irq_line *line, uint32_t pin)
 	return err ? err : bind_line(line, true);
 }
 
-int irq_line_msi(struct irq_router *router, struct irq_line *line)
+int irq_line_msi(struct irq_router *router, uint32_t sender, struct irq_line *line)
 {
 	int err;
 
@@ -77,6 +86,7 @@ int irq_line_msi(struct irq_router *router, struct irq_line *line)
 	err = open_line(router, line, router->next_msi);
 	if (err)
 		return err;
+	line->sender = sender;
 	router->next_msi++;
 	return 0;
 }
@@ -96,30 +106,47 @@ static struct kvm_irq_routing_entry *route(struct kvm_irq_routing *table, uint32
 	for (uint32_t i = 0; i < table->nr; i++)
 		if (table->entries[i].gsi == gsi)
 			return &table->entries[i];
-	table->entries[table->nr] = (struct kvm_irq_routing_entry){
-		.gsi = gsi,
-		.type = KVM_IRQ_ROUTING_MSI,
-	};
+	table->entries[table->nr] = (struct kvm_irq_routing_entry){ .gsi = gsi };
 	return &table->entries[table->nr++];
 }
 
-static int program(struct irq_router *router, uint32_t gsi, uint64_t addr, uint32_t data)
+static struct kvm_irq_routing_entry describe(const struct irq_line *line, uint64_t addr,
+					     uint32_t data)
 {
-	struct kvm_irq_routing_entry *entry = route(router->table, gsi);
-	struct kvm_irq_routing_msi msi = {
-		.address_lo = (uint32_t)addr,
-		.address_hi = (uint32_t)(addr >> 32),
-		.data = data,
-	}, old = entry->u.msi;
+	const struct irq_router *router = line->router;
+	struct kvm_irq_routing_entry entry = { .gsi = line->gsi };
+
+	if (router->msi_pins.addr && addr == router->msi_pins.addr) {
+		entry.type = KVM_IRQ_ROUTING_IRQCHIP;
+		entry.u.irqchip.irqchip = router->chip;
+		entry.u.irqchip.pin = data - router->msi_pins.first_data; /* KVM refuses what is none */
+		return entry;
+	}
+	entry.type = KVM_IRQ_ROUTING_MSI;
+	entry.u.msi.address_lo = (uint32_t)addr;
+	entry.u.msi.address_hi = (uint32_t)(addr >> 32);
+	entry.u.msi.data = data;
+	if (router->senders) {
+		entry.flags = KVM_MSI_VALID_DEVID;
+		entry.u.msi.devid = line->sender;
+	}
+	return entry;
+}
+
+static int program(const struct irq_line *line, uint64_t addr, uint32_t data)
+{
+	const struct irq_router *router = line->router;
+	struct kvm_irq_routing_entry *entry = route(router->table, line->gsi), old = *entry;
+	struct kvm_irq_routing_entry wanted = describe(line, addr, data);
 
 	/* KVM replaces the whole table and waits for its readers: worth avoiding. */
-	if (!memcmp(&old, &msi, sizeof(msi)))
+	if (!memcmp(&old, &wanted, sizeof(wanted)))
 		return 0;
-	entry->u.msi = msi;
+	*entry = wanted;
 	if (router->vm_fd < 0 || ioctl(router->vm_fd, KVM_SET_GSI_ROUTING, router->table) == 0)
 		return 0;
 	/* Or every later table, other lines' too, would be refused for it. */
-	entry->u.msi = old;
+	*entry = old;
 	return -errno;
 }
 
@@ -128,7 +155,7 @@ int irq_line_unmask(struct irq_line *line, uint64_t addr, uint32_t data)
 	int err;
 
 	pthread_mutex_lock(&line->router->lock);
-	err = program(line->router, line->gsi, addr, data);
+	err = program(line, addr, data);
 	if (!err)
 		err = bind_line(line, true);
 	pthread_mutex_unlock(&line->router->lock);

@@ -17,8 +17,17 @@
 
 struct kvm_irq_routing;
 
+/* MSIs to the address addr are the pins of the controller: data less first_data is the pin (GICv2m). */
+struct irq_msi_pins {
+	uint64_t addr; /* 0: there are none */
+	uint32_t first_data;
+};
+
 struct irq_router {
 	int vm_fd; /* -1: nothing is bound; for tests */
+	uint32_t chip;
+	struct irq_msi_pins msi_pins;
+	bool senders; /* KVM wants to know who sends an MSI */
 	pthread_mutex_t lock;
 	struct kvm_irq_routing *table;
 	uint32_t first_msi, next_msi; /* GSIs: the first for MSIs, and the next that is free */
@@ -27,6 +36,7 @@ struct irq_router {
 struct irq_line {
 	struct irq_router *router;
 	uint32_t gsi;
+	uint32_t sender; /* of an MSI */
 	int fd; /* an eventfd: irq_raise() writes it */
 	bool bound;
 };
@@ -35,13 +45,17 @@ struct irq_line {
  * GSIs 0 to pins - 1 are wired to the pins of the in-kernel controller called
  * chip (as KVM_SET_GSI_ROUTING names it); MSIs come after them. -ENOMEM.
  */
-int irq_router_init(struct irq_router *router, int vm_fd, uint32_t chip, uint32_t pins);
+int irq_router_init(struct irq_router *router, int vm_fd, uint32_t chip, uint32_t pins,
+		    struct irq_msi_pins msi_pins);
 void irq_router_free(struct irq_router *router);
 
 /* A line on the given pin, edge-triggered, bound at once. */
 int irq_line_pin(struct irq_router *router, struct irq_line *line, uint32_t pin);
-/* A line for an MSI, masked. -ENOSPC when there is no route left. */
-int irq_line_msi(struct irq_router *router, struct irq_line *line);
+/*
+ * A line for an MSI, masked. sender is the PCI requester id of its device, by which some
+ * controllers (GICv3's ITS) tell MSIs apart. -ENOSPC when there is no route left.
+ */
+int irq_line_msi(struct irq_router *router, uint32_t sender, struct irq_line *line);
 void irq_line_free(struct irq_line *line);
 
 /* Programs an MSI line and binds it. On any thread, as the next two. -errno of KVM. */

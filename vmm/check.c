@@ -76,12 +76,18 @@ static int open_kvm(struct check *check)
 	return fd;
 }
 
+static void check_capability(struct check *check, int kvm_fd, const struct arch_capability *cap)
+{
+	if (ioctl(kvm_fd, KVM_CHECK_EXTENSION, cap->number) > 0)
+		tell(check, MARK_OK, "KVM_CAP_%s: %s", cap->name, cap->use);
+	else
+		tell(check, MARK_MISSING, "KVM_CAP_%s: %s; use a newer kernel on the host",
+		     cap->name, cap->use);
+}
+
 static void check_capabilities(struct check *check, int kvm_fd)
 {
-	static const struct {
-		int number;
-		const char *name, *use;
-	} caps[] = {
+	static const struct arch_capability caps[] = {
 		{ KVM_CAP_USER_MEMORY, "USER_MEMORY", "memory of this process for a guest" },
 		{ KVM_CAP_IRQCHIP, "IRQCHIP", "interrupt controllers in the kernel" },
 		{ KVM_CAP_IRQ_ROUTING, "IRQ_ROUTING", "interrupts of PCI devices" },
@@ -93,13 +99,10 @@ static void check_capabilities(struct check *check, int kvm_fd)
 	};
 	int cpus = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 
-	for (size_t i = 0; i < ARRAY_SIZE(caps); i++) {
-		if (ioctl(kvm_fd, KVM_CHECK_EXTENSION, caps[i].number) > 0)
-			tell(check, MARK_OK, "KVM_CAP_%s: %s", caps[i].name, caps[i].use);
-		else
-			tell(check, MARK_MISSING, "KVM_CAP_%s: %s; use a newer kernel on the host",
-			     caps[i].name, caps[i].use);
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(caps); i++)
+		check_capability(check, kvm_fd, &caps[i]);
+	for (const struct arch_capability *cap = arch_capabilities; cap->name; cap++)
+		check_capability(check, kvm_fd, cap);
 	if (cpus > 0)
 		tell(check, MARK_OK, "a guest can have %" PRIu64 " processors",
 		     util_min((uint64_t)cpus, CONFIG_CPUS_MAX));
@@ -138,9 +141,9 @@ static int probe_init(struct probe *probe, int kvm_fd)
 	if (size < (int)sizeof(*probe->run))
 		return -ENOTSUP;
 	probe->run_size = (size_t)size;
-	probe->vm_fd = ioctl(kvm_fd, KVM_CREATE_VM, 0);
+	probe->vm_fd = arch_vm_create(kvm_fd);
 	if (probe->vm_fd < 0)
-		return -errno;
+		return probe->vm_fd;
 	probe->ram = map(PROBE_RAM, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (!probe->ram)
 		return -errno;
@@ -162,7 +165,7 @@ static int probe_time(struct probe *probe, uint32_t loops, uint64_t *ret_ns)
 	int err;
 
 	assert(probe->run);
-	err = arch_probe_guest(probe->vcpu_fd, probe->ram, PROBE_RAM, loops);
+	err = arch_probe_guest(probe->vm_fd, probe->vcpu_fd, probe->ram, PROBE_RAM, loops);
 	if (err)
 		return err;
 	start = util_now_ns();

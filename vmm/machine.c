@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/sysinfo.h>
-#include "arch/arch.h"
 #include "core/log.h"
 #include "devices/virtio/transport.h"
 #include "seccomp/landlock.h"
@@ -73,11 +72,13 @@ static int open_kvm(struct machine *machine)
 
 static int create_vm(struct machine *machine)
 {
-	machine->vm_fd = ioctl(machine->kvm_fd, KVM_CREATE_VM, 0);
-	if (machine->vm_fd < 0)
-		return report(-errno, kvm_hints, "/dev/kvm: no virtual machine can be made");
-	return report(arch_vm_init(machine->vm_fd), kvm_hints,
-		      "/dev/kvm: no interrupt controller can be made");
+	int fd = arch_vm_create(machine->kvm_fd);
+
+	if (fd < 0)
+		return report(fd, kvm_hints, "/dev/kvm: no virtual machine can be made");
+	machine->vm_fd = fd;
+	return report(arch_irqchip_new(fd, (unsigned int)machine->config->cpus, &machine->irqchip),
+		      kvm_hints, "/dev/kvm: no interrupt controller can be made");
 }
 
 /* Pages come when they are touched, so what the host can never back would only show much later. */
@@ -119,6 +120,34 @@ static int plug_memory(struct machine *machine)
 			err = -errno;
 	}
 	return report(err, memory_hints, "--memory");
+}
+
+/* Before the devices, since some interrupt controllers take nothing before they know all vCPUs. */
+static int add_vcpus(struct machine *machine, const struct machine_events *events)
+{
+	int err;
+
+	machine->vcpus = (struct vcpus){
+		.mmio = &machine->mmio,
+		.ports = &machine->ports,
+		.stopped = events->stopped,
+		.opaque = events->opaque,
+		.confine = !machine->config->no_sandbox,
+	};
+	err = vcpus_init(&machine->vcpus, machine->kvm_fd, machine->vm_fd,
+			 (unsigned int)machine->config->cpus);
+	if (err)
+		return report(err, NULL, "--cpus: KVM does not give them");
+	return report(arch_irqchip_start(machine->irqchip), NULL, "the interrupt controller");
+}
+
+static int add_buses(struct machine *machine)
+{
+	bus_init(&machine->mmio, machine->vm_fd, false);
+	bus_init(&machine->ports, machine->vm_fd, true);
+	return report(irq_router_init(&machine->irqs, machine->vm_fd, arch_layout.irq_chip,
+				      arch_layout.irq_pins, arch_irqchip_msi_pins(machine->irqchip)),
+		      NULL, "interrupt routes");
 }
 
 /* ---- platform devices ---- */
@@ -287,7 +316,7 @@ static int open_images(struct machine *machine)
 	int err = boot_file_open(&machine->kernel, config->kernel);
 
 	if (err || !config->initrd)
-		return report(err, boot_kernel_hints, "--kernel %s", config->kernel);
+		return report(err, arch_kernel_hints, "--kernel %s", config->kernel);
 	err = boot_file_open(&machine->initrd, config->initrd);
 	return report(err, boot_initrd_hints, "--initrd %s", config->initrd);
 }
@@ -296,7 +325,7 @@ static void read_images(struct machine *machine)
 {
 	struct machine_loader *loader = &machine->loader;
 
-	loader->kernel_err = boot_load_kernel(&machine->kernel, &machine->mem, &loader->kernel);
+	loader->kernel_err = arch_load_kernel(&machine->kernel, &machine->mem, &loader->kernel);
 	if (!loader->kernel_err && machine->initrd.size)
 		loader->initrd_err = boot_load_initrd(&machine->initrd, &machine->mem,
 						      &loader->kernel, &loader->initrd_gpa);
@@ -339,7 +368,7 @@ static int load_images(struct machine *machine)
 	else
 		read_images(machine);
 	if (loader->kernel_err)
-		return report(loader->kernel_err, boot_kernel_hints, "--kernel %s",
+		return report(loader->kernel_err, arch_kernel_hints, "--kernel %s",
 			      machine->config->kernel);
 	return report(loader->initrd_err, boot_initrd_hints, "--initrd %s",
 		      machine->config->initrd);
@@ -348,11 +377,12 @@ static int load_images(struct machine *machine)
 static int load(struct machine *machine, struct arch_entry *ret_entry)
 {
 	const struct config *config = machine->config;
-	const struct boot_kernel *kernel = &machine->loader.kernel;
-	struct arch_devices devices = {
+	const struct arch_devices devices = {
+		.irqchip = machine->irqchip,
 		.cpus = (unsigned int)config->cpus,
 		.uart = config->has_serial,
 		.panic = true,
+		.debug_exit = config->debug_exit,
 		.pci = config->transport == CONFIG_PCI,
 		.mmio_count = config->transport == CONFIG_PCI ? 0 :
 								(unsigned int)machine->device_count,
@@ -363,13 +393,7 @@ static int load(struct machine *machine, struct arch_entry *ret_entry)
 	if (err)
 		return err;
 	info.initrd_gpa = machine->loader.initrd_gpa;
-	err = arch_describe(&machine->mem, &devices, &info.firmware_gpa);
-	if (err)
-		return report(err, NULL, "the firmware tables");
-	info.reserved = arch_reserved(&info.reserved_count);
-	ret_entry->pc = kernel->entry;
-	ret_entry->long_mode = kernel->protocol == BOOT_LINUX64;
-	err = boot_finish(kernel, &machine->mem, &info, &ret_entry->info);
+	err = arch_describe(&devices, &machine->mem, &machine->loader.kernel, &info, ret_entry);
 	return report(err, cmdline_hints, "--cmdline");
 }
 
@@ -394,29 +418,14 @@ int machine_build(struct machine *machine, const struct config *config,
 		err = plug_memory(machine);
 	if (err)
 		return err;
-	bus_init(&machine->mmio, machine->vm_fd, false);
-	bus_init(&machine->ports, machine->vm_fd, true);
-	err = report(irq_router_init(&machine->irqs, machine->vm_fd, arch_layout.irq_chip,
-				     arch_layout.irq_pins),
-		     NULL, "interrupt routes");
+	err = add_vcpus(machine, events);
+	if (!err)
+		err = add_buses(machine);
 	if (!err)
 		err = add_platforms(machine, events);
 	if (!err)
 		err = add_devices(machine, events);
-	if (!err)
-		err = compose_cmdline(machine);
-	if (err)
-		return err;
-	machine->vcpus = (struct vcpus){
-		.mmio = &machine->mmio,
-		.ports = &machine->ports,
-		.stopped = events->stopped,
-		.opaque = events->opaque,
-		.confine = !config->no_sandbox,
-	};
-	err = vcpus_init(&machine->vcpus, machine->kvm_fd, machine->vm_fd,
-			 (unsigned int)config->cpus);
-	return report(err, NULL, "--cpus: KVM does not give them");
+	return err ? err : compose_cmdline(machine);
 }
 
 /* The n-th of all workers; NULL behind the last. */
@@ -472,9 +481,9 @@ static int undo(struct machine *machine)
 	if (machine->uart)
 		uart_reset(machine->uart);
 	for (unsigned int i = 0; !err && i < machine->vcpus.count; i++)
-		err = arch_vcpu_reset(machine->vcpus.vcpu[i].fd, i);
+		err = arch_vcpu_reset(machine->vm_fd, machine->vcpus.vcpu[i].fd, i);
 	if (!err)
-		err = arch_vm_reset(machine->vm_fd);
+		err = arch_irqchip_reset(machine->irqchip);
 	return report(err, NULL, "vCPUs and interrupt controllers cannot be reset");
 }
 
@@ -545,6 +554,7 @@ void machine_free(struct machine *machine)
 	boot_file_close(&machine->initrd);
 	boot_file_close(&machine->kernel);
 	free(machine->cmdline);
+	arch_irqchip_free(machine->irqchip);
 	util_closep(&machine->vm_fd);
 	util_closep(&machine->kvm_fd);
 }

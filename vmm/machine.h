@@ -9,7 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include "boot/boot.h"
+#include "arch/arch.h"
 #include "core/bus.h"
 #include "core/chardev.h"
 #include "core/irq.h"
@@ -43,6 +43,7 @@ struct machine_loader {
 struct machine {
 	const struct config *config;
 	int kvm_fd, vm_fd;
+	struct arch_irqchip *irqchip;
 	struct mem mem;
 	struct bus mmio, ports;
 	struct irq_router irqs;
@@ -75,7 +76,7 @@ struct machine_events {
 	void *opaque;
 	int fd;
 	void (*request)(void *opaque, enum platform_request request, int code);
-	void (*stopped)(void *opaque, enum vcpu_stop why, const char *text);
+	void (*stopped)(void *opaque, enum vcpu_stop why, int code, const char *text);
 	void (*escape)(void *opaque, enum chardev_escape escape);
 };
 

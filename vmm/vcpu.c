@@ -22,8 +22,10 @@ const struct sandbox vcpu_sandbox = SANDBOX(
 	SC_ARG(ioctl, 1, KVM_RUN),
 	SC_ARG(ioctl, 1, KVM_SET_GSI_ROUTING),
 	SC_ARG(ioctl, 1, KVM_IRQFD),
+	/* arch_vcpu_dump(). */
 	SC_ARG(ioctl, 1, KVM_GET_REGS),
 	SC_ARG(ioctl, 1, KVM_GET_SREGS),
+	SC_ARG(ioctl, 1, KVM_GET_ONE_REG),
 	/* The pending bits of MSI-X. */
 	SC(poll));
 
@@ -63,17 +65,17 @@ int vcpus_init(struct vcpus *vcpus, int kvm_fd, int vm_fd, unsigned int count)
 		if (run == MAP_FAILED)
 			return -errno;
 		vcpu->run = run;
-		err = arch_vcpu_init(kvm_fd, vcpu->fd, i, count);
+		err = arch_vcpu_init(kvm_fd, vm_fd, vcpu->fd, i, count);
 		if (err)
 			return err;
 	}
 	return 0;
 }
 
-static void stopped(struct vcpu *vcpu, enum vcpu_stop why, const char *text)
+static void stopped(struct vcpu *vcpu, enum vcpu_stop why, int code, const char *text)
 {
 	vcpus_request_park(vcpu->all);
-	vcpu->all->stopped(vcpu->all->opaque, why, text);
+	vcpu->all->stopped(vcpu->all->opaque, why, code, text);
 }
 
 static void internal_error(struct vcpu *vcpu, const char *what, unsigned long long detail)
@@ -83,7 +85,7 @@ static void internal_error(struct vcpu *vcpu, const char *what, unsigned long lo
 	arch_vcpu_dump(vcpu->fd, registers, sizeof(registers));
 	snprintf(text, sizeof(text), "vCPU %u: %s (%#llx) at %s", vcpu->index, what, detail,
 		 registers);
-	stopped(vcpu, VCPU_INTERNAL_ERROR, text);
+	stopped(vcpu, VCPU_INTERNAL_ERROR, 0, text);
 }
 
 /* String instructions give several accesses of one port at once. */
@@ -110,6 +112,27 @@ static void memory_access(const struct vcpu *vcpu)
 		(void)bus_read(vcpu->all->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
 }
 
+/* What a guest asks of its firmware, when KVM is that. */
+static void system_event(struct vcpu *vcpu)
+{
+	const struct kvm_run *run = vcpu->run;
+
+	switch (run->system_event.type) {
+	case KVM_SYSTEM_EVENT_SHUTDOWN:
+		stopped(vcpu, VCPU_POWER_OFF, 0, NULL);
+		break;
+	case KVM_SYSTEM_EVENT_RESET:
+		stopped(vcpu, VCPU_RESET, (int)run->system_event.flags, NULL);
+		break;
+	case KVM_SYSTEM_EVENT_CRASH:
+		stopped(vcpu, VCPU_PANIC, 0, NULL);
+		break;
+	default:
+		internal_error(vcpu, "unexpected event", run->system_event.type);
+		break;
+	}
+}
+
 static void run_once(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
@@ -126,8 +149,11 @@ static void run_once(struct vcpu *vcpu)
 	case KVM_EXIT_MMIO:
 		memory_access(vcpu);
 		break;
+	case KVM_EXIT_SYSTEM_EVENT:
+		system_event(vcpu);
+		break;
 	case KVM_EXIT_SHUTDOWN:
-		stopped(vcpu, VCPU_TRIPLE_FAULT, NULL);
+		stopped(vcpu, VCPU_TRIPLE_FAULT, 0, NULL);
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
 		internal_error(vcpu, "the processor refused to run it",

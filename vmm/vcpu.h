@@ -15,8 +15,11 @@
 struct kvm_run;
 struct vcpus;
 
-/* Why the guest cannot go on, found out by a vCPU itself. */
+/* Why the guest does not go on, as KVM tells a vCPU. */
 enum vcpu_stop {
+	VCPU_POWER_OFF,
+	VCPU_RESET, /* code: the flags of KVM_SYSTEM_EVENT_RESET */
+	VCPU_PANIC,
 	VCPU_TRIPLE_FAULT,
 	VCPU_INTERNAL_ERROR, /* KVM's or ours; text says what */
 };
@@ -39,7 +42,7 @@ struct vcpus {
 	size_t run_len; /* of the mapping behind vcpu.run */
 	const struct bus *mmio, *ports;
 	/* Called on a vCPU thread, which parks afterwards. text only for VCPU_INTERNAL_ERROR. */
-	void (*stopped)(void *opaque, enum vcpu_stop why, const char *text);
+	void (*stopped)(void *opaque, enum vcpu_stop why, int code, const char *text);
 	void *opaque;
 	bool confine;
 

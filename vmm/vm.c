@@ -89,7 +89,7 @@ struct vm {
 
 	pthread_mutex_t lock; /* guards what follows */
 	enum vm_end end;
-	int code;          /* of VM_EXIT */
+	int code;          /* of VM_EXIT; of VM_REBOOT, what KVM says of it */
 	char text[400];    /* of VM_ERROR */
 	bool wants_status; /* a person asked for the status line */
 };
@@ -130,14 +130,17 @@ static void on_request(void *opaque, enum platform_request request, int code)
 	end(vm, meaning[request], code, NULL);
 }
 
-static void on_stopped(void *opaque, enum vcpu_stop why, const char *text)
+static void on_stopped(void *opaque, enum vcpu_stop why, int code, const char *text)
 {
 	static const enum vm_end meaning[] = {
+		[VCPU_POWER_OFF] = VM_POWER_OFF,
+		[VCPU_RESET] = VM_REBOOT,
+		[VCPU_PANIC] = VM_PANIC,
 		[VCPU_TRIPLE_FAULT] = VM_TRIPLE_FAULT,
 		[VCPU_INTERNAL_ERROR] = VM_ERROR,
 	};
 
-	end(opaque, meaning[why], 0, text);
+	end(opaque, meaning[why], code, text);
 }
 
 static void on_escape(void *opaque, enum chardev_escape escape)
@@ -193,7 +196,7 @@ static void act_on_end(struct vm *vm)
 	deadline_set(DEADLINE_S, vm->end == VM_REBOOT ? ends[VM_ERROR].status : exit_status(vm));
 	vcpus_park(&vm->machine.vcpus);
 	pthread_mutex_lock(&vm->lock);
-	if (vm->end == VM_REBOOT && arch_reset_by_panic(&vm->machine.mem))
+	if (vm->end == VM_REBOOT && arch_reset_by_panic(&vm->machine.mem, vm->code))
 		vm->end = VM_PANIC;
 	again = vm->end == VM_REBOOT && !vm->config->no_reboot && !vm->asked_to_end;
 	/* What ends the run during the reset counts again. */

@@ -4,11 +4,10 @@
  * that a guest probes for none of them. The tables follow one another in the
  * area below 1 MiB that is reserved for them, the RSDP first.
  */
-#include "arch/arch.h"
-
 #include <assert.h>
 #include <stdio.h>
 #include "arch/x86_64/aml.h"
+#include "arch/x86_64/kernel.h"
 #include "arch/x86_64/layout.h"
 #include "core/util.h"
 
@@ -356,7 +355,7 @@ static int add_tables(struct tables *tables, const struct arch_devices *devices,
 	return err;
 }
 
-int arch_describe(const struct mem *mem, const struct arch_devices *devices, uint64_t *ret_gpa)
+int acpi_write(const struct mem *mem, const struct arch_devices *devices, uint64_t *ret_rsdp)
 {
 	struct tables tables = { .ram = mem_ptr(mem, LAYOUT_ACPI, TABLES_SIZE) };
 	struct acpi_rsdp *rsdp = (void *)tables.ram;
@@ -380,6 +379,6 @@ int arch_describe(const struct mem *mem, const struct arch_devices *devices, uin
 	};
 	rsdp->checksum = checksum(rsdp, offsetof(struct acpi_rsdp, length));
 	rsdp->extended_checksum = checksum(rsdp, sizeof(*rsdp));
-	*ret_gpa = LAYOUT_ACPI;
+	*ret_rsdp = LAYOUT_ACPI;
 	return 0;
 }

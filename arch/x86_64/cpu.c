@@ -8,7 +8,7 @@
 #include <linux/kvm.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
-#include "arch/arch.h"
+#include "arch/x86_64/kernel.h"
 #include "arch/x86_64/layout.h"
 
 #define CPUID_MAX 256
@@ -50,33 +50,76 @@
 
 /* ---- the VM ---- */
 
-int arch_vm_init(int vm_fd)
+struct arch_irqchip {
+	int vm_fd;
+};
+
+int arch_vm_create(int kvm_fd)
 {
+	int fd = ioctl(kvm_fd, KVM_CREATE_VM, 0);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int arch_irqchip_new(int vm_fd, unsigned int cpus, struct arch_irqchip **ret_irqchip)
+{
+	struct arch_irqchip *irqchip;
+
+	(void)cpus;
 	if (ioctl(vm_fd, KVM_SET_TSS_ADDR, (unsigned long)LAYOUT_KVM_TSS) < 0 ||
 	    ioctl(vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
 		return -errno;
+	irqchip = malloc(sizeof(*irqchip));
+	if (!irqchip)
+		return -ENOMEM;
+	irqchip->vm_fd = vm_fd;
+	*ret_irqchip = irqchip;
 	return 0;
 }
 
-int arch_vm_reset(int vm_fd)
+int arch_irqchip_start(struct arch_irqchip *irqchip)
+{
+	/* They are complete without vCPUs. */
+	(void)irqchip;
+	return 0;
+}
+
+int arch_irqchip_reset(struct arch_irqchip *irqchip)
 {
 	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
 
-	if (ioctl(vm_fd, KVM_GET_IRQCHIP, &chip) < 0)
+	if (ioctl(irqchip->vm_fd, KVM_GET_IRQCHIP, &chip) < 0)
 		return -errno;
 	chip.chip.ioapic.irr = 0;
 	for (size_t pin = 0; pin < ARRAY_SIZE(chip.chip.ioapic.redirtbl); pin++) {
 		chip.chip.ioapic.redirtbl[pin].bits = 0;
 		chip.chip.ioapic.redirtbl[pin].fields.mask = 1;
 	}
-	return ioctl(vm_fd, KVM_SET_IRQCHIP, &chip) < 0 ? -errno : 0;
+	return ioctl(irqchip->vm_fd, KVM_SET_IRQCHIP, &chip) < 0 ? -errno : 0;
 }
 
-bool arch_reset_by_panic(const struct mem *mem)
+struct irq_msi_pins arch_irqchip_msi_pins(const struct arch_irqchip *irqchip)
+{
+	(void)irqchip;
+	return (struct irq_msi_pins){ 0 };
+}
+
+void arch_irqchip_free(struct arch_irqchip *irqchip)
+{
+	free(irqchip);
+}
+
+const struct arch_capability arch_capabilities[] = {
+	{ KVM_CAP_EXT_CPUID, "EXT_CPUID", "the features that a processor tells about" },
+	{ 0 }
+};
+
+bool arch_reset_by_panic(const struct mem *mem, int flags)
 {
 	/* The BIOS' warm boot flag; see reboot=panic_warm in layout.c. */
 	uint16_t flag;
 
+	(void)flags;
 	return !mem_read(mem, 0x472, &flag, sizeof(flag)) && flag == 0x1234;
 }
 
@@ -154,13 +197,14 @@ static void adjust(struct kvm_cpuid_entry2 *entry, uint32_t index, uint32_t cpus
 	}
 }
 
-int arch_vcpu_init(int kvm_fd, int vcpu_fd, unsigned int index, unsigned int cpus)
+int arch_vcpu_init(int kvm_fd, int vm_fd, int vcpu_fd, unsigned int index, unsigned int cpus)
 {
 	bool deadline = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
 	_cleanup_free_ struct kvm_cpuid2 *cpuid =
 		calloc(1, sizeof(*cpuid) + (CPUID_MAX + TOPOLOGY_LEVELS) * sizeof(cpuid->entries[0]));
 	uint32_t kept = 0;
 
+	(void)vm_fd;
 	if (!cpuid)
 		return -ENOMEM;
 	cpuid->nent = CPUID_MAX;
@@ -328,10 +372,11 @@ static int reset_rest(int vcpu_fd, unsigned int index)
 	return 0;
 }
 
-int arch_vcpu_reset(int vcpu_fd, unsigned int index)
+int arch_vcpu_reset(int vm_fd, int vcpu_fd, unsigned int index)
 {
 	int err;
 
+	(void)vm_fd;
 	/* First of all the APIC's mode, by which its registers are read. */
 	err = set_sregs(vcpu_fd, index, false);
 	if (!err)
@@ -342,12 +387,13 @@ int arch_vcpu_reset(int vcpu_fd, unsigned int index)
 int arch_vcpu_boot(int vcpu_fd, unsigned int index, const struct mem *mem,
 		   const struct arch_entry *entry)
 {
+	bool long_mode = entry->protocol == KERNEL_LINUX64;
 	struct kvm_regs regs = {
 		.rip = entry->pc,
 		.rflags = RFLAGS_FIXED,
 		/* hvm_start_info is expected in ebx, boot_params in rsi. */
-		.rbx = entry->long_mode ? 0 : entry->info,
-		.rsi = entry->long_mode ? entry->info : 0,
+		.rbx = long_mode ? 0 : entry->info,
+		.rsi = long_mode ? entry->info : 0,
 	};
 	int err;
 
@@ -355,9 +401,9 @@ int arch_vcpu_boot(int vcpu_fd, unsigned int index, const struct mem *mem,
 	/* The others wait for an INIT, which gives them the registers they start with. */
 	if (index)
 		return 0;
-	err = entry->long_mode ? write_tables(mem) : 0;
+	err = long_mode ? write_tables(mem) : 0;
 	if (!err)
-		err = set_sregs(vcpu_fd, index, entry->long_mode);
+		err = set_sregs(vcpu_fd, index, long_mode);
 	/*
 	 * KVM opens LINT0 for its 8259, which nobody masks: an interrupt that comes before the kernel
 	 * sets its APIC up would arrive as an exception, since its vector is the number of the pin.

@@ -46,13 +46,3 @@ size_t arch_ram_ranges(uint64_t size, struct mem_range ranges[2])
 	ranges[1] = (struct mem_range){ LAYOUT_HIGH, size - low };
 	return 2;
 }
-
-const struct mem_range *arch_reserved(size_t *ret_count)
-{
-	static const struct mem_range reserved[] = {
-		{ LAYOUT_RESERVED, LAYOUT_KERNEL - LAYOUT_RESERVED },
-	};
-
-	*ret_count = ARRAY_SIZE(reserved);
-	return reserved;
-}

@@ -62,12 +62,13 @@ static int set_long_mode(int vcpu_fd)
 	return ioctl(vcpu_fd, KVM_SET_SREGS, &sregs) < 0 ? -errno : 0;
 }
 
-int arch_probe_guest(int vcpu_fd, uint8_t *ram, size_t len, uint32_t loops)
+int arch_probe_guest(int vm_fd, int vcpu_fd, uint8_t *ram, size_t len, uint32_t loops)
 {
 	const struct kvm_regs regs = { .rip = CODE, .rcx = loops, .rsp = END,
 				       .rdx = arch_layout.debug_exit.base, .rflags = 0x2 };
 	int r;
 
+	(void)vm_fd;
 	if (len < END || loops == 0)
 		return -EINVAL;
 	memset(ram, 0, END);

@@ -43,7 +43,7 @@ int msix_new(struct pci_function *function, struct irq_router *router, unsigned 
 	if (!msix->table || !msix->lines)
 		err = -ENOMEM;
 	for (; err >= 0 && msix->count < count; msix->count++) {
-		err = irq_line_msi(router, &msix->lines[msix->count]);
+		err = irq_line_msi(router, function->id, &msix->lines[msix->count]);
 		msix->table[msix->count][3] = PCI_MSIX_ENTRY_CTRL_MASKBIT;
 	}
 	if (err < 0) {

@@ -26,6 +26,7 @@ struct pci_function {
 	uint8_t writable[PCI_CONFIG_LEN]; /* the bits that the guest may change */
 	uint8_t last_cap;                 /* where the newest capability is; 0: none yet */
 	uint8_t next_cap;                 /* where the next one would go */
+	uint16_t id;                      /* as the sender of messages: its requester id */
 	/* Before a read of, and after a write to [offset, offset + len); either may be NULL. */
 	void (*before_read)(struct pci_function *function, unsigned int offset, unsigned int len);
 	void (*after_write)(struct pci_function *function, unsigned int offset, unsigned int len);
@@ -56,8 +57,10 @@ int pci_function_add_cap(struct pci_function *function, uint8_t id, const void *
 int pci_function_add_bar(struct pci_function *function, struct pci_root *root, unsigned int index,
 			 uint32_t len, const struct bus_ops *ops, void *opaque,
 			 uint64_t *ret_base);
-/* Plugs it into the next free slot. -ENOSPC. */
+/* Plugs it into the next free slot, which gives it its id. -ENOSPC. */
 int pci_root_plug(struct pci_root *root, struct pci_function *function);
+/* Also for one that is not plugged in. */
+void pci_root_unplug(struct pci_root *root, const struct pci_function *function);
 
 struct state;
 struct state_reader;
@@ -66,8 +69,8 @@ struct state_reader;
 struct msix;
 
 /*
- * Adds the capability: count vectors, the table at table_offset and the
- * pending bits at pba_offset of the BAR. The owner's after_write calls msix_control().
+ * Adds the capability to a function that is plugged in: count vectors, the table at table_offset
+ * and the pending bits at pba_offset of the BAR. The owner's after_write calls msix_control().
  */
 int msix_new(struct pci_function *function, struct irq_router *router, unsigned int count,
 	     unsigned int bar, uint32_t table_offset, uint32_t pba_offset, struct msix **ret_msix);

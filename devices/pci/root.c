@@ -136,7 +136,16 @@ int pci_root_plug(struct pci_root *root, struct pci_function *function)
 		if (root->slots[slot])
 			continue;
 		root->slots[slot] = function;
+		function->id = (uint16_t)(slot << 3);
 		return 0;
 	}
 	return -ENOSPC;
+}
+
+void pci_root_unplug(struct pci_root *root, const struct pci_function *function)
+{
+	unsigned int slot = function->id >> 3;
+
+	if (root->slots[slot] == function)
+		root->slots[slot] = NULL;
 }

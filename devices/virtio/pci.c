@@ -439,14 +439,14 @@ int virtio_pci_new(struct virtio_dev *dev, struct pci_root *root, struct irq_rou
 	pci_function_init(&pci->function, PCI_VENDOR_VIRTIO,
 			  (uint16_t)(PCI_DEVICE_VIRTIO_BASE + dev->class->id), dev->class->pci_class,
 			  REVISION_MODERN);
-	err = add_caps(pci, router);
+	err = pci_root_plug(root, &pci->function);
+	if (!err)
+		err = add_caps(pci, router);
 	if (!err)
 		err = pci_function_add_bar(&pci->function, root, BAR_INDEX, BAR_LEN, &bar_ops, pci,
 					   &pci->bar);
 	if (!err)
 		err = wire(pci);
-	if (!err)
-		err = pci_root_plug(root, &pci->function);
 	if (err)
 		return err;
 	pci->function.before_read = before_read;
@@ -527,6 +527,7 @@ void virtio_pci_free(struct virtio_pci *pci)
 {
 	if (!pci)
 		return;
+	pci_root_unplug(pci->root, &pci->function);
 	msix_free(pci->msix);
 	free(pci);
 }

@@ -8,7 +8,7 @@
  */
 #include <assert.h>
 #include <sys/mman.h>
-#include "boot/boot.h"
+#include "arch/arch.h"
 #include "tests/fuzz/fuzz.h"
 
 #define RAM_SIZE MIB(4)
@@ -63,7 +63,9 @@ static bool load_initrd(struct machine *machine, const struct boot_kernel *kerne
 		return false;
 	}
 	end = gpa + machine->initrd.size;
-	assert(gpa % 4096 == 0 && gpa >= LOW && end <= RAM_SIZE && end - 1 <= kernel->initrd_max);
+	assert(gpa % 4096 == 0 && gpa >= LOW && end <= RAM_SIZE &&
+	       util_within(gpa, machine->initrd.size,
+			   kernel->initrd_room.gpa + kernel->initrd_room.len));
 	assert(end <= kernel->base || gpa >= kernel->end);
 	info->initrd_gpa = gpa;
 	info->initrd_len = machine->initrd.size;
@@ -73,20 +75,18 @@ static bool load_initrd(struct machine *machine, const struct boot_kernel *kerne
 static void finish(struct machine *machine, const struct boot_kernel *kernel,
 		   struct boot_info *info, size_t cmdline_len)
 {
-	static const struct mem_range reserved[] = { { 0x9f000, 0x61000 } };
+	const struct arch_devices devices = { .cpus = 1, .pci = true };
+	struct arch_entry entry = { 0 };
 	_cleanup_free_ char *cmdline = calloc(1, cmdline_len + 1);
-	uint64_t gpa = 0;
 	int err;
 
 	assert(cmdline);
 	memset(cmdline, 'x', cmdline_len);
 	info->cmdline = cmdline;
-	info->reserved = reserved;
-	info->reserved_count = ARRAY_SIZE(reserved);
-	err = boot_finish(kernel, &machine->finish, info, &gpa);
+	err = arch_describe(&devices, &machine->finish, kernel, info, &entry);
 	if (cmdline_len > kernel->cmdline_max)
 		assert(err == -E2BIG);
-	assert(err == -E2BIG || (!err && gpa >= 0x10000 && gpa < 0x9f000));
+	assert(err == -E2BIG || (!err && entry.pc == kernel->entry && entry.info < LOW));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -104,7 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size -= sizeof(choice);
 	memcpy(&choice, data + size, sizeof(choice));
 	set_file(&machine->kernel, data, size, size);
-	err = boot_load_kernel(&machine->kernel, &machine->load, &kernel);
+	err = arch_load_kernel(&machine->kernel, &machine->load, &kernel);
 	if (err) {
 		assert(err == -ENOEXEC || err == -EBADMSG || err == -ENOTSUP || err == -E2BIG);
 		return 0;

@@ -406,7 +406,7 @@ static int make_transport(struct vdrv *vdrv)
 	for (unsigned int i = 0; i < vdrv->dev->worker_count; i++)
 		kept[i] = vdrv->dev->workers[i].keep_count;
 	bus_init(&vdrv->bus, -1, false);
-	err = irq_router_init(&vdrv->router, -1, 0, 24);
+	err = irq_router_init(&vdrv->router, -1, 0, 24, (struct irq_msi_pins){ 0 });
 	if (err)
 		return err;
 	if (vdrv->setup.transport == VDRV_MMIO) {

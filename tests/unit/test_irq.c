@@ -29,7 +29,7 @@ static void test_pin(void **state)
 	struct irq_line line = { 0 };
 
 	(void)state;
-	assert_int_equal(irq_router_init(&router, -1, 0, PINS), 0);
+	assert_int_equal(irq_router_init(&router, -1, 0, PINS, (struct irq_msi_pins){ 0 }), 0);
 	assert_int_equal(irq_line_pin(&router, &line, 5), 0);
 	assert_int_equal(line.gsi, 5);
 	assert_true(line.bound);
@@ -49,9 +49,9 @@ static void test_msi(void **state)
 	const struct kvm_irq_routing_entry *entry;
 
 	(void)state;
-	assert_int_equal(irq_router_init(&router, -1, 0, PINS), 0);
-	assert_int_equal(irq_line_msi(&router, &line), 0);
-	assert_int_equal(irq_line_msi(&router, &other), 0);
+	assert_int_equal(irq_router_init(&router, -1, 0, PINS, (struct irq_msi_pins){ 0 }), 0);
+	assert_int_equal(irq_line_msi(&router, 0, &line), 0);
+	assert_int_equal(irq_line_msi(&router, 0, &other), 0);
 	assert_int_not_equal(line.gsi, other.gsi);
 	assert_true(line.gsi >= PINS);
 
@@ -92,10 +92,10 @@ static void test_no_route_left(void **state)
 	int err = 0;
 
 	(void)state;
-	assert_int_equal(irq_router_init(&router, -1, 0, PINS), 0);
+	assert_int_equal(irq_router_init(&router, -1, 0, PINS, (struct irq_msi_pins){ 0 }), 0);
 	/* fds are scarcer than routes: only the numbers stay. */
 	while (!err && made < 4096) {
-		err = irq_line_msi(&router, &lines[made]);
+		err = irq_line_msi(&router, 0, &lines[made]);
 		if (!err) {
 			assert_int_equal(irq_line_unmask(&lines[made], MSI_ADDR, 1), 0);
 			irq_line_free(&lines[made++]);
@@ -116,8 +116,8 @@ static void test_refused(void **state)
 	struct irq_line line = { 0 };
 
 	(void)state;
-	assert_int_equal(irq_router_init(&router, -1, 0, PINS), 0);
-	assert_int_equal(irq_line_msi(&router, &line), 0);
+	assert_int_equal(irq_router_init(&router, -1, 0, PINS, (struct irq_msi_pins){ 0 }), 0);
+	assert_int_equal(irq_line_msi(&router, 0, &line), 0);
 	assert_int_equal(irq_line_unmask(&line, MSI_ADDR, 1), 0);
 	irq_line_mask(&line);
 
@@ -158,8 +158,8 @@ static void test_kvm(void **state)
 
 	(void)state;
 	assert_int_equal(irq_router_init(&router, vm, arch_layout.irq_chip,
-					 arch_layout.irq_pins), 0);
-	assert_int_equal(irq_line_msi(&router, &line), 0);
+					 arch_layout.irq_pins, (struct irq_msi_pins){ 0 }), 0);
+	assert_int_equal(irq_line_msi(&router, 0, &line), 0);
 	irq_raise(&line);
 	assert_true(irq_line_pending(&line));
 	assert_int_equal(irq_line_unmask(&line, MSI_ADDR, 0x4021), 0);

@@ -36,7 +36,7 @@ static void wire(struct fixture *f)
 	struct worker *worker = &f->guest.dev->workers[0];
 
 	bus_init(&f->bus, -1, false);
-	assert_int_equal(irq_router_init(&f->router, -1, 0, 24), 0);
+	assert_int_equal(irq_router_init(&f->router, -1, 0, 24, (struct irq_msi_pins){ 0 }), 0);
 	assert_int_equal(virtio_mmio_new(f->guest.dev, &f->bus, &f->router, BASE, 5, &f->mmio), 0);
 	f->line = worker->keep[worker->keep_count - 1];
 }

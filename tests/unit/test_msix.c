@@ -26,7 +26,7 @@ struct fixture {
 static void setup(struct fixture *f)
 {
 	*f = (struct fixture){ 0 };
-	assert_int_equal(irq_router_init(&f->router, -1, 0, PINS), 0);
+	assert_int_equal(irq_router_init(&f->router, -1, 0, PINS, (struct irq_msi_pins){ 0 }), 0);
 	pci_function_init(&f->function, 1, 2, 3, 4);
 	assert_int_equal(msix_new(&f->function, &f->router, VECTORS, 2, TABLE, PBA, &f->msix), 0);
 	f->cap = f->function.config[PCI_CAPABILITY_LIST];
@@ -209,7 +209,7 @@ static void test_no_room(void **state)
 	uint8_t body[182] = { 0 };
 
 	(void)state;
-	assert_int_equal(irq_router_init(&router, -1, 0, PINS), 0);
+	assert_int_equal(irq_router_init(&router, -1, 0, PINS, (struct irq_msi_pins){ 0 }), 0);
 	pci_function_init(&function, 1, 2, 3, 4);
 	router.next_msi = router.first_msi + 1022;
 	assert_int_equal(msix_new(&function, &router, 3, 0, 0, 0, &msix), -ENOSPC);

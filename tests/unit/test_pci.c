@@ -147,7 +147,7 @@ static void wire(struct fixture *f)
 	struct worker *worker = &f->guest.dev->workers[0];
 
 	bus_init(&f->bus, -1, false);
-	assert_int_equal(irq_router_init(&f->router, -1, 0, 24), 0);
+	assert_int_equal(irq_router_init(&f->router, -1, 0, 24, (struct irq_msi_pins){ 0 }), 0);
 	assert_int_equal(pci_root_init(&f->root, &f->bus, ECAM, window), 0);
 	assert_int_equal(virtio_pci_new(f->guest.dev, &f->root, &f->router, &f->pci), 0);
 	f->lines = &worker->keep[worker->keep_count - VECTORS];

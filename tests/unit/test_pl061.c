@@ -38,7 +38,7 @@ static int setup(void **state)
 		return -1;
 	*state = rig;
 	bus_init(&rig->bus, -1, false);
-	if (irq_router_init(&rig->router, -1, 0, 8) || irq_line_pin(&rig->router, &rig->line, 7) ||
+	if (irq_router_init(&rig->router, -1, 0, 8, (struct irq_msi_pins){ 0 }) || irq_line_pin(&rig->router, &rig->line, 7) ||
 	    pl061_new(&rig->line, &rig->gpio))
 		return -1;
 	return bus_add(&rig->bus, BASE, PL061_LEN, &pl061_ops, rig->gpio);

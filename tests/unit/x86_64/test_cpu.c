@@ -16,6 +16,7 @@
 
 struct kvm {
 	int fd, vm, vcpu;
+	struct arch_irqchip *irqchip;
 	struct mem mem;
 };
 
@@ -29,20 +30,21 @@ static struct kvm kvm_open(unsigned int index)
 		print_message("skipped: /dev/kvm cannot be opened\n");
 		skip();
 	}
-	kvm.vm = ioctl(kvm.fd, KVM_CREATE_VM, 0);
+	kvm.vm = arch_vm_create(kvm.fd);
 	assert_true(kvm.vm >= 0);
-	assert_int_equal(arch_vm_init(kvm.vm), 0);
+	assert_int_equal(arch_irqchip_new(kvm.vm, CPUS, &kvm.irqchip), 0);
 	assert_int_equal(mem_add(&kvm.mem, 0, slot.memory_size, &backing), 0);
 	slot.userspace_addr = (uintptr_t)kvm.mem.regions[0].hva;
 	assert_int_equal(ioctl(kvm.vm, KVM_SET_USER_MEMORY_REGION, &slot), 0);
 	kvm.vcpu = ioctl(kvm.vm, KVM_CREATE_VCPU, (unsigned long)index);
 	assert_true(kvm.vcpu >= 0);
-	assert_int_equal(arch_vcpu_init(kvm.fd, kvm.vcpu, index, CPUS), 0);
+	assert_int_equal(arch_vcpu_init(kvm.fd, kvm.vm, kvm.vcpu, index, CPUS), 0);
 	return kvm;
 }
 
 static void kvm_close(struct kvm *kvm)
 {
+	arch_irqchip_free(kvm->irqchip);
 	close(kvm->vcpu);
 	close(kvm->vm);
 	close(kvm->fd);
@@ -53,7 +55,7 @@ static void kvm_reset(struct kvm *kvm, unsigned int index)
 {
 	const struct arch_entry entry = { .pc = MIB(1) };
 
-	assert_int_equal(arch_vcpu_reset(kvm->vcpu, index), 0);
+	assert_int_equal(arch_vcpu_reset(kvm->vm, kvm->vcpu, index), 0);
 	assert_int_equal(arch_vcpu_boot(kvm->vcpu, index, &kvm->mem, &entry), 0);
 }
 

@@ -14,7 +14,7 @@
 #include <elf.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include "boot/boot.h"
+#include "arch/x86_64/kernel.h"
 
 #define RAM_SIZE MIB(8)
 #define GUARD KIB(64)
@@ -143,13 +143,13 @@ static struct bzimage make_bzimage(void)
 static int load_vmlinux(struct fixture *f, const struct vmlinux *v, struct boot_kernel *kernel)
 {
 	set_file(f, v, sizeof(*v));
-	return boot_load_kernel(&f->file, &f->mem, kernel);
+	return arch_load_kernel(&f->file, &f->mem, kernel);
 }
 
 static int load_bzimage(struct fixture *f, const struct bzimage *b, struct boot_kernel *kernel)
 {
 	set_file(f, b, sizeof(*b));
-	return boot_load_kernel(&f->file, &f->mem, kernel);
+	return arch_load_kernel(&f->file, &f->mem, kernel);
 }
 
 /* The kinds of error that the header promises. */
@@ -166,7 +166,7 @@ static void vmlinux_is_loaded(void **state)
 
 	memset(f->ram, 0xee, RAM_SIZE);
 	assert_int_equal(load_vmlinux(f, &v, &kernel), 0);
-	assert_int_equal(kernel.protocol, BOOT_PVH);
+	assert_int_equal(kernel.protocol, KERNEL_PVH);
 	assert_int_equal(kernel.entry, TEXT_GPA + ENTRY_OFFSET);
 	assert_int_equal(kernel.base, TEXT_GPA);
 	assert_int_equal(kernel.end, DATA_GPA + 128 + BSS);
@@ -246,14 +246,14 @@ static void bzimage_is_loaded(void **state)
 	struct boot_kernel kernel;
 
 	assert_int_equal(load_bzimage(f, &b, &kernel), 0);
-	assert_int_equal(kernel.protocol, BOOT_LINUX64);
+	assert_int_equal(kernel.protocol, KERNEL_LINUX64);
 	assert_int_equal(kernel.entry, TEXT_GPA + 0x200);
 	assert_int_equal(kernel.base, TEXT_GPA);
 	assert_int_equal(kernel.end, TEXT_GPA + INIT_SIZE);
-	assert_int_equal(kernel.initrd_max, 0x7fffffff);
+	assert_int_equal(kernel.initrd_room.gpa + kernel.initrd_room.len, RAM_SIZE);
 	assert_int_equal(kernel.cmdline_max, 2047);
-	assert_int_equal(kernel.setup_header_len, 0x202 + 0x6a - 0x1f1);
-	assert_memory_equal(kernel.setup_header, header_of(&b), kernel.setup_header_len);
+	assert_int_equal(kernel.header_len, 0x202 + 0x6a - 0x1f1);
+	assert_memory_equal(kernel.header, header_of(&b), kernel.header_len);
 	assert_memory_equal(f->ram + TEXT_GPA, b.code, sizeof(b.code));
 	assert_int_equal(f->ram[TEXT_GPA + CODE_LEN], 0);
 }
@@ -302,16 +302,16 @@ static void truncation_at_every_length(void **state)
 	assert_int_equal(mprotect(f->ram, MIB(1), PROT_NONE), 0);
 	for (size_t len = 1; len < sizeof(v); len++) {
 		set_file(f, &v, len);
-		assert_true(documented(boot_load_kernel(&f->file, &f->mem, &kernel)));
+		assert_true(documented(arch_load_kernel(&f->file, &f->mem, &kernel)));
 	}
 	for (size_t len = 1; len < sizeof(b); len++) {
 		set_file(f, &b, len);
-		assert_true(documented(boot_load_kernel(&f->file, &f->mem, &kernel)));
+		assert_true(documented(arch_load_kernel(&f->file, &f->mem, &kernel)));
 	}
 	/* A file that became shorter after it was opened. */
 	set_file(f, &b, sizeof(b));
 	assert_int_equal(ftruncate(f->file.fd, sizeof(b) - 1), 0);
-	assert_int_equal(boot_load_kernel(&f->file, &f->mem, &kernel), -EBADMSG);
+	assert_int_equal(arch_load_kernel(&f->file, &f->mem, &kernel), -EBADMSG);
 }
 
 static uint32_t next_random(uint64_t *seed)
@@ -355,7 +355,7 @@ static unsigned int mutate(struct fixture *f, const void *image, size_t len, siz
 			copy[at] = damage(copy[at], &seed);
 		}
 		set_file(f, copy, len);
-		err = boot_load_kernel(&f->file, &f->mem, &kernel);
+		err = arch_load_kernel(&f->file, &f->mem, &kernel);
 		assert_true(!err || documented(err));
 		if (err)
 			continue;
@@ -389,13 +389,15 @@ static void other_files_are_no_kernels(void **state)
 	char script[2048] = "#!/bin/sh\n";
 
 	set_file(f, script, sizeof(script));
-	assert_int_equal(boot_load_kernel(&f->file, &f->mem, &kernel), -ENOEXEC);
+	assert_int_equal(arch_load_kernel(&f->file, &f->mem, &kernel), -ENOEXEC);
 }
 
 static void initrd_is_high_and_clear(void **state)
 {
 	struct fixture *f = *state;
-	struct boot_kernel kernel = { .base = MIB(2), .end = MIB(4) + 1, .initrd_max = UINT32_MAX };
+	struct boot_kernel kernel = {
+		.base = MIB(2), .end = MIB(4) + 1, .initrd_room = { MIB(1), RAM_SIZE - MIB(1) },
+	};
 	uint8_t *content = malloc(MIB(4));
 	uint64_t gpa = 0;
 
@@ -408,22 +410,21 @@ static void initrd_is_high_and_clear(void **state)
 	assert_int_equal(f->ram[gpa - 1], 0);
 	assert_int_equal(f->ram[gpa + 5000], 0);
 
-	/* The kernel's limit is the last byte's highest address. */
-	kernel.initrd_max = 0x6fffff;
+	kernel.initrd_room.len = 0x700000 - MIB(1);
 	set_file(f, content, 4096);
 	assert_int_equal(boot_load_initrd(&f->file, &f->mem, &kernel, &gpa), 0);
 	assert_int_equal(gpa, 0x6ff000);
-	kernel.initrd_max = 0x6ffffe;
+	kernel.initrd_room.len--;
 	assert_int_equal(boot_load_initrd(&f->file, &f->mem, &kernel, &gpa), 0);
 	assert_int_equal(gpa, 0x6fe000);
 
 	/* No room above the kernel, but below it. */
-	kernel.initrd_max = kernel.end + 100;
+	kernel.initrd_room.len = kernel.end + 100 - MIB(1);
 	set_file(f, content, MIB(1));
 	assert_int_equal(boot_load_initrd(&f->file, &f->mem, &kernel, &gpa), 0);
 	assert_int_equal(gpa, MIB(1));
 
-	kernel.initrd_max = UINT32_MAX;
+	kernel.initrd_room.len = RAM_SIZE - MIB(1);
 	set_file(f, content, MIB(4));
 	gpa = 12345;
 	assert_int_equal(boot_load_initrd(&f->file, &f->mem, &kernel, &gpa), -E2BIG);
@@ -437,14 +438,12 @@ static void add_ram(struct mem *mem, uint64_t gpa, uint64_t len)
 	assert_int_equal(mem_add(mem, gpa, len, &(struct mem_backing){ 0 }), 0);
 }
 
-static const struct mem_range reserved[] = { { 0x9f000, 0x61000 } };
+#define RSDP 0xe0000
 
 static struct boot_info info_of(const char *cmdline)
 {
 	return (struct boot_info){
 		.cmdline = cmdline, .initrd_gpa = 0x7000000, .initrd_len = 0x1234,
-		.firmware_gpa = 0xe0000,
-		.reserved = reserved, .reserved_count = ARRAY_SIZE(reserved),
 	};
 }
 
@@ -471,12 +470,12 @@ static uint64_t get(const uint8_t *data, size_t offset, size_t len)
 
 static void check_pvh(const struct mem *mem, const struct map_entry *map, size_t count)
 {
-	const struct boot_kernel kernel = { .protocol = BOOT_PVH, .cmdline_max = 2047 };
+	const struct boot_kernel kernel = { .protocol = KERNEL_PVH, .cmdline_max = 2047 };
 	struct boot_info info = info_of("console=ttyS0 root=/dev/vda");
 	const uint8_t *start, *modules, *entries;
 	uint64_t gpa = 0;
 
-	assert_int_equal(boot_finish(&kernel, mem, &info, &gpa), 0);
+	assert_int_equal(kernel_inform(&kernel, mem, &info, RSDP, &gpa), 0);
 	assert_in_range(gpa, 0x10000, 0x9f000 - 56);
 	start = mem_ptr(mem, gpa, 56);
 	assert_int_equal(get(start, 0, 4), 0x336ec578);
@@ -504,7 +503,7 @@ static void check_boot_params(const struct mem *mem, const struct boot_kernel *k
 	const struct boot_params *params;
 	uint64_t gpa = 0;
 
-	assert_int_equal(boot_finish(kernel, mem, &info, &gpa), 0);
+	assert_int_equal(kernel_inform(kernel, mem, &info, RSDP, &gpa), 0);
 	assert_in_range(gpa, 0x10000, 0x9f000 - sizeof(*params));
 	params = mem_ptr(mem, gpa, sizeof(*params));
 	assert_int_equal(params->hdr.header, 0x53726448);
@@ -546,39 +545,39 @@ static void kernels_learn_their_machine(void **state)
 static void no_initrd_is_no_module(void **state)
 {
 	struct fixture *f = *state;
-	const struct boot_kernel kernel = { .protocol = BOOT_PVH, .cmdline_max = 2047 };
+	const struct boot_kernel kernel = { .protocol = KERNEL_PVH, .cmdline_max = 2047 };
 	struct boot_info info = { .cmdline = "" };
 	uint64_t gpa;
 
-	assert_int_equal(boot_finish(&kernel, &f->mem, &info, &gpa), 0);
+	assert_int_equal(kernel_inform(&kernel, &f->mem, &info, RSDP, &gpa), 0);
 	assert_int_equal(get(f->ram, gpa + 12, 4), 0);
 }
 
 static void a_long_command_line_is_refused(void **state)
 {
 	struct fixture *f = *state;
-	struct boot_kernel kernel = { .protocol = BOOT_PVH, .cmdline_max = 10 };
+	struct boot_kernel kernel = { .protocol = KERNEL_PVH, .cmdline_max = 10 };
 	struct boot_info info = info_of("0123456789");
 	char *huge = calloc(1, MIB(1));
 	uint64_t gpa = 12345;
 
 	assert_non_null(huge);
-	assert_int_equal(boot_finish(&kernel, &f->mem, &info, &gpa), 0);
+	assert_int_equal(kernel_inform(&kernel, &f->mem, &info, RSDP, &gpa), 0);
 	gpa = 12345;
 	info.cmdline = "0123456789a";
-	assert_int_equal(boot_finish(&kernel, &f->mem, &info, &gpa), -E2BIG);
+	assert_int_equal(kernel_inform(&kernel, &f->mem, &info, RSDP, &gpa), -E2BIG);
 	/* A limit that the file claims does not lift ours. */
 	memset(huge, 'x', MIB(1) - 1);
 	info.cmdline = huge;
 	kernel.cmdline_max = UINT32_MAX;
-	assert_int_equal(boot_finish(&kernel, &f->mem, &info, &gpa), -E2BIG);
+	assert_int_equal(kernel_inform(&kernel, &f->mem, &info, RSDP, &gpa), -E2BIG);
 	assert_int_equal(gpa, 12345);
 	free(huge);
 }
 
 static void a_memory_map_has_an_end(void **state)
 {
-	const struct boot_kernel kernel = { .protocol = BOOT_PVH, .cmdline_max = 2047 };
+	const struct boot_kernel kernel = { .protocol = KERNEL_PVH, .cmdline_max = 2047 };
 	struct boot_info info = { .cmdline = "" };
 	_cleanup_(mem_free) struct mem mem = { 0 };
 	static uint8_t page[4096];
@@ -586,12 +585,12 @@ static void a_memory_map_has_an_end(void **state)
 
 	(void)state;
 	add_ram(&mem, 0, MIB(2));
-	for (uint64_t i = 1; i < 128; i++)
+	for (uint64_t i = 1; i < 126; i++)
 		assert_int_equal(mem_add_at(&mem, MIB(2 * i + 2), sizeof(page), page), 0);
-	assert_int_equal(boot_finish(&kernel, &mem, &info, &gpa), 0);
+	assert_int_equal(kernel_inform(&kernel, &mem, &info, RSDP, &gpa), 0);
 	gpa = 12345;
 	assert_int_equal(mem_add_at(&mem, GIB(4), sizeof(page), page), 0);
-	assert_int_equal(boot_finish(&kernel, &mem, &info, &gpa), -ENOSPC);
+	assert_int_equal(kernel_inform(&kernel, &mem, &info, RSDP, &gpa), -ENOSPC);
 	assert_int_equal(gpa, 12345);
 }
 
@@ -647,7 +646,7 @@ static void every_error_has_its_hint(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(kernel); i++)
-		assert_string_not_equal(hint_find(boot_kernel_hints, kernel[i]),
+		assert_string_not_equal(hint_find(arch_kernel_hints, kernel[i]),
 					strerror(kernel[i]));
 	for (size_t i = 0; i < ARRAY_SIZE(initrd); i++)
 		assert_string_not_equal(hint_find(boot_initrd_hints, initrd[i]),

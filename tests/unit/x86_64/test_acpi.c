@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include "arch/arch.h"
+#include "arch/x86_64/kernel.h"
 #include "arch/x86_64/layout.h"
 #include "devices/platform/platform.h"
 
@@ -97,7 +98,7 @@ static uint64_t describe(const struct mem *mem, const struct arch_devices *devic
 {
 	uint64_t gpa = 0;
 
-	assert_int_equal(arch_describe(mem, devices, &gpa), 0);
+	assert_int_equal(acpi_write(mem, devices, &gpa), 0);
 	/* Guests that are not told search this area in steps of 16. */
 	assert_true(gpa >= 0xe0000 && gpa < 0x100000 && gpa % 16 == 0);
 	return gpa;
@@ -199,16 +200,16 @@ static void what_does_not_fit_is_refused(void **state)
 	_cleanup_(mem_free) struct mem tiny = { 0 };
 	uint64_t gpa = 12345;
 
-	assert_int_equal(arch_describe(mem, &(struct arch_devices){ .cpus = 256 }, &gpa),
+	assert_int_equal(acpi_write(mem, &(struct arch_devices){ .cpus = 256 }, &gpa),
 			 -ENOSPC);
-	assert_int_equal(arch_describe(mem, &(struct arch_devices){ .cpus = UINT32_MAX }, &gpa),
+	assert_int_equal(acpi_write(mem, &(struct arch_devices){ .cpus = UINT32_MAX }, &gpa),
 			 -ENOSPC);
-	assert_int_equal(arch_describe(mem, &(struct arch_devices){
+	assert_int_equal(acpi_write(mem, &(struct arch_devices){
 						    .cpus = 1,
 						    .mmio_count = arch_layout.mmio_pin_count + 1 },
 				       &gpa), -ENOSPC);
 	assert_int_equal(mem_add(&tiny, 0, KIB(960), &(struct mem_backing){ 0 }), 0);
-	assert_int_equal(arch_describe(&tiny, &pci_machine, &gpa), -EFAULT);
+	assert_int_equal(acpi_write(&tiny, &pci_machine, &gpa), -EFAULT);
 	assert_int_equal(gpa, 12345);
 }
 

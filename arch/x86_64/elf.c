@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* An ELF vmlinux with a PVH note (Xen, docs/misc/pvh.pandoc; Linux, CONFIG_PVH). */
-#include "boot/image.h"
-
 #include <elf.h>
+#include "arch/x86_64/kernel.h"
+#include "arch/x86_64/layout.h"
 
 #define SEGMENTS_MAX 64
 #define NOTES_MAX KIB(64)
@@ -56,7 +56,7 @@ static bool overlaps_earlier(const struct elf *elf, unsigned int index)
 static int check_segments(const struct elf *elf, const struct boot_file *file,
 			  const struct mem *mem, struct boot_kernel *kernel)
 {
-	uint64_t ram_end = boot_ram_end(mem);
+	uint64_t ram_end = kernel_ram_end(mem);
 
 	kernel->base = UINT64_MAX;
 	for (unsigned int i = 0; i < elf->header.e_phnum; i++) {
@@ -67,7 +67,7 @@ static int check_segments(const struct elf *elf, const struct boot_file *file,
 		if (segment->p_filesz > segment->p_memsz ||
 		    !util_within(segment->p_offset, segment->p_filesz, file->size))
 			return -EBADMSG;
-		if (segment->p_paddr < BOOT_RAM_BASE ||
+		if (segment->p_paddr < LAYOUT_KERNEL ||
 		    !util_within(segment->p_paddr, segment->p_memsz, ram_end))
 			return -E2BIG;
 		if (overlaps_earlier(elf, i))
@@ -148,12 +148,12 @@ static int read_entry(const struct elf *elf, const struct boot_file *file, uint6
 	return -ENOTSUP;
 }
 
-int boot_load_elf(const struct boot_file *file, const struct mem *mem,
-		  struct boot_kernel *ret_kernel)
+int kernel_load_elf(const struct boot_file *file, const struct mem *mem,
+		    struct boot_kernel *ret_kernel)
 {
 	struct boot_kernel kernel = {
-		.protocol = BOOT_PVH,
-		.initrd_max = UINT32_MAX,
+		.protocol = KERNEL_PVH,
+		.initrd_room = kernel_initrd_room(mem, UINT32_MAX),
 		.cmdline_max = LINUX_COMMAND_LINE_SIZE - 1,
 	};
 	struct elf elf;

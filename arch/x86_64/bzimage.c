@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A bzImage by its 64-bit entry (Linux, Documentation/arch/x86/boot.rst). */
-#include "boot/image.h"
-
 #include <asm/bootparam.h>
 #include <assert.h>
+#include "arch/x86_64/kernel.h"
+#include "arch/x86_64/layout.h"
 
 #define HEADER_OFFSET 0x1f1
 #define HEADER_MAGIC 0x53726448 /* "HdrS" */
@@ -13,7 +13,7 @@
 #define ENTRY_64 0x200
 
 static_assert(offsetof(struct boot_params, hdr) == HEADER_OFFSET, "ABI");
-static_assert(sizeof(struct setup_header) <= sizeof(((struct boot_kernel *)0)->setup_header),
+static_assert(sizeof(struct setup_header) <= sizeof(((struct boot_kernel *)0)->header),
 	      "the header as Linux has it fits");
 
 static int read_header(const struct boot_file *file, struct boot_kernel *kernel,
@@ -30,18 +30,18 @@ static int read_header(const struct boot_file *file, struct boot_kernel *kernel,
 	/* The header ends where the short jump at its beginning leads. */
 	len = offsetof(struct setup_header, header) + (header->jump >> 8);
 	if (len < offsetof(struct setup_header, handover_offset) ||
-	    len > sizeof(kernel->setup_header) ||
-	    boot_file_read(file, HEADER_OFFSET, kernel->setup_header, len))
+	    len > sizeof(kernel->header) ||
+	    boot_file_read(file, HEADER_OFFSET, kernel->header, len))
 		return -EBADMSG;
-	memcpy(header, kernel->setup_header, util_min(len, sizeof(*header)));
-	kernel->setup_header_len = len;
+	memcpy(header, kernel->header, util_min(len, sizeof(*header)));
+	kernel->header_len = len;
 	return 0;
 }
 
-int boot_load_bzimage(const struct boot_file *file, const struct mem *mem,
-		      struct boot_kernel *ret_kernel)
+int kernel_load_bzimage(const struct boot_file *file, const struct mem *mem,
+			struct boot_kernel *ret_kernel)
 {
-	struct boot_kernel kernel = { .protocol = BOOT_LINUX64 };
+	struct boot_kernel kernel = { .protocol = KERNEL_LINUX64 };
 	struct setup_header header = { 0 };
 	uint64_t code, code_len;
 	int err;
@@ -60,8 +60,8 @@ int boot_load_bzimage(const struct boot_file *file, const struct mem *mem,
 	 * Where pref_address is not free there is no other place, even for a relocatable kernel:
 	 * Linux never unpacks itself below it.
 	 */
-	if (header.pref_address < BOOT_RAM_BASE ||
-	    !util_within(header.pref_address, header.init_size, boot_ram_end(mem)))
+	if (header.pref_address < LAYOUT_KERNEL ||
+	    !util_within(header.pref_address, header.init_size, kernel_ram_end(mem)))
 		return -E2BIG;
 	err = boot_file_read(file, code, mem_ptr(mem, header.pref_address, code_len), code_len);
 	if (err)
@@ -69,7 +69,7 @@ int boot_load_bzimage(const struct boot_file *file, const struct mem *mem,
 	kernel.base = header.pref_address;
 	kernel.end = kernel.base + header.init_size;
 	kernel.entry = kernel.base + ENTRY_64;
-	kernel.initrd_max = header.initrd_addr_max;
+	kernel.initrd_room = kernel_initrd_room(mem, header.initrd_addr_max);
 	kernel.cmdline_max = header.cmdline_size;
 	*ret_kernel = kernel;
 	return 0;
