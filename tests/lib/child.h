@@ -14,6 +14,7 @@
 #include "core/util.h"
 
 #define CHILD_NOBODY 65534
+#define CHILD_LACKS 77 /* the exit status where the host lacks what would be tested */
 
 struct child {
 	int status;     /* the exit status; minus the signal that ended it */
@@ -30,6 +31,35 @@ static inline void child_check(int holds, const char *condition, const char *fil
 	dprintf(STDERR_FILENO, "%s:%d: %s (errno %s)\n", file, line, condition,
 		strerrorname_np(errno));
 	_exit(1);
+}
+
+/* What a child returns where the host lacks what it would test. */
+static inline int child_lacks(const char *what)
+{
+	dprintf(STDERR_FILENO, "skipped: this host has no %s\n", what);
+	return CHILD_LACKS;
+}
+
+/* The program that emulates another architecture's, qemu-user; NULL: we run on the processor itself. */
+static inline const char *child_emulator(void)
+{
+	const char *emulator = getenv("EMULATOR");
+
+	return emulator && *emulator ? emulator : NULL;
+}
+
+/* Ends a child that is about to test what qemu-user leaves out. */
+static inline void child_needs(const char *what)
+{
+	if (!child_emulator())
+		return;
+	dprintf(STDERR_FILENO, "skipped: not under %s, which has no %s\n", child_emulator(), what);
+	_exit(CHILD_LACKS);
+}
+
+static inline void child_needs_filters(void)
+{
+	child_needs("seccomp filters");
 }
 
 /* Runs fn(arg) in a child, as uid where we are root; its result is the exit status. */
@@ -63,14 +93,23 @@ static inline struct child child_run(uid_t uid, int (*fn)(void *arg), void *arg)
 	return child;
 }
 
-/* The child did as it should. */
+/* The child ended as it should, unless it had to skip the test. */
+static inline void child_ended(const struct child *child, int status)
+{
+	if (child->status == CHILD_LACKS) {
+		print_message("%s", child->text);
+		skip();
+	}
+	if (child->status != status)
+		print_error("the child says: %s\n", child->text);
+	assert_int_equal(child->status, status);
+}
+
 static inline void child_succeeds(uid_t uid, int (*fn)(void *arg), void *arg)
 {
 	struct child child = child_run(uid, fn, arg);
 
-	if (child.status != 0)
-		print_error("the child says: %s\n", child.text);
-	assert_int_equal(child.status, 0);
+	child_ended(&child, 0);
 }
 
 #endif

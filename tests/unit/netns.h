@@ -18,7 +18,6 @@
 #include <sys/socket.h>
 #include "tests/lib/child.h"
 
-#define NETNS_SKIP 77
 #define NETNS_PROTOCOL 0x88b5 /* IEEE 802: for local experiments */
 
 static inline int netns_enter(void *arg)
@@ -26,13 +25,15 @@ static inline int netns_enter(void *arg)
 	int (**fn)(void) = arg;
 	int fd;
 
-	if (unshare(CLONE_NEWNET) < 0 || access("/dev/net/tun", R_OK | W_OK) < 0)
-		return NETNS_SKIP;
+	if (unshare(CLONE_NEWNET) < 0)
+		return child_lacks("network namespaces for this user");
+	if (access("/dev/net/tun", R_OK | W_OK) < 0)
+		return child_lacks("/dev/net/tun for this user");
 	/* Or the kernel says hello on each new interface. */
 	fd = open("/proc/sys/net/ipv6/conf/default/disable_ipv6", O_WRONLY | O_CLOEXEC);
 	if (fd >= 0) {
 		if (write(fd, "1", 1) != 1)
-			return NETNS_SKIP;
+			return child_lacks("settings of network interfaces for this user");
 		close(fd);
 	}
 	return (*fn)();
@@ -41,15 +42,7 @@ static inline int netns_enter(void *arg)
 /* Runs fn, whose result is 0, in a new namespace; skips the test where that is not permitted. */
 static inline void netns_run(int (*fn)(void))
 {
-	struct child child = child_run(geteuid(), netns_enter, &fn);
-
-	if (child.status == NETNS_SKIP) {
-		print_message("needs root and /dev/net/tun\n");
-		skip();
-	}
-	if (child.status != 0)
-		print_error("the child says: %s\n", child.text);
-	assert_int_equal(child.status, 0);
+	child_succeeds(geteuid(), netns_enter, &fn);
 }
 
 /* A socket for whole frames of NETNS_PROTOCOL on the interface: it sends what a tap reads. */

@@ -99,7 +99,7 @@ static bool setup(struct blk_test *test, void **state)
 	int r = make(test, *state);
 
 	if (r == -ENOSYS || r == -EPERM) {
-		print_message("io_uring: %s\n", strerror(-r));
+		print_message("skipped: io_uring: %s\n", strerror(-r));
 		unmake(test);
 		return false;
 	}
@@ -369,6 +369,7 @@ static int confined(void *arg)
 	struct vq_guest *guest = &test.guest;
 	uint32_t len;
 
+	child_needs_filters();
 	CHILD_CHECK(make(&test, arg) == 0);
 	CHILD_CHECK(vq_run(guest, true) == 0);
 	start(guest);
@@ -521,7 +522,7 @@ static int hang_data(struct vq_guest *guest)
 	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0 &&
 	    ioctl(fd, UFFDIO_REGISTER, &range) == 0)
 		return fd;
-	print_message("userfaultfd: %s\n", strerror(errno));
+	print_message("skipped: userfaultfd: %s\n", strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	return -1;
@@ -550,7 +551,7 @@ static int make_hung(struct blk_test *test, const char *options)
 	int r = make(test, options), fd;
 
 	if (r == -ENOSYS || r == -EPERM)
-		print_message("io_uring: %s\n", strerror(-r));
+		print_message("skipped: io_uring: %s\n", strerror(-r));
 	fd = r < 0 ? -1 : hang_data(guest);
 	if (fd < 0)
 		return -1;

@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 #include <endian.h>
 #include <fcntl.h>
 #include <linux/virtio_console.h>
 #include <poll.h>
-#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -16,6 +10,7 @@
 #include <termios.h>
 #include "core/chardev.h"
 #include "core/state.h"
+#include "tests/lib/child.h"
 #include "tests/unit/driver.h"
 
 extern const struct virtio_class console_class;
@@ -725,7 +720,8 @@ static void test_confined(void **state)
 	char buffer[16];
 
 	init_at_path(rig, "socket");
-	assert_int_equal(vq_run(&rig->guest, true), 0);
+	/* An emulator has no filters. */
+	assert_int_equal(vq_run(&rig->guest, !child_emulator()), 0);
 	vq_start(&rig->guest, 0);
 	for (int i = 0; i < 2; i++) {
 		connect_peer(rig);

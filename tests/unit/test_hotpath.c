@@ -175,7 +175,7 @@ static void test_blk_uring(void **state)
 	vq_guest_free(&guest);
 	unlink(path);
 	if (r == -ENOSYS || r == -EPERM) {
-		print_message("io_uring: %s\n", strerror(-r));
+		print_message("skipped: io_uring: %s\n", strerror(-r));
 		skip();
 	}
 	assert_int_equal(r, 0);

@@ -1030,6 +1030,7 @@ static int filtered_child(void)
 	uint8_t got[2000];
 	uint16_t head;
 
+	child_needs_filters();
 	for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
 		const unsigned int queue = features[i] & BIT(MQ) ? 4 : 2;
 		static const uint8_t orders[][10] = {
@@ -1083,6 +1084,7 @@ static int confined_child(void)
 	uint16_t head;
 	int tries;
 
+	child_needs_filters();
 	CHILD_CHECK(make(&test, "tap0") == 0);
 	CHILD_CHECK(vq_run(&test.guest, true) == 0);
 	vq_start(&test.guest, MERGE | 1ULL << VIRTIO_NET_F_GUEST_CSUM);

@@ -242,6 +242,7 @@ static int confined(void *arg)
 	struct vq_guest guest;
 	uint16_t head;
 
+	child_needs_filters();
 	CHILD_CHECK(make(&guest, arg) == 0);
 	CHILD_CHECK(vq_run(&guest, true) == 0);
 	vq_start(&guest, 0);

@@ -231,6 +231,7 @@ static int modes_child(void)
 	struct netdev tap = { .fd = -1 };
 	int sock;
 
+	child_needs("filters of taps");
 	CHILD_CHECK(netdev_tap_open(&tap, 1, "tap0", 0) == 0);
 	sock = netns_socket("tap0");
 	CHILD_CHECK(admitted(&tap, sock, dests[2], 0));
@@ -255,6 +256,7 @@ static int table_child(void)
 	struct netdev tap = { .fd = -1 };
 	int sock;
 
+	child_needs("filters of taps");
 	filter.mac_count = NETDEV_MACS_MAX;
 	for (unsigned int i = 0; i < NETDEV_MACS_MAX; i++) {
 		memcpy(filter.macs[i], dest, sizeof(dest));
@@ -281,6 +283,7 @@ static int vlans_child(void)
 	struct netdev tap = { .fd = -1 };
 	int sock;
 
+	child_needs("filters of taps");
 	CHILD_CHECK(netdev_tap_open(&tap, 1, "tap0", 0) == 0);
 	sock = netns_socket("tap0");
 	netdev_set_filter(&tap, &filter);
@@ -413,6 +416,7 @@ static int pairs_filter_child(void)
 	struct netdev_filter filter = make_filter(MODE(NOUNI));
 	int sock;
 
+	child_needs("filters of taps");
 	CHILD_CHECK(netdev_tap_open(taps, 2, "tap0", 0) == 0);
 	sock = netns_socket("tap0");
 	netdev_set_filter(taps, &filter);

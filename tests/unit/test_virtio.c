@@ -691,10 +691,13 @@ static int hammer(void *arg)
 	struct vcpu vcpus[VCPUS];
 	struct vq_guest guest;
 	uint64_t chains;
+	bool confine = *(bool *)arg;
 
+	if (confine)
+		child_needs_filters();
 	CHILD_CHECK(vq_guest_init(&guest, &fake_class, &plain) == 0);
 	CHILD_CHECK(filter_report_violations(NULL) == 0);
-	CHILD_CHECK(vq_run(&guest, *(bool *)arg) == 0);
+	CHILD_CHECK(vq_run(&guest, confine) == 0);
 	for (uint32_t i = 0; i < VCPUS; i++) {
 		vcpus[i] = (struct vcpu){ .dev = guest.dev, .random = i };
 		vcpus[i].ram = mmap(NULL, VQ_RAM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,

@@ -34,6 +34,8 @@ static void turn_ended(void *opaque)
 
 static void fixture_init(struct fixture *f, const struct sandbox *sandbox, bool confine)
 {
+	if (confine)
+		child_needs_filters();
 	*f = (struct fixture){
 		.event = { .fd = eventfd(0, EFD_NONBLOCK), .fn = kicked },
 		.stranger = eventfd(0, EFD_NONBLOCK),
@@ -402,7 +404,7 @@ static void a_filter_that_trips_names_the_worker(void **state)
 	struct child child = child_run(geteuid(), trespass, &confine);
 
 	(void)state;
-	assert_int_equal(child.status, VIOLATION);
+	child_ended(&child, VIOLATION);
 	assert_non_null(strstr(child.text, "thread blk0 was stopped at system call openat"));
 	confine = false;
 	child_succeeds(geteuid(), trespass, &confine);
