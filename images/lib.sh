@@ -61,6 +61,27 @@ depends_on() {  # depends_on METAPACKAGE PREFIX: the package with that prefix wh
     die "apt does not know the package $1"
 }
 
+unpack() {  # unpack DIR DEBS PACKAGE...: what is in the packages, into DIR
+    local dir=$1 debs=$2 package deb
+    shift 2
+    for package; do
+        deb=$(fetch "$debs" "$package")
+        dpkg -x "$deb" "$dir"
+    done
+}
+
+# Their loader cannot be asked about another architecture's programs; what the linker wrote into them can.
+copy_program() {  # copy_program FROM ROOT FILE: FILE of the tree FROM, with its loader and its libraries
+    local from=$1 root=$2 file=$3 name
+    [ ! -e "$root/$file" ] || return 0
+    install -D -m 755 "$from/$file" "$root/$file"
+    readelf -ld "$from/$file" | sed -n 's/.*interpreter: \/\(.*\)\]/\1/p; s/.*(NEEDED).*\[\(.*\)\]/\1/p' | while read -r name; do
+        [ -e "$from/$name" ] || name=$(find "$from" -name "$name" -printf '%P\n' -quit)
+        [ -n "$name" ] || die "$file wants what its packages do not have"
+        copy_program "$from" "$root" "$name"
+    done
+}
+
 # Copy modules and what they depend on into the tree ROOT; built-in and unknown ones are skipped.
 copy_modules() {  # copy_modules MODULES VERSION ROOT NAME...
     local from version=$2 root=$3 name file
