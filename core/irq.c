@@ -173,7 +173,7 @@ bool irq_line_pending(const struct irq_line *line)
 {
 	struct pollfd raised = { .fd = line->fd, .events = POLLIN };
 
-	return !line->bound && poll(&raised, 1, 0) == 1;
+	return !line->bound && ppoll(&raised, 1, &(struct timespec){ 0 }, NULL) == 1;
 }
 
 void irq_line_clear(const struct irq_line *line)

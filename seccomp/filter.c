@@ -39,7 +39,7 @@ static const struct sandbox_rule base[] = {
 	SC(readv),
 	SC(writev),
 	SC(close),
-	SC(ppoll), /* log_at() looks whether anybody reads */
+	SC(ppoll), /* log_at() looks whether anybody reads; irq_line_pending() whether there is one */
 
 	/* Time, where the vDSO passes it on to the kernel. */
 	SC(clock_gettime),

@@ -17,7 +17,7 @@ static void on_deadline(int signal)
 	(void)signal;
 	chardev_restore_terminal();
 	/* It may be the log that hangs. */
-	if (poll(&err, 1, 0) == 1)
+	if (ppoll(&err, 1, &(struct timespec){ 0 }, NULL) == 1)
 		(void)!write(STDERR_FILENO, text, sizeof(text) - 1);
 	_exit(deadline_status);
 }

@@ -25,9 +25,7 @@ const struct sandbox vcpu_sandbox = SANDBOX(
 	/* arch_vcpu_dump(). */
 	SC_ARG(ioctl, 1, KVM_GET_REGS),
 	SC_ARG(ioctl, 1, KVM_GET_SREGS),
-	SC_ARG(ioctl, 1, KVM_GET_ONE_REG),
-	/* The pending bits of MSI-X. */
-	SC(poll));
+	SC_ARG(ioctl, 1, KVM_GET_ONE_REG));
 
 static void on_kick(int signal)
 {

@@ -38,7 +38,7 @@ const struct sandbox main_sandbox = SANDBOX(
 	SC_ARG(ioctl, 1, TCGETS), SC_ARG(ioctl, 1, TCSETS), SC_ARG(ioctl, 1, TCSETSW),
 	SC_ARG(ioctl, 1, TCSETSF), SC_ARG(ioctl, 1, TIOCGWINSZ), SC(unlinkat), SC(pread64),
 	SC(preadv), SC(lseek), SC(getrusage), SC(setitimer),
-	SC_ARG(rt_sigaction, 0, SIGALRM), SC(poll));
+	SC_ARG(rt_sigaction, 0, SIGALRM));
 
 enum vm_end {
 	VM_GOES_ON,
