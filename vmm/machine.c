@@ -185,21 +185,46 @@ static int add_serial(struct machine *machine, const struct machine_events *even
 	return add_platform(machine, &arch_layout.uart, UART_LEN, &uart_ops, machine->uart);
 }
 
+/* With ACPI the button is an interrupt, without it is an input of the gpio. */
+static int add_power(struct machine *machine)
+{
+	const struct arch_place *power = &arch_layout.power, *gpio = &arch_layout.gpio;
+	int err = irq_line_pin(&machine->irqs, &machine->power_button,
+			       power->base ? power->pin : gpio->pin);
+
+	if (!err && power->base)
+		err = add_platform(machine, power, POWER_LEN, &power_ops, &machine->platform_host);
+	if (err || !gpio->base)
+		return err;
+	err = pl061_new(&machine->power_button, &machine->gpio);
+	return err ? err : add_platform(machine, gpio, PL061_LEN, &pl061_ops, machine->gpio);
+}
+
+static int add_clock(struct machine *machine)
+{
+	const struct arch_place *clock = &arch_layout.clock;
+	int err;
+
+	if (!clock->base)
+		return 0;
+	err = pl031_new(&machine->clock);
+	return err ? err : add_platform(machine, clock, PL031_LEN, &pl031_ops, machine->clock);
+}
+
 static int add_platforms(struct machine *machine, const struct machine_events *events)
 {
 	int err;
 
 	machine->platform_host = (struct platform_host){ events->opaque, events->request };
-	err = add_platform(machine, &arch_layout.power, POWER_LEN, &power_ops,
-			   &machine->platform_host);
+	err = add_power(machine);
+	if (!err)
+		err = add_clock(machine);
 	if (!err)
 		err = add_platform(machine, &arch_layout.panic, PVPANIC_LEN, &pvpanic_ops,
 				   &machine->platform_host);
 	if (!err && machine->config->debug_exit)
 		err = add_platform(machine, &arch_layout.debug_exit, DEBUG_EXIT_LEN,
 				   &debug_exit_ops, &machine->platform_host);
-	if (!err)
-		err = irq_line_pin(&machine->irqs, &machine->power_button, arch_layout.power.pin);
 	if (err)
 		return report(err, NULL, "the platform's devices");
 	return machine->config->has_serial ? add_serial(machine, events) : 0;
@@ -480,6 +505,10 @@ static int undo(struct machine *machine)
 		reset_device(&machine->devices[i]);
 	if (machine->uart)
 		uart_reset(machine->uart);
+	if (machine->gpio)
+		pl061_reset(machine->gpio);
+	if (machine->clock)
+		pl031_reset(machine->clock);
 	for (unsigned int i = 0; !err && i < machine->vcpus.count; i++)
 		err = arch_vcpu_reset(machine->vm_fd, machine->vcpus.vcpu[i].fd, i);
 	if (!err)
@@ -506,7 +535,10 @@ int machine_reset(struct machine *machine)
 
 void machine_press_power(struct machine *machine)
 {
-	irq_raise(&machine->power_button);
+	if (machine->gpio)
+		pl061_press(machine->gpio);
+	else
+		irq_raise(&machine->power_button);
 }
 
 void machine_resize(struct machine *machine)
@@ -546,6 +578,8 @@ void machine_free(struct machine *machine)
 	worker_free(&machine->serial_worker);
 	chardev_close(&machine->serial);
 	irq_line_free(&machine->serial_line);
+	pl061_free(machine->gpio);
+	pl031_free(machine->clock);
 	irq_line_free(&machine->power_button);
 	irq_router_free(&machine->irqs);
 	bus_free(&machine->ports);

@@ -52,7 +52,9 @@ struct machine {
 	struct platform_host platform_host;
 	struct machine_device *devices;
 	size_t device_count;
-	struct irq_line power_button;
+	struct irq_line power_button; /* its own line, or that of the gpio that it is on */
+	struct pl061 *gpio;           /* these two where the architecture has them */
+	struct pl031 *clock;
 	struct vcpus vcpus;
 	bool ran; /* so that a reset has something to undo */
 
