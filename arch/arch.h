@@ -105,7 +105,8 @@ extern const struct hint arch_kernel_hints[];
 /*
  * Recognises the image by its magic and loads it. -ENOEXEC: not a kernel;
  * -EBADMSG: truncated or contradicting itself; -ENOTSUP: a kernel that cannot
- * be started here; -E2BIG: does not fit RAM; -ENOMEM.
+ * be started here; -ENOPKG: packed in a way that is not known here; -E2BIG: does
+ * not fit RAM; -ENOMEM.
  */
 int arch_load_kernel(const struct boot_file *file, const struct mem *mem,
 		     struct boot_kernel *ret_kernel);

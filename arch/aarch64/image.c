@@ -37,7 +37,8 @@ struct zboot_header {
 
 const struct hint arch_kernel_hints[] = {
 	BOOT_FILE_HINTS,
-	{ ENOEXEC, "not an arm64 kernel: give its Image, Image.gz or EFI image (vmlinuz)" },
+	{ ENOEXEC, "not an arm64 kernel, or not packed by gzip or zstd: give its Image, Image.gz or EFI "
+		   "image (vmlinuz)" },
 	{ EBADMSG, "the kernel image is truncated or damaged: fetch or build it again" },
 	{ ENOTSUP, "a big-endian kernel: build it with CONFIG_CPU_LITTLE_ENDIAN=y" },
 	{ ENOPKG, "an EFI image whose kernel is packed by neither gzip nor zstd: give the Image "
