@@ -123,10 +123,15 @@ $(BUILD)/tests/conform/conform: $(CONFORM) $(VDRV) $(LIB)
 include images/images.mk
 
 # Programs that the guest tests want in the initramfs.
+GUEST := $(wildcard tests/guest/*.c tests/guest/$(ARCH)/*.c)
+guest_program = $(CC) -std=gnu17 $(WARN) -Os -s -static -o $@ $<
 $(BUILD)/guest-bin/%: tests/guest/%.c
 	@mkdir -p $(@D)
-	$(CC) -std=gnu17 $(WARN) -Os -s -static -o $@ $<
-$(BUILD)/images/initramfs.cpio: $(patsubst tests/guest/%.c,$(BUILD)/guest-bin/%,$(wildcard tests/guest/*.c))
+	$(guest_program)
+$(BUILD)/guest-bin/%: tests/guest/$(ARCH)/%.c
+	@mkdir -p $(@D)
+	$(guest_program)
+$(BUILD)/images/initramfs.cpio: $(patsubst %.c,$(BUILD)/guest-bin/%,$(notdir $(GUEST)))
 
 # ---- what a person calls ----
 
@@ -196,10 +201,14 @@ check-fuzz: ## what fuzzing has found worth keeping, once more under the sanitiz
 
 conform_make = $(MAKE) --no-print-directory -j$$(nproc) OPTIMISE='-O1 -g'
 conform_in = BUILD=$(BUILD)/$(1) $(BUILD)/$(1)/tests/conform/conform
-check-conform: ## each class of devices against a driver that lies, under the sanitizers
+check-conform: $(if $(CROSS),$(BUILD)/tests/conform/conform) ## each class of devices against a driver that lies, under the sanitizers
+ifdef CROSS
+	@EMULATOR=$(EMULATOR) tests/conform/run $<
+else
 	+@$(conform_make) SANITIZE=address,undefined $(call conform_in,asan)
 	+@$(conform_make) SANITIZE=thread $(call conform_in,tsan)
 	@tests/conform/run $(BUILD)/asan/tests/conform/conform $(BUILD)/tsan/tests/conform/conform
+endif
 
 mutate: ## what the ten bugs' tests are worth: takes their guards out one by one, in a copy of the tree
 	@tests/conform/mutate

@@ -408,8 +408,9 @@ __attribute__((noreturn)) static void jail_makes_nothing(struct conform *c, cons
 	struct jail_report report;
 	const char *step = "none";
 
-	(void)c;
 	(void)arg;
+	if (!c->confine)
+		conform_skip("needs filters of system calls");
 	CHECK(filter != NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
 		CHECK(seccomp_rule_add(filter, SCMP_ACT_TRAP, calls[i], 0) == 0);

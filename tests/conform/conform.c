@@ -100,9 +100,14 @@ int conform_post_at(struct conform *c, unsigned int queue, uint64_t out, uint64_
 	return vdrv_post(&c->vdrv.queues[queue], buffers + first, count, table);
 }
 
+static uint64_t probe_buffer(const struct conform *c, unsigned int queue)
+{
+	return c->data + (CONFORM_PAGES + queue) * CONFORM_PAGE;
+}
+
 int conform_post(struct conform *c, unsigned int queue)
 {
-	return conform_post_at(c, queue, c->data, c->data + (CONFORM_PAGES + queue) * CONFORM_PAGE, 0);
+	return conform_post_at(c, queue, c->data, probe_buffer(c, queue), 0);
 }
 
 void conform_feed(struct conform *c)
@@ -169,7 +174,7 @@ void conform_works(struct conform *c)
 
 /* ---- canaries ---- */
 
-void conform_watch(struct conform *c)
+static void remember(struct conform *c)
 {
 	const struct vdrv *vdrv = &c->vdrv;
 
@@ -178,13 +183,33 @@ void conform_watch(struct conform *c)
 	CHECK(c->before != NULL);
 	memcpy(c->before, vdrv->ram, vdrv->ram_len);
 	c->given_count = 0;
-	for (unsigned int i = 0; i < vdrv->queue_count; i++) {
-		const struct virtq_layout *layout = &vdrv->queues[i].layout;
-		const struct vdrv_areas areas = vdrv_areas(vdrv, layout->size);
+}
 
-		conform_give(c, layout->device, areas.device);
-		if (vdrv->queues[i].packed)
-			conform_give(c, layout->desc, areas.desc);
+static void give_ring(struct conform *c, unsigned int queue)
+{
+	const struct virtq_layout *layout = &c->vdrv.queues[queue].layout;
+	const struct vdrv_areas areas = vdrv_areas(&c->vdrv, layout->size);
+
+	conform_give(c, layout->device, areas.device);
+	if (c->vdrv.queues[queue].packed)
+		conform_give(c, layout->desc, areas.desc);
+}
+
+void conform_watch(struct conform *c)
+{
+	remember(c);
+	for (unsigned int i = 0; i < c->vdrv.queue_count; i++)
+		give_ring(c, i);
+}
+
+void conform_watch_queue(struct conform *c, unsigned int queue)
+{
+	remember(c);
+	for (unsigned int i = 0; i < c->vdrv.queue_count; i++) {
+		if (i == queue)
+			continue;
+		give_ring(c, i);
+		conform_give(c, probe_buffer(c, i), c->probes[i].in);
 	}
 }
 

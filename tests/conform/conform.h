@@ -107,6 +107,8 @@ void conform_works(struct conform *c);
 
 /* From here on the device may write what it is given, and the device's side of its rings. */
 void conform_watch(struct conform *c);
+/* The same while that queue has nothing and the others have their probes, which they may still use. */
+void conform_watch_queue(struct conform *c, unsigned int queue);
 void conform_give(struct conform *c, uint64_t gpa, uint64_t len);
 void conform_untouched(struct conform *c);
 

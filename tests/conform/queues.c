@@ -328,8 +328,7 @@ static void ring_reset(struct conform *c, const void *arg)
 			vdrv_ring(&c->vdrv.queues[i]);
 			CHECK(vdrv_reset_queue(&c->vdrv, i) == 0);
 			CHECK(vdrv_queue_get(&c->vdrv, i, VDRV_QUEUE_READY) == 0);
-			conform_watch(c);
-			c->given_count = 0;
+			conform_watch_queue(c, i);
 			vdrv_ring(&c->vdrv.queues[i]);
 			vdrv_settle(&c->vdrv);
 			conform_untouched(c);
