@@ -23,8 +23,8 @@ DEPS_TOOLS := gcc make pkg-config clang clang-tidy cppcheck libclang-rt-14-dev l
 DEPS_TOOLS_x86_64 := acpica-tools qemu-system-x86
 DEPS_TOOLS_aarch64 := device-tree-compiler qemu-system-arm
 DEPS_LIBS := libc6-dev linux-libc-dev libseccomp-dev libcap-ng-dev liburing-dev libjansson-dev libcmocka-dev \
-	$(DEPS_LIBS_$(ARCH))
-DEPS_LIBS_aarch64 := libfdt-dev zlib1g-dev libzstd-dev
+	zlib1g-dev libzstd-dev $(DEPS_LIBS_$(ARCH))
+DEPS_LIBS_aarch64 := libfdt-dev
 DEBIAN_ARCH_x86_64 := amd64
 DEBIAN_ARCH_aarch64 := arm64
 DEBIAN_ARCH := $(DEBIAN_ARCH_$(ARCH))
@@ -41,7 +41,7 @@ OBJ := $(SRC:%.c=$(BUILD)/%.o)
 LIB := $(BUILD)/libmicrovm.a
 UNIT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c tests/unit/$(ARCH)/test_*.c))
 VDRV := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/vdrv*.c))
-FUZZ := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c tests/fuzz/$(ARCH)/fuzz_*.c))
 CORE := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/core*.c))
 CONFORM := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/conform/*.c))
 
@@ -108,10 +108,14 @@ $(UNIT): %: %.o $(LIB)
 $(BUILD)/tests/unit/test_hotpath: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc free pthread_mutex_lock)
 
 # libFuzzer brings main().
-$(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(VDRV) $(LIB) \
-		$(if $(findstring fuzzer,$(SANITIZE)),,$(BUILD)/tests/fuzz/replay.o)
+$(FUZZ): %: %.o $(VDRV) $(LIB) $(if $(findstring fuzzer,$(SANITIZE)),,$(BUILD)/tests/fuzz/replay.o)
 	$(call say,LINK)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIB) $(LDLIBS)
+
+# Arm's kernels are unpacked by portable code, which is fuzzed where fuzzing is fast.
+IMAGE := $(addprefix $(BUILD)/arch/aarch64/,image.o unpack.o)
+$(BUILD)/tests/fuzz/fuzz_image: $(IMAGE)
+$(BUILD)/tests/fuzz/fuzz_image: private LDLIBS += -lz -lzstd
 
 $(BUILD)/tests/conform/conform: $(CONFORM) $(VDRV) $(LIB)
 	$(call say,LINK)
@@ -274,4 +278,4 @@ bench-core: $(BUILD)/tests/bench/core ## devices without a VM against the same r
 check-syscalls: $(BUILD)/tests/bench/core ## no system call of a disk under load but the backend's
 	@tests/bench/syscalls $< $(BUILD)
 
--include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(VDRV:.o=.d) $(CONFORM:.o=.d) $(CORE:.o=.d)
+-include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(IMAGE:.o=.d) $(VDRV:.o=.d) $(CONFORM:.o=.d) $(CORE:.o=.d)

@@ -7,7 +7,7 @@ import socket
 import termios
 import time
 
-from guest import Group, equal, until
+from guest import MACHINE, Group, equal, until
 
 
 class Terminal(Group):
@@ -127,7 +127,7 @@ class Serial(Group):
                             words="console=ttyS0").ready()
 
     def test_is_a_16550(self):
-        self.vm.sh("grep -q '^0: uart:16550A port:000003F8' /proc/tty/driver/serial")
+        self.vm.sh(f"grep -q '^0: uart:16550A {MACHINE.serial}' /proc/tty/driver/serial")
 
     def test_loses_nothing(self):
         equal(self.vm.sh("seq 10000 12000"), "\n".join(map(str, range(10000, 12001))))

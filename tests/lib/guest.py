@@ -28,6 +28,28 @@ BUILD = ROOT / os.environ.get("BUILD", "build")
 MICROVM = str(BUILD / "microvm")
 IMAGES = BUILD / "images"
 CLONE_NEWNET = 0x40000000
+
+
+class Machine:
+    """What of a guest is its architecture's, which is the host's."""
+
+    def __init__(self, kernel, compressed, ram, serial, debug_exit):
+        self.kernels = kernel, compressed
+        self.ram = ram  # where /proc/iomem shows that of a guest with 5 GiB begin and end
+        self.serial = serial  # as /proc/tty/driver/serial has it
+        self.debug_exit = debug_exit  # what writes a number to it
+
+    @property
+    def kernel(self):
+        return self.kernels[0]
+
+
+MACHINE = {
+    "x86_64": Machine("vmlinux", "bzImage", ("-bfffffff", "100000000-17fffffff"), "port:000003F8",
+                      "outb 0xf4"),
+    "aarch64": Machine("Image", "Image.gz", ("40000000-", "-17fffffff"), "mmio:0x09000000",
+                       "devmem 0x9050000 32"),
+}[os.uname().machine]
 BOOT_SECONDS = 120  # a limit, for machines that are busy; an emulated host takes 8
 
 
@@ -48,7 +70,7 @@ def equal(found, wanted):
 def images():
     """A directory with the images that guests boot, where reading is fast."""
     with tempfile.TemporaryDirectory(prefix="images.") as directory:
-        for name in "guest/vmlinux", "guest/bzImage", "initramfs.cpio":
+        for name in *(f"guest/{kernel}" for kernel in MACHINE.kernels), "initramfs.cpio":
             shutil.copy(IMAGES / name, directory)
         yield Path(directory)
 
@@ -281,6 +303,7 @@ class Group:
     """Checks that share guests: the methods test_*, in their order, after start()."""
 
     transports = "pci", "mmio"
+    machines = "x86_64", "aarch64"
     long = False  # whether to take one's time
 
     def __init__(self, transport, files):
@@ -306,7 +329,7 @@ class Group:
         self.stack.callback(guest.close)
         return guest
 
-    def boot(self, *arguments, kernel="vmlinux", words="", timeout=600, **keys):
+    def boot(self, *arguments, kernel=MACHINE.kernel, words="", timeout=600, **keys):
         """A guest in which the agent runs, or will; words are for the kernel."""
         return self.launch("--kernel", self.files / kernel,
                            "--initrd", self.files / "initramfs.cpio",
