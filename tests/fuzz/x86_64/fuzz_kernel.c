@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A kernel image, and what is told to the kernel besides. The last bytes of the
- * input choose the initrd and the command line, the rest is the image.
+ * A kernel image for a PC, and what is told to the kernel besides. The last
+ * bytes of the input choose the initrd and the command line, the rest is the
+ * image.
  *
  * While images are loaded nothing below 1 MiB is accessible, nor is anything
  * behind the end of RAM, so that a stray write ends the run.
  */
-#include <assert.h>
-#include <sys/mman.h>
 #include "arch/arch.h"
+#include "tests/fuzz/file.h"
 #include "tests/fuzz/fuzz.h"
 
 #define RAM_SIZE MIB(4)
@@ -37,19 +37,10 @@ static struct machine *machine_new(void)
 	err = err ?: mem_add_at(&machine->load, 0, RAM_SIZE, ram);
 	err = err ?: mem_add_at(&machine->finish, LOW, RAM_SIZE - LOW, ram + LOW);
 	err = err ?: mem_add(&machine->finish, 0, LOW, &(struct mem_backing){ 0 });
-	machine->kernel.fd = memfd_create("kernel", MFD_CLOEXEC);
-	machine->initrd.fd = memfd_create("initrd", MFD_CLOEXEC);
-	assert(!err && machine->kernel.fd >= 0 && machine->initrd.fd >= 0);
+	assert(!err);
+	fuzz_file_init(&machine->kernel);
+	fuzz_file_init(&machine->initrd);
 	return machine;
-}
-
-static void set_file(struct boot_file *file, const uint8_t *data, size_t len, size_t size)
-{
-	bool written = !ftruncate(file->fd, 0) && pwrite(file->fd, data, len, 0) == (ssize_t)len &&
-		       !ftruncate(file->fd, (off_t)size);
-
-	assert(written);
-	file->size = size;
 }
 
 static bool load_initrd(struct machine *machine, const struct boot_kernel *kernel,
@@ -103,7 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return -1;
 	size -= sizeof(choice);
 	memcpy(&choice, data + size, sizeof(choice));
-	set_file(&machine->kernel, data, size, size);
+	fuzz_file_set(&machine->kernel, data, size, size);
 	err = arch_load_kernel(&machine->kernel, &machine->load, &kernel);
 	if (err) {
 		assert(err == -ENOEXEC || err == -EBADMSG || err == -ENOTSUP || err == -E2BIG);
@@ -112,7 +103,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	assert(kernel.base >= LOW && kernel.end <= RAM_SIZE);
 	assert(kernel.entry >= kernel.base && kernel.entry < kernel.end);
 	if (choice.initrd_units) {
-		set_file(&machine->initrd, data, 1, (size_t)choice.initrd_units * INITRD_UNIT + 1);
+		fuzz_file_set(&machine->initrd, data, 1,
+			      (size_t)choice.initrd_units * INITRD_UNIT + 1);
 		if (!load_initrd(machine, &kernel, &info))
 			return 0;
 	}
