@@ -104,6 +104,8 @@ $(UNIT): %: %.o $(LIB)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
+$(BUILD)/tests/unit/test_vm: $(BUILD)/tests/unit/$(ARCH)/power_off.o
+
 # Its functions in the place of the C library's.
 $(BUILD)/tests/unit/test_hotpath: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc free pthread_mutex_lock)
 

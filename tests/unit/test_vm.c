@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A whole run, by a careless caller. The guest powers off with its first instructions. */
-#include <elf.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include "devices/classes.h"
 #include "tests/lib/child.h"
+#include "tests/unit/power_off.h"
 #include "vmm/config.h"
 #include "vmm/vm.h"
-
-#define CODE_GPA 0x200000
-#define XEN_ELFNOTE_PHYS32_ENTRY 18
 
 struct place {
 	char dir[32], kernel[64], other[64];
@@ -20,34 +19,6 @@ struct place {
 
 static int set_up(void **state)
 {
-	static const struct {
-		Elf64_Ehdr header;
-		Elf64_Phdr segments[2];
-		struct {
-			Elf64_Nhdr header;
-			char name[4];
-			uint32_t entry;
-		} note;
-		uint8_t code[9];
-	} kernel = {
-		.header = {
-			.e_ident = { ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT },
-			.e_type = ET_EXEC,
-			.e_machine = EM_X86_64,
-			.e_phoff = sizeof(Elf64_Ehdr),
-			.e_phentsize = sizeof(Elf64_Phdr),
-			.e_phnum = 2,
-		},
-		.segments = {
-			{ .p_type = PT_LOAD, .p_paddr = CODE_GPA, .p_offset = offsetof(typeof(kernel), code),
-			  .p_filesz = sizeof(kernel.code), .p_memsz = sizeof(kernel.code) },
-			{ .p_type = PT_NOTE, .p_offset = offsetof(typeof(kernel), note),
-			  .p_filesz = sizeof(kernel.note) },
-		},
-		.note = { { 4, 4, XEN_ELFNOTE_PHYS32_ENTRY }, "Xen", CODE_GPA },
-		/* mov $0x600, %dx; mov $0x34, %al; out %al, %dx; jmp . */
-		.code = { 0x66, 0xba, 0x00, 0x06, 0xb0, 0x34, 0xee, 0xeb, 0xfe },
-	};
 	struct place *place = test_calloc(1, sizeof(*place));
 	int fd;
 
@@ -57,7 +28,7 @@ static int set_up(void **state)
 	snprintf(place->other, sizeof(place->other), "%s/other", place->dir);
 	fd = open(place->kernel, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	assert_true(fd >= 0);
-	assert_int_equal(write(fd, &kernel, sizeof(kernel)), sizeof(kernel));
+	assert_int_equal(write(fd, power_off_kernel, power_off_kernel_len), power_off_kernel_len);
 	close(fd);
 	*state = place;
 	return 0;
@@ -89,9 +60,11 @@ static int run(const char *kernel, const char *option, const char *value)
 
 static void need_kvm(void)
 {
-	if (access("/dev/kvm", R_OK | W_OK) == 0)
+	_cleanup_close_ int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	if (ioctl(kvm, KVM_GET_API_VERSION, 0) == KVM_API_VERSION)
 		return;
-	print_message("skipped: /dev/kvm cannot be opened\n");
+	print_message("skipped: there is no KVM\n");
 	skip();
 }
 
