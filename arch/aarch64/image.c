@@ -100,7 +100,7 @@ static int64_t fetch(const struct boot_file *file, uint8_t *to, uint64_t room)
 static int place(uint8_t *ram, uint64_t room, uint64_t len, struct boot_kernel *kernel)
 {
 	struct image_header header;
-	uint64_t offset, size;
+	uint64_t offset, extent;
 
 	if (len < sizeof(header))
 		return -ENOEXEC;
@@ -110,13 +110,13 @@ static int place(uint8_t *ram, uint64_t room, uint64_t len, struct boot_kernel *
 	if (header.flags & IMAGE_BIG_ENDIAN)
 		return -ENOTSUP;
 	offset = header.image_size ? header.text_offset : OLD_TEXT_OFFSET;
-	size = util_max(header.image_size, len);
-	if (!util_within(offset, size, room))
+	extent = util_max(header.image_size, len);
+	if (!util_within(offset, extent, room))
 		return -E2BIG;
 	if (offset)
 		memmove(ram + offset, ram, len);
 	kernel->entry = kernel->base = LAYOUT_KERNEL + offset;
-	kernel->end = kernel->base + size;
+	kernel->end = kernel->base + extent;
 	return 0;
 }
 

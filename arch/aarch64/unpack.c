@@ -108,7 +108,7 @@ static int64_t unpack_zstd(struct stream *stream)
 	}
 }
 
-int64_t unpack(const struct packed *packed, uint8_t *to, uint64_t room)
+int64_t unpack(const struct packed *packed, void *to, uint64_t room)
 {
 	struct stream stream = { .rest = *packed, .to = to, .room = util_min(room, UINT32_MAX) };
 	uint32_t magic;

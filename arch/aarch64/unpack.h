@@ -16,6 +16,6 @@ struct packed {
  * Returns how many, or -ENOEXEC: it is neither; -EBADMSG: truncated or damaged;
  * -E2BIG: more than there is room for; -ENOMEM.
  */
-int64_t unpack(const struct packed *packed, uint8_t *to, uint64_t room);
+int64_t unpack(const struct packed *packed, void *to, uint64_t room);
 
 #endif
