@@ -112,11 +112,8 @@ int64_t unpack(const struct packed *packed, void *to, uint64_t room)
 {
 	struct stream stream = { .rest = *packed, .to = to, .room = util_min(room, UINT32_MAX) };
 	uint32_t magic;
-	int err;
+	int err = boot_file_read(packed->file, packed->offset, &magic, sizeof(magic));
 
-	if (packed->len < sizeof(magic))
-		return -EBADMSG;
-	err = boot_file_read(packed->file, packed->offset, &magic, sizeof(magic));
 	if (err)
 		return err;
 	if ((uint16_t)magic == GZIP_MAGIC)

@@ -242,6 +242,24 @@ static void a_level_stays_until_it_is_gone(void **state)
 	assert_int_equal(get(rig, MIS), 0);
 }
 
+/* Each way to detect something knows nothing of what the other saw. */
+static void levels_are_no_edges(void **state)
+{
+	struct rig *rig = *state;
+
+	set(rig, IS, BUTTON);
+	set(rig, IBE, BUTTON);
+	pl061_press(rig->gpio);
+	set(rig, IS, 0);
+	assert_int_equal(get(rig, RIS), 0);
+
+	assert_int_equal(get(rig, DATA(BUTTON)), BUTTON);
+	assert_int_equal(get(rig, RIS), BUTTON);
+	set(rig, IEV, BUTTON);
+	set(rig, IS, BUTTON);
+	assert_int_equal(get(rig, RIS), 0);
+}
+
 static void outputs_are_the_guests(void **state)
 {
 	struct rig *rig = *state;
@@ -282,6 +300,12 @@ static void registers_are_words_of_a_byte(void **state)
 		assert_int_equal(read_wide(rig, plain[i], 4), 0x90 + i);
 	assert_true(bus_write(&rig->bus, BASE + DIR, &wide, 8));
 	assert_int_equal(read_wide(rig, DIR, 8), 0x88);
+	set(rig, DATA(0xff), 0);
+	set(rig, DATA(0xff) + 1, 0xff);
+	assert_int_equal(get(rig, DATA(0xff)), 0);
+	set(rig, DATA(0xff), 0xff);
+	assert_int_equal(get(rig, DATA(0xff) + 3), 0);
+	assert_int_equal(get(rig, DATA(0xff)), 0x88);
 	assert_int_equal(read_wide(rig, IS, 2), 0x91);
 }
 
@@ -333,6 +357,7 @@ int main(void)
 		TEST(an_unmasked_edge_is_told),
 		TEST(what_is_left_is_told_again),
 		TEST(a_level_stays_until_it_is_gone),
+		TEST(levels_are_no_edges),
 		TEST(outputs_are_the_guests),
 		TEST(registers_are_words_of_a_byte),
 		TEST(no_access_is_out_of_bounds),
