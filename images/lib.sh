@@ -34,21 +34,24 @@ apt_update() {
 }
 
 # The package lists may be missing, or older than the archive (which deletes what was superseded): retry once after an update.
-fetch() {  # fetch DIR PACKAGE: prints the path of PACKAGE's .deb, downloaded into DIR unless it is there
-    local dir=$1 package=$2 name try
+fetch() {  # fetch DIR PACKAGE...: prints the path of each PACKAGE's .deb, downloaded into DIR unless all are there
+    local dir=$1 names name try missing
+    shift
     mkdir -p "$dir"
     for try in 1 2; do
         [ $try = 1 ] || apt_update
-        name=$(apt-get download --print-uris "$package" 2>/dev/null | awk 'NR == 1 { print $2 }')
-        [ -n "$name" ] || continue
-        if [ -s "$dir/$name" ]; then printf '%s\n' "$dir/$name"; return; fi
-        if (cd "$tmp" && apt-get download -qq -o APT::Sandbox::User=root "$package" >&2); then
-            mv "$tmp/$name" "$dir/$name"
-            printf '%s\n' "$dir/$name"
-            return
+        mapfile -t names < <(apt-get download --print-uris "$@" 2>/dev/null | awk '{ print $2 }')
+        [ ${#names[@]} = $# ] || continue
+        missing=
+        for name in "${names[@]}"; do [ -s "$dir/$name" ] || missing=1; done
+        if [ -n "$missing" ]; then
+            (cd "$tmp" && apt-get download -qq -o APT::Sandbox::User=root "$@" >&2) || continue
+            mv -t "$dir" "${names[@]/#/$tmp/}"
         fi
+        printf '%s\n' "${names[@]/#/$dir/}"
+        return
     done
-    die "cannot download the package $package"
+    die "cannot download $*"
 }
 
 depends_on() {  # depends_on METAPACKAGE PREFIX: the package with that prefix which METAPACKAGE now stands for
@@ -62,12 +65,10 @@ depends_on() {  # depends_on METAPACKAGE PREFIX: the package with that prefix wh
 }
 
 unpack() {  # unpack DIR DEBS PACKAGE...: what is in the packages, into DIR
-    local dir=$1 debs=$2 package deb
-    shift 2
-    for package; do
-        deb=$(fetch "$debs" "$package")
-        dpkg -x "$deb" "$dir"
-    done
+    local dir=$1 debs deb
+    shift
+    debs=$(fetch "$@")
+    while read -r deb; do dpkg -x "$deb" "$dir"; done <<<"$debs"
 }
 
 # Their loader cannot be asked about another architecture's programs; what the linker wrote into them can.
