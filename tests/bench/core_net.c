@@ -408,6 +408,6 @@ void net_compare(void)
 {
 	int (*fn)(void) = compare_all;
 
-	if (netns_enter(&fn) == NETNS_SKIP)
+	if (netns_enter(&fn) == CHILD_LACKS)
 		printf("packets: needs root and /dev/net/tun\n");
 }
