@@ -23,9 +23,10 @@ const struct arch_layout arch_layout = {
 	/*
 	 * panic=-1 reboot=panic_warm: a kernel that panics resets the machine at once, and by PSCI's
 	 * SYSTEM_RESET2, by which arch_reset_by_panic() knows it: no driver is needed for that.
+	 * cma=0: no device here wants memory in one piece; Debian's kernel sets 64 MiB aside for such.
 	 * cryptomgr.notests: self-tests of ciphers that nobody has used yet.
 	 */
-	.cmdline = "panic=-1 reboot=panic_warm cryptomgr.notests",
+	.cmdline = "panic=-1 reboot=panic_warm cma=0 cryptomgr.notests",
 };
 
 size_t arch_ram_ranges(uint64_t size, struct mem_range ranges[2])
