@@ -243,7 +243,7 @@ layers: ## dependencies only point down
 	@tests/layers
 
 lint: $(BUILD)/syscall-names.h ## clang-tidy, cppcheck, gcc -fanalyzer, mandoc
-	@tests/lint $(SRC) -- $(CPPFLAGS) -std=gnu17 $(PACKAGES)
+	@ARCH=$(ARCH) CC=$(CC) tests/lint $(SRC) -- $(CPPFLAGS) -std=gnu17 $(PACKAGES)
 
 $(BUILD)/tests/bench/init: tests/bench/init.c
 	@mkdir -p $(@D)
