@@ -140,7 +140,7 @@ static int program(const struct irq_line *line, uint64_t addr, uint32_t data)
 	struct kvm_irq_routing_entry wanted = describe(line, addr, data);
 
 	/* KVM replaces the whole table and waits for its readers: worth avoiding. */
-	if (!memcmp(&old, &wanted, sizeof(wanted)))
+	if (old.type == wanted.type && !memcmp(&old.u.msi, &wanted.u.msi, sizeof(wanted.u.msi)))
 		return 0;
 	*entry = wanted;
 	if (router->vm_fd < 0 || ioctl(router->vm_fd, KVM_SET_GSI_ROUTING, router->table) == 0)

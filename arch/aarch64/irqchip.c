@@ -119,7 +119,7 @@ int arch_irqchip_new(int vm_fd, unsigned int cpus, struct arch_irqchip **ret_irq
 		err = init_v2(irqchip);
 	if (!err)
 		err = set_attr(irqchip->gic_fd, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0,
-			       &(uint32_t){ irqchip->interrupts });
+			       &irqchip->interrupts);
 	if (!err)
 		*ret_irqchip = util_steal_ptr(&irqchip);
 	return err;
