@@ -248,6 +248,7 @@ static void add_primecells(struct tree *tree)
 	PUT_CELLS(tree, "#gpio-cells", 2);
 	put_empty(tree, "interrupt-controller");
 	PUT_CELLS(tree, "#interrupt-cells", 2);
+	PUT_CELLS(tree, "#address-cells", 0);
 	PUT_CELLS(tree, "phandle", PHANDLE_GPIO);
 	end(tree);
 
