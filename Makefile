@@ -181,13 +181,19 @@ clean: ## remove everything that was built, images included
 
 # ---- tests ----
 
-.PHONY: check check-unit check-conform mutate check-fuzz fuzz fuzz-coverage fuzz-targets check-usage check-guest check-budget asan tsan layers lint bench
+.PHONY: check check-unit check-kernel check-conform mutate check-fuzz fuzz fuzz-coverage fuzz-targets check-usage check-guest check-budget asan tsan layers lint bench
 check: deps ## install, build, and run every test
 	+@$(MAKE) --no-print-directory -j$$(nproc) all static images
 	@tests/check
 
 check-unit: $(UNIT) ## the unit tests (of this BUILD)
 	@EMULATOR=$(EMULATOR) tests/unit/run $(UNIT)
+
+# What qemu-user leaves out: filters of system calls, namespaces, io_uring, KVM.
+UNIT_KERNEL := $(addprefix $(BUILD)/tests/unit/test_,blk block console deadline filter hotpath irq jail net rng sandbox tap \
+		 virtio vm worker)
+check-kernel: $(UNIT_KERNEL) host-kernel ## the unit tests that want a kernel of ARCH's, where need be in an emulated host
+	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 2048 --env BUILD -- tests/unit/run $(UNIT_KERNEL)
 
 asan: ## the unit tests under the address and undefined-behaviour sanitizers
 	+@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)/asan SANITIZE=address,undefined OPTIMISE='-O1 -g' check-unit

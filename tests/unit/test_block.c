@@ -342,25 +342,31 @@ static void test_lock(void **state)
 	remove_file(&file);
 }
 
+/* Some file systems, an overlay's for one, take the flag and refuse the transfer. */
+static bool has_direct_io(const struct file *file, void *memory)
+{
+	_cleanup_close_ int fd = open(file->path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+
+	return fd >= 0 && pread(fd, memory, 4096, 0) == 4096;
+}
+
 static void test_direct(void **state)
 {
 	_cleanup_free_ void *memory = NULL;
 	struct test_request request = { .io = { .op = BLOCK_READ, .len = 8192, .done = done } };
 	struct file file = { 0 };
-	int r;
 
 	(void)state;
 	make_file(&file, SIZE);
-	r = block_image_open(&file.image, file.path, false, true);
-	if (r == -EOPNOTSUPP) {
+	assert_int_equal(posix_memalign(&memory, 4096, 8192), 0);
+	if (!has_direct_io(&file, memory)) {
 		print_message("skipped: no direct I/O in /tmp\n");
 		remove_file(&file);
 		skip();
 	}
-	assert_int_equal(r, 0);
+	assert_int_equal(block_image_open(&file.image, file.path, false, true), 0);
 	assert_true(fcntl(file.image.fd, F_GETFL) & O_DIRECT);
 	assert_true(file.image.block_size >= 512 && file.image.block_size <= 4096);
-	assert_int_equal(posix_memalign(&memory, 4096, 8192), 0);
 	request.iov[0] = (struct iovec){ memory, 8192 };
 	request.io.iov = request.iov;
 	request.io.iov_count = 1;
