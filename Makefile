@@ -174,7 +174,7 @@ uninstall: ## remove what install put there
 
 demo: deps ## install, build, and boot a Linux guest with disk, network and entropy
 	+@$(MAKE) --no-print-directory all initramfs host-kernel
-	@$(SUDO) tests/lab/host --env BUILD -- tests/demo
+	@$(SUDO) tests/lab/host --arch $(ARCH) --env BUILD -- tests/demo
 
 clean: ## remove everything that was built, images included
 	rm -rf $(BUILD)
@@ -240,10 +240,10 @@ check-usage: $(BUILD)/microvm ## a user's mistakes and what they are told
 	@tests/guest/mistakes
 
 check-guest: $(BUILD)/microvm images ## real guests, where need be in an emulated host
-	@$(SUDO) tests/lab/host --memory 7168 --timeout 1500 --env BUILD -- tests/guest/run
+	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 7168 --timeout 1500 --env BUILD -- tests/guest/run
 
 check-budget: $(BUILD)/microvm static images ## size, memory and system calls
-	@$(SUDO) tests/lab/host --env BUILD -- tests/guest/budget
+	@$(SUDO) tests/lab/host --arch $(ARCH) --env BUILD -- tests/guest/budget
 
 layers: ## dependencies only point down
 	@tests/layers
