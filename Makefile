@@ -16,13 +16,13 @@ comma := ,
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # What it takes to build, and what the tests and the demo take besides: tools of this machine's, libraries of ARCH's.
-DEPS_TOOLS := gcc make pkg-config clang clang-tidy cppcheck libclang-rt-14-dev llvm mandoc strace \
+DEPS_TOOLS = gcc make pkg-config clang clang-tidy cppcheck libclang-rt-14-dev llvm mandoc strace \
 	python3 util-linux busybox-static cpio kmod lz4 xz-utils zstd gzip \
 	binutils shellcheck mmdebstrap e2fsprogs iproute2 iputils-ping ethtool fakeroot bc bison flex libelf-dev libssl-dev perl \
 	$(if $(CROSS),gcc-$(ARCH)-linux-gnu qemu-user) $(DEPS_TOOLS_$(ARCH))
 DEPS_TOOLS_x86_64 := acpica-tools qemu-system-x86
 DEPS_TOOLS_aarch64 := device-tree-compiler qemu-system-arm
-DEPS_LIBS := libc6-dev linux-libc-dev libseccomp-dev libcap-ng-dev liburing-dev libjansson-dev libcmocka-dev \
+DEPS_LIBS = libc6-dev linux-libc-dev libseccomp-dev libcap-ng-dev liburing-dev libjansson-dev libcmocka-dev \
 	zlib1g-dev libzstd-dev $(DEPS_LIBS_$(ARCH))
 DEPS_LIBS_aarch64 := libfdt-dev
 DEBIAN_ARCH_x86_64 := amd64
