@@ -14,6 +14,8 @@
 
 #define PINS 24
 #define MSI_ADDR 0xfee00000
+#define PIN_ADDR 0x8020040 /* where an MSI is a pin, */
+#define PIN_DATA 32        /* this one the first */
 
 static uint64_t count(const struct irq_line *line)
 {
@@ -81,6 +83,61 @@ static void test_msi(void **state)
 	assert_false(line.bound);
 	irq_line_free(&line);
 	irq_line_free(&other);
+	irq_router_free(&router);
+}
+
+static void test_senders(void **state)
+{
+	struct irq_line lines[2] = { 0 };
+	const struct kvm_irq_routing_entry *entries;
+	struct irq_router router;
+
+	(void)state;
+	assert_int_equal(irq_router_init(&router, -1, 0, PINS, (struct irq_msi_pins){ 0 }), 0);
+	entries = &router.table->entries[PINS];
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_int_equal(irq_line_msi(&router, 8 * i, &lines[i]), 0);
+		assert_int_equal(irq_line_unmask(&lines[i], MSI_ADDR, 1), 0);
+		assert_int_equal(entries[i].flags, 0);
+	}
+	router.senders = true;
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_int_equal(irq_line_unmask(&lines[i], MSI_ADDR, 2), 0);
+		assert_int_equal(entries[i].flags, KVM_MSI_VALID_DEVID);
+		assert_int_equal(entries[i].u.msi.devid, 8 * i);
+		irq_line_free(&lines[i]);
+	}
+	irq_router_free(&router);
+}
+
+/* A guest may change its mind: an entry is all of one kind. */
+static void test_msi_pins(void **state)
+{
+	const struct kvm_irq_routing_entry *entry;
+	struct irq_router router;
+	struct irq_line line = { 0 };
+
+	(void)state;
+	assert_int_equal(irq_router_init(&router, -1, 7, PINS,
+					 (struct irq_msi_pins){ PIN_ADDR, PIN_DATA }), 0);
+	router.senders = true;
+	assert_int_equal(irq_line_msi(&router, 8, &line), 0);
+	entry = &router.table->entries[PINS];
+	for (uint32_t pin = 96; pin < 98; pin++) {
+		assert_int_equal(irq_line_unmask(&line, PIN_ADDR, PIN_DATA + pin), 0);
+		assert_int_equal(entry->gsi, line.gsi);
+		assert_int_equal(entry->type, KVM_IRQ_ROUTING_IRQCHIP);
+		assert_int_equal(entry->flags, 0);
+		assert_int_equal(entry->u.irqchip.irqchip, 7);
+		assert_int_equal(entry->u.irqchip.pin, pin);
+	}
+	assert_int_equal(irq_line_unmask(&line, PIN_ADDR + 4, PIN_DATA), 0);
+	assert_int_equal(entry->type, KVM_IRQ_ROUTING_MSI);
+	assert_int_equal(entry->u.msi.address_lo, PIN_ADDR + 4);
+	assert_int_equal(irq_line_unmask(&line, GIB(4) + PIN_ADDR, PIN_DATA), 0);
+	assert_int_equal(entry->type, KVM_IRQ_ROUTING_MSI);
+	assert_int_equal(router.table->nr, PINS + 1);
+	irq_line_free(&line);
 	irq_router_free(&router);
 }
 
@@ -197,6 +254,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pin),
 		cmocka_unit_test(test_msi),
+		cmocka_unit_test(test_senders),
+		cmocka_unit_test(test_msi_pins),
 		cmocka_unit_test(test_no_route_left),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_kvm),
