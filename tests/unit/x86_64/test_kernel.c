@@ -12,7 +12,6 @@
 
 #include <asm/bootparam.h>
 #include <elf.h>
-#include <stdio.h>
 #include <sys/mman.h>
 #include "arch/x86_64/kernel.h"
 
@@ -392,46 +391,6 @@ static void other_files_are_no_kernels(void **state)
 	assert_int_equal(arch_load_kernel(&f->file, &f->mem, &kernel), -ENOEXEC);
 }
 
-static void initrd_is_high_and_clear(void **state)
-{
-	struct fixture *f = *state;
-	struct boot_kernel kernel = {
-		.base = MIB(2), .end = MIB(4) + 1, .initrd_room = { MIB(1), RAM_SIZE - MIB(1) },
-	};
-	uint8_t *content = malloc(MIB(4));
-	uint64_t gpa = 0;
-
-	assert_non_null(content);
-	memset(content, 0x1d, MIB(4));
-	set_file(f, content, 5000);
-	assert_int_equal(boot_load_initrd(&f->file, &f->mem, &kernel, &gpa), 0);
-	assert_int_equal(gpa, RAM_SIZE - 8192);
-	assert_memory_equal(f->ram + gpa, content, 5000);
-	assert_int_equal(f->ram[gpa - 1], 0);
-	assert_int_equal(f->ram[gpa + 5000], 0);
-
-	kernel.initrd_room.len = 0x700000 - MIB(1);
-	set_file(f, content, 4096);
-	assert_int_equal(boot_load_initrd(&f->file, &f->mem, &kernel, &gpa), 0);
-	assert_int_equal(gpa, 0x6ff000);
-	kernel.initrd_room.len--;
-	assert_int_equal(boot_load_initrd(&f->file, &f->mem, &kernel, &gpa), 0);
-	assert_int_equal(gpa, 0x6fe000);
-
-	/* No room above the kernel, but below it. */
-	kernel.initrd_room.len = kernel.end + 100 - MIB(1);
-	set_file(f, content, MIB(1));
-	assert_int_equal(boot_load_initrd(&f->file, &f->mem, &kernel, &gpa), 0);
-	assert_int_equal(gpa, MIB(1));
-
-	kernel.initrd_room.len = RAM_SIZE - MIB(1);
-	set_file(f, content, MIB(4));
-	gpa = 12345;
-	assert_int_equal(boot_load_initrd(&f->file, &f->mem, &kernel, &gpa), -E2BIG);
-	assert_int_equal(gpa, 12345);
-	free(content);
-}
-
 /* Guest memory of any size that nothing is written to. */
 static void add_ram(struct mem *mem, uint64_t gpa, uint64_t len)
 {
@@ -594,65 +553,6 @@ static void a_memory_map_has_an_end(void **state)
 	assert_int_equal(gpa, 12345);
 }
 
-static void command_line_grows_by_words(void **state)
-{
-	struct boot_cmdline cmdline = { 0 };
-	char word[2048];
-
-	(void)state;
-	assert_int_equal(boot_cmdline_add(&cmdline, "%s", ""), 0);
-	assert_int_equal(boot_cmdline_add(&cmdline, "console=%s", "hvc0"), 0);
-	assert_int_equal(boot_cmdline_add(&cmdline, "%s", ""), 0);
-	assert_int_equal(boot_cmdline_add(&cmdline, "panic=%d quiet", -1), 0);
-	assert_string_equal(cmdline.text, "console=hvc0 panic=-1 quiet");
-	assert_int_equal(cmdline.len, strlen(cmdline.text));
-
-	memset(word, 'w', sizeof(word));
-	word[sizeof(cmdline.text) - cmdline.len - 1] = '\0';
-	assert_int_equal(boot_cmdline_add(&cmdline, "%s", word), -E2BIG);
-	assert_string_equal(cmdline.text, "console=hvc0 panic=-1 quiet");
-	word[sizeof(cmdline.text) - cmdline.len - 2] = '\0';
-	assert_int_equal(boot_cmdline_add(&cmdline, "%s", word), 0);
-	assert_int_equal(cmdline.len, sizeof(cmdline.text) - 1);
-	assert_int_equal(boot_cmdline_add(&cmdline, "x"), -E2BIG);
-	assert_int_equal(strlen(cmdline.text), sizeof(cmdline.text) - 1);
-}
-
-static void files_are_opened_or_explained(void **state)
-{
-	struct fixture *f = *state;
-	struct boot_file file = { 0 };
-	char path[64];
-
-	boot_file_close(&file);
-	assert_int_equal(boot_file_open(&file, "/nowhere/vmlinux"), -ENOENT);
-	assert_int_equal(boot_file_open(&file, "/proc"), -EISDIR);
-	assert_int_equal(boot_file_open(&file, "/dev/null"), -EINVAL);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->file.fd);
-	assert_int_equal(boot_file_open(&file, path), -ENODATA);
-	boot_file_close(&file);
-
-	set_file(f, "abc", 3);
-	assert_int_equal(boot_file_open(&file, path), 0);
-	assert_int_equal(file.size, 3);
-	boot_file_close(&file);
-	boot_file_close(&file);
-}
-
-static void every_error_has_its_hint(void **state)
-{
-	static const int kernel[] = { ENODATA, EISDIR, EINVAL, ENOEXEC, EBADMSG, ENOTSUP, E2BIG };
-	static const int initrd[] = { ENODATA, EISDIR, EINVAL, E2BIG };
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(kernel); i++)
-		assert_string_not_equal(hint_find(arch_kernel_hints, kernel[i]),
-					strerror(kernel[i]));
-	for (size_t i = 0; i < ARRAY_SIZE(initrd); i++)
-		assert_string_not_equal(hint_find(boot_initrd_hints, initrd[i]),
-					strerror(initrd[i]));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -664,14 +564,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(truncation_at_every_length, setup, teardown),
 		cmocka_unit_test_setup_teardown(damaged_images, setup, teardown),
 		cmocka_unit_test_setup_teardown(other_files_are_no_kernels, setup, teardown),
-		cmocka_unit_test_setup_teardown(initrd_is_high_and_clear, setup, teardown),
 		cmocka_unit_test_setup_teardown(kernels_learn_their_machine, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_initrd_is_no_module, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_long_command_line_is_refused, setup, teardown),
 		cmocka_unit_test(a_memory_map_has_an_end),
-		cmocka_unit_test(command_line_grows_by_words),
-		cmocka_unit_test_setup_teardown(files_are_opened_or_explained, setup, teardown),
-		cmocka_unit_test(every_error_has_its_hint),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
