@@ -47,6 +47,9 @@ struct arch_capability {
 
 extern const struct arch_capability arch_capabilities[];
 
+/* What to tell a user whose host has no /dev/kvm, and what kernels there are for --kernel. */
+extern const char arch_no_kvm[], arch_kernel_formats[];
+
 /*
  * Splits size bytes of RAM into at most two ranges around what other addresses
  * are for. Returns their number.

@@ -272,7 +272,8 @@ static void check_hugepages(struct check *check)
 		if (sscanf(strrchr(found.gl_pathv[i], '-'), "-%" SCNu64, &kib) == 1 &&
 		    fscanf(file, "%" SCNu64, &free_pages) == 1)
 			tell(check, free_pages ? MARK_OK : MARK_OPTIONAL, "huge pages of %" PRIu64
-			     "M: %" PRIu64 " are free%s%s%s", kib / 1024, free_pages,
+			     "%c: %" PRIu64 " are free%s%s%s", kib < 1024 ? kib : kib / 1024,
+			     kib < 1024 ? 'K' : 'M', free_pages,
 			     free_pages ? "" : "; echo NUMBER > ",
 			     free_pages ? "" : found.gl_pathv[i],
 			     free_pages ? "" : "/nr_hugepages");

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "arch/arch.h"
 #include "core/util.h"
 #include "vmm/config.h"
 
@@ -8,7 +9,7 @@ static const char *const transports[] = { [CONFIG_PCI] = "pci", [CONFIG_MMIO] = 
 
 static const struct opt boot_opts[] = {
 	{ "kernel", OPT_STRING, .offset = offsetof(struct config, kernel), .arg = "FILE",
-	  .help = "the guest's kernel: an ELF vmlinux or a bzImage" },
+	  .help = arch_kernel_formats },
 	{ "initrd", OPT_STRING, .offset = offsetof(struct config, initrd), .arg = "FILE",
 	  .help = "the initial RAM disk" },
 	{ "cmdline", OPT_STRING, .offset = offsetof(struct config, cmdline), .arg = "TEXT",

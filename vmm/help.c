@@ -17,7 +17,7 @@ static const char examples[] =
 	"\n"
 	"Examples:\n"
 	"  microvm --kernel vmlinux --disk root.img --net tap0\n"
-	"  microvm --kernel bzImage --initrd initrd.img --cpus 2 --memory 1G\n"
+	"  microvm --kernel vmlinuz --initrd initrd.img --cpus 2 --memory 1G\n"
 	"  microvm --kernel vmlinux --disk root.img,ro --timeout 60 --summary run.json\n"
 	"  microvm --config vm.json --cpus 4\n"
 	"\n"

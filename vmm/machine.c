@@ -36,6 +36,11 @@ static const struct hint cmdline_hints[] = {
 	{ 0 },
 };
 
+static const struct hint vcpu_hints[] = {
+	{ EINVAL, "this host gives fewer, microvm check says how many" },
+	{ 0 },
+};
+
 static const struct hint pci_hints[] = {
 	{ ENOSPC, "the PCI bus has 31 slots and all are taken: use fewer devices" },
 	{ 0 },
@@ -137,7 +142,7 @@ static int add_vcpus(struct machine *machine, const struct machine_events *event
 	err = vcpus_init(&machine->vcpus, machine->kvm_fd, machine->vm_fd,
 			 (unsigned int)machine->config->cpus);
 	if (err)
-		return report(err, NULL, "--cpus: KVM does not give them");
+		return report(err, vcpu_hints, "--cpus");
 	return report(arch_irqchip_start(machine->irqchip), NULL, "the interrupt controller");
 }
 

@@ -20,6 +20,9 @@
 #define ESR_EL1 ARM64_SYS_REG(3, 0, 5, 2, 0)
 #define FAR_EL1 ARM64_SYS_REG(3, 0, 6, 0, 0)
 
+const char arch_no_kvm[] = "this kernel has no KVM (CONFIG_KVM), or was not started at the "
+	"processor's EL2: see dmesg | grep -i kvm; in a virtual machine, have virtualization turned on";
+
 const struct arch_capability arch_capabilities[] = {
 	{ KVM_CAP_DEVICE_CTRL, "DEVICE_CTRL", "interrupt controllers with MSIs" },
 	{ KVM_CAP_ONE_REG, "ONE_REG", "registers of a processor" },

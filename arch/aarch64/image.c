@@ -35,6 +35,8 @@ struct zboot_header {
 	uint32_t payload_offset, payload_size;
 };
 
+const char arch_kernel_formats[] = "the guest's kernel: an Image, Image.gz or EFI image (vmlinuz)";
+
 const struct hint arch_kernel_hints[] = {
 	BOOT_FILE_HINTS,
 	{ ENOEXEC, "not an arm64 kernel, or not packed by gzip or zstd: give its Image, Image.gz or EFI "

@@ -109,6 +109,9 @@ void arch_irqchip_free(struct arch_irqchip *irqchip)
 	free(irqchip);
 }
 
+const char arch_no_kvm[] = "this kernel has no KVM, or its module is not loaded: modprobe kvm-intel or "
+	"kvm-amd; in a virtual machine, have nested virtualization turned on";
+
 const struct arch_capability arch_capabilities[] = {
 	{ KVM_CAP_EXT_CPUID, "EXT_CPUID", "the features that a processor tells about" },
 	{ 0 }

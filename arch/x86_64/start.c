@@ -145,6 +145,8 @@ int kernel_inform(const struct boot_kernel *kernel, const struct mem *mem,
 	return err;
 }
 
+const char arch_kernel_formats[] = "the guest's kernel: an ELF vmlinux or a bzImage";
+
 const struct hint arch_kernel_hints[] = {
 	BOOT_FILE_HINTS,
 	{ ENOEXEC, "neither an ELF vmlinux nor a bzImage: give the kernel itself, unpacked" },
