@@ -4,6 +4,7 @@
 Runs alternate, so that what the host does besides hits both; a figure is the median of its runs.
 """
 import os
+import platform
 import shutil
 import signal
 import statistics
@@ -19,13 +20,19 @@ IMAGES = BUILD / "images"
 MEMORY_MIB = 128
 LIMIT = 120  # seconds for one run
 TAP = f"bench{os.getpid() % 100000}"
-# What microvm itself puts on the kernel's command line; its peer's guest gets the same help.
-WORDS = "tsc=reliable pci=noearly cryptomgr.notests 8250.nr_uarts=0 console=hvc0"
+# What differs from one architecture to another: the kernel's file; what microvm itself puts on the kernel's command line, as
+# its peer's guest gets the same help; and the peer's machine.
+ARCH = platform.machine()
+KERNEL, WORDS, MACHINE = {
+    "x86_64": ("vmlinux", "tsc=reliable pci=noearly cryptomgr.notests 8250.nr_uarts=0 console=hvc0",
+               "microvm,pit=off,pic=off,rtc=off,isa-serial=off,acpi=on"),
+    "aarch64": ("Image", "cma=0 cryptomgr.notests 8250.nr_uarts=0 console=hvc0", "virt,gic-version=host"),
+}[ARCH]
 
 
 def tuned_or_stock():
-    """The directory of the kernel to boot: the tuned one if it was built."""
-    return next(k for k in (IMAGES / "tuned", IMAGES / "guest") if (k / "vmlinux").exists())
+    """The kernel to boot: the tuned one if it was built."""
+    return next(k / KERNEL for k in (IMAGES / "tuned", IMAGES / "guest") if (k / KERNEL).exists())
 
 
 class Place:
@@ -65,9 +72,8 @@ class Place:
                 "--memory", f"{MEMORY_MIB}M", "--disk", self.disks[0], "--net", f"tap={TAP}", "--cmdline", words,
                 *our_console, *ours],
             "QEMU": [
-                "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-                "-M", "microvm,accel=kvm,pit=off,pic=off,rtc=off,isa-serial=off,acpi=on",
-                "-m", str(MEMORY_MIB), "-kernel", kernel, *boot, "-append", f"{WORDS} {words}",
+                f"qemu-system-{ARCH}", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+                "-M", f"{MACHINE},accel=kvm", "-m", str(MEMORY_MIB), "-kernel", kernel, *boot, "-append", f"{WORDS} {words}",
                 "-object", "iothread,id=io",
                 "-blockdev", f"driver=file,node-name=disk,filename={self.disks[1]},aio=io_uring",
                 "-device", "virtio-blk-device,drive=disk,iothread=io",
