@@ -21,6 +21,8 @@
 #define GICD_CTLR 0x000
 #define GICD_IGROUPR 0x080
 #define GICD_ICFGR 0xc00
+#define GICD_CPENDSGIR 0xf10
+#define GICD_CPENDSGIR_LEN 0x10
 
 #define GICR_CTLR 0x00
 #define GICR_PROPBASER 0x70
@@ -29,10 +31,14 @@
 
 #define GICC_CTLR 0x00
 #define GICC_PMR 0x04
+#define GICC_BPR 0x08
+#define GICC_ABPR 0x1c
 #define GICC_APR0 0xd0
 
 #define ICC(crn, crm, op2) (ARM64_SYS_REG(3, 0, crn, crm, op2) & KVM_DEV_ARM_VGIC_SYSREG_INSTR_MASK)
 #define ICC_PMR ICC(4, 6, 0)
+#define ICC_BPR0 ICC(12, 8, 3)
+#define ICC_BPR1 ICC(12, 12, 3)
 #define ICC_AP0R(n) ICC(12, 8, 4 + (n))
 #define ICC_AP1R(n) ICC(12, 9, (n))
 #define ICC_CTLR ICC(12, 12, 4)
@@ -182,7 +188,7 @@ static void forget_interrupts(struct registers *registers, uint64_t offset, unsi
 		{ 0x280, 1, UINT32_MAX }, /* ICPENDR: none is pending (GICv2), */
 		{ 0x380, 1, UINT32_MAX }, /* ICACTIVER: none is active, */
 		{ 0x400, 8, 0 },          /* IPRIORITYR */
-		{ GICD_ICFGR, 2, 0 },
+		{ GICD_ICFGR, 2, 0xaaaaaaaa }, /* edges: what KVM begins with */
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(banks); i++)
@@ -210,8 +216,13 @@ static int reset_v2_cpu(const struct arch_irqchip *irqchip, unsigned int index)
 				  .group = KVM_DEV_ARM_VGIC_GRP_CPU_REGS };
 
 	forget_interrupts(&gicd, 0, 0, LAYOUT_SPI_FIRST, false);
+	/* Software-generated ones are pending for each vCPU that sent them. */
+	for (uint64_t sgi = 0; sgi < GICD_CPENDSGIR_LEN; sgi += 4)
+		put(&gicd, GICD_CPENDSGIR + sgi, UINT32_MAX);
 	put(&gicc, GICC_CTLR, 0);
 	put(&gicc, GICC_PMR, 0);
+	put(&gicc, GICC_BPR, 0);
+	put(&gicc, GICC_ABPR, 0);
 	put(&gicc, GICC_APR0, 0);
 	return gicd.err ? gicd.err : gicc.err;
 }
@@ -219,7 +230,9 @@ static int reset_v2_cpu(const struct arch_irqchip *irqchip, unsigned int index)
 /* The CPU interface, which a GICv3 has in system registers. */
 static int reset_v3_interface(const struct arch_irqchip *irqchip, uint64_t owner)
 {
-	static const uint16_t zero[] = { ICC_PMR, ICC_IGRPEN0, ICC_IGRPEN1, ICC_AP0R(0), ICC_AP1R(0) };
+	static const uint16_t zero[] = {
+		ICC_PMR, ICC_BPR0, ICC_BPR1, ICC_IGRPEN0, ICC_IGRPEN1, ICC_AP0R(0), ICC_AP1R(0),
+	};
 	uint64_t value = 0;
 	struct kvm_device_attr attr = {
 		.group = KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
