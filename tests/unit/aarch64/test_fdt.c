@@ -345,6 +345,7 @@ static void gicv3_has_redistributors_and_an_its(void **state)
 
 	assert_compatible(fdt, gic, "arm,gic-v3");
 	assert_int_equal(cell(fdt, gic, "#interrupt-cells", 0), 3);
+	assert_true(has(fdt, gic, "ranges")); /* its children's addresses are everybody's */
 	assert_int_equal(cells(fdt, gic, "reg"), 8);
 	assert_int_equal(wide(fdt, gic, "reg", 0), LAYOUT_GICD);
 	assert_int_equal(wide(fdt, gic, "reg", 2), KIB(64));
@@ -363,6 +364,7 @@ static void gicv2_has_a_frame_for_msis(void **state)
 	uint32_t first, count;
 
 	assert_compatible(fdt, gic, "arm,cortex-a15-gic");
+	assert_true(has(fdt, gic, "ranges"));
 	assert_int_equal(cells(fdt, gic, "reg"), 8);
 	assert_int_equal(wide(fdt, gic, "reg", 0), LAYOUT_GICD);
 	assert_int_equal(wide(fdt, gic, "reg", 4), LAYOUT_GICC);
@@ -456,6 +458,7 @@ static void pci_has_one_bus_and_its_msis(void **state)
 		int pci = device_at(fdt, "pcie", arch_layout.pci_ecam), msi;
 
 		assert_compatible(fdt, pci, "pci-host-ecam-generic");
+		assert_string_equal(text(fdt, pci, "device_type"), "pci");
 		assert_place(fdt, pci, arch_layout.pci_ecam, MIB(1));
 		assert_int_equal(cell(fdt, pci, "bus-range", 0), 0);
 		assert_int_equal(cell(fdt, pci, "bus-range", 1), 0);
