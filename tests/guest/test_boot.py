@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import signal
+import struct
 import time
+from pathlib import Path
 
 from guest import IMAGES, MACHINE, Group, Skip, equal, until
 
@@ -66,6 +68,9 @@ class Small(Group):
     def test_has_its_memory(self):
         total = int(self.vm.sh("awk '/MemTotal/ { print $2 }' /proc/meminfo"))
         assert 80 << 10 < total < 128 << 10, total
+
+    def test_knows_the_time(self):
+        assert abs(time.time() - int(self.vm.sh("date +%s"))) < 30
 
     def test_writes_its_pidfile(self):
         equal((self.dir / "pid").read_text(), f"{self.vm.pid}\n")
@@ -152,6 +157,38 @@ class EarlyPanic(Group):
     def test_ends_with_101(self):
         equal(self.status, 101)
         assert b"Unable to mount root fs" in self.vm.seen
+
+
+class Arm(Group):
+    """What a processor and a kernel of Arm's have of their own, started from an EFI image."""
+
+    machines = "aarch64",
+    transports = "pci",
+
+    def start(self):
+        packed = (self.files / MACHINE.kernels[1]).read_bytes()
+        kernel = self.dir / "vmlinuz.efi"
+        kernel.write_bytes(struct.pack("<4s4sII8x6s", b"MZ", b"zimg", 64, len(packed), b"gzip")
+                           .ljust(64, b"\0") + packed)
+        self.vm = self.launch("--kernel", kernel, "--initrd", self.files / "initramfs.cpio",
+                              "--cpus", 2, "--timeout", 600,
+                              "--cmdline", "quiet root= test=agent").ready()
+
+    def test_has_the_extensions_of_the_host(self):
+        for feature in "sve", "paca", "pacg":
+            there = f" {feature} " in Path("/proc/cpuinfo").read_text()
+            equal((feature, self.vm.ask(f"grep -qw {feature} /proc/cpuinfo")[0] == 0),
+                  (feature, there))
+
+    def test_has_a_performance_monitor(self):
+        self.vm.sh("grep -q arm-pmu /proc/interrupts")
+
+    def test_has_message_signaled_interrupts(self):
+        """By the ITS, or by GICv2m where the host has no GICv3."""
+        self.vm.sh("grep -Eq '(ITS-MSI|MSI).*virtio0' /proc/interrupts")
+
+    def test_powers_off_with_0(self):
+        equal(self.vm.power_off(), 0)
 
 
 class Driver(Group):
