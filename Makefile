@@ -240,8 +240,8 @@ fuzz-coverage: ## the lines that the corpus reaches
 check-usage: $(BUILD)/microvm ## a user's mistakes and what they are told
 	@tests/guest/mistakes
 
-check-guest: $(BUILD)/microvm images ## real guests, where need be in an emulated host
-	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 7168 --timeout 1500 --env BUILD -- tests/guest/run
+check-guest: $(BUILD)/microvm $(if $(SHORT),guest-kernel initramfs host-kernel,images) ## real guests, where need be in an emulated host (also: SHORT=1)
+	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 7168 --timeout 1500 --env BUILD -- tests/guest/run $(SHORT:%=--short)
 
 check-budget: $(BUILD)/microvm static images ## size, memory and system calls
 	@$(SUDO) tests/lab/host --arch $(ARCH) --env BUILD -- tests/guest/budget

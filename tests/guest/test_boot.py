@@ -129,6 +129,8 @@ class Large(Group):
 class Many(Group):
     """Four vCPUs, and a panic."""
 
+    short = "pci", "mmio"
+
     def start(self):
         self.vm = self.boot("--cpus", 4, "--summary", self.dir / "summary").ready()
 
@@ -162,6 +164,7 @@ class EarlyPanic(Group):
 class Arm(Group):
     """What a processor and a kernel of Arm's have of their own, started from an EFI image."""
 
+    short = "pci",
     machines = "aarch64",
     transports = "pci",
 
@@ -248,6 +251,8 @@ class Rng(Group):
 
 class Ends(Group):
     """Ends that do not wait for the guest."""
+
+    short = "mmio",
 
     def start(self):
         self.interrupted = self.boot("--pidfile", self.dir / "pid")

@@ -16,6 +16,8 @@ def sha256(path):
 class Disks(Group):
     """A disk of each kind."""
 
+    short = "pci", "mmio"
+
     def start(self):
         self.images = {"vda": self.image("plain", SIZE), "vdb": self.image("sync", SIZE),
                        "vdd": self.image("direct", SIZE)}

@@ -14,6 +14,8 @@ SIZE = 8 << 20
 class Net(Group):
     """A tap that was there, one that microvm makes, and one with another MTU."""
 
+    short = "pci",
+
     def start(self):
         private_network()
         run("ip", "link", "add", "br0", "type", "bridge")

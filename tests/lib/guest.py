@@ -304,6 +304,7 @@ class Group:
 
     transports = "pci", "mmio"
     machines = "x86_64", "aarch64"
+    short = ()    # the transports with which it is part of a short run
     long = False  # whether to take one's time
 
     def __init__(self, transport, files):
