@@ -20,6 +20,7 @@
 
 #define GICD_CTLR 0x000
 #define GICD_IGROUPR 0x080
+#define GICD_ISENABLER 0x100
 #define GICD_ICFGR 0xc00
 #define GICD_CPENDSGIR 0xf10
 #define GICD_CPENDSGIR_LEN 0x10
@@ -196,6 +197,9 @@ static void forget_interrupts(struct registers *registers, uint64_t offset, unsi
 			put(registers, offset + banks[i].offset + bit / 8, banks[i].value);
 	for (unsigned int bit = first; bit < end; bit += 32)
 		put(registers, offset + GICD_IGROUPR + bit / 8, v3 ? UINT32_MAX : 0);
+	/* Software-generated ones need not be enabled. */
+	if (first == 0)
+		put(registers, offset + GICD_ISENABLER, 0xffff);
 }
 
 static int reset_distributor(const struct arch_irqchip *irqchip)

@@ -4,6 +4,7 @@
  * and what a reset leaves of the past.
  */
 #include <fcntl.h>
+#include <libfdt.h>
 #include <linux/kvm.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -208,6 +209,38 @@ static void affinities_are_the_device_trees(void **state)
 	}
 }
 
+static void a_performance_monitor_interrupts_as_told(void **state)
+{
+	struct kvm *kvm = need_kvm(state);
+	const struct arch_devices devices = { .irqchip = kvm->irqchip, .cpus = CPUS };
+	const struct boot_kernel kernel = { .cmdline_max = 1 };
+	const struct boot_info info = { .cmdline = "" };
+	const fdt32_t *interrupt;
+	struct arch_entry entry;
+	int number = 0, node;
+	struct kvm_device_attr attr = {
+		.group = KVM_ARM_VCPU_PMU_V3_CTRL,
+		.attr = KVM_ARM_VCPU_PMU_V3_IRQ,
+		.addr = (uintptr_t)&number,
+	};
+	const void *fdt;
+
+	if (ioctl(kvm->vm, KVM_CHECK_EXTENSION, KVM_CAP_ARM_PMU_V3) <= 0) {
+		print_message("skipped: this host has no performance monitor\n");
+		skip();
+	}
+	boot(kvm);
+	assert_int_equal(ioctl(kvm->vcpus[1], KVM_GET_DEVICE_ATTR, &attr), 0);
+	assert_int_equal(arch_describe(&devices, &kvm->mem, &kernel, &info, &entry), 0);
+	fdt = mem_ptr(&kvm->mem, entry.info, LAYOUT_FDT_MAX);
+	node = fdt_node_offset_by_compatible(fdt, -1, "arm,armv8-pmuv3");
+	interrupt = fdt_getprop(fdt, node, "interrupts", NULL);
+	assert_non_null(interrupt);
+	/* Private ones are told as if they began at 0. */
+	assert_int_equal(fdt32_ld(interrupt), 1);
+	assert_int_equal(fdt32_ld(interrupt + 1) + 16, number);
+}
+
 /* ---- the GIC ---- */
 
 /* A short register is the lower half of value. */
@@ -256,48 +289,51 @@ enum {
 
 /* Of interrupts 64 to 95. */
 static const struct trace shared[] = {
-	{ DIST, 0x000, 3, 0 },                  /* GICD_CTLR */
-	{ DIST, 0x108, 0x5, 0 },                /* GICD_ISENABLER */
-	{ DIST, 0x208, 0x6, 0 },                /* GICD_ISPENDR */
-	{ DIST, 0x308, 0x9, 0 },                /* GICD_ISACTIVER */
-	{ DIST, 0x45c, 0xa0a0a0a0, 0 },         /* GICD_IPRIORITYR, of the last four */
-	{ DIST, 0xc14, 0, 0 },                  /* GICD_ICFGR */
+	{ DIST, 0x000, 3, 0 },          /* GICD_CTLR */
+	{ DIST, 0x108, 0x5, 0 },        /* GICD_ISENABLER */
+	{ DIST, 0x208, 0x6, 0 },        /* GICD_ISPENDR */
+	{ DIST, 0x308, 0x9, 0 },        /* GICD_ISACTIVER */
+	{ DIST, 0x45c, 0xa0a0a0a0, 0 }, /* GICD_IPRIORITYR, of the last four */
+	{ DIST, 0xc14, 0, 0 },          /* GICD_ICFGR */
 };
 static const struct trace v3_shared[] = {
-	{ DIST, 0x088, 0, 0 },                  /* GICD_IGROUPR */
-	{ ITS, 0x080, VALID | TABLE(1), 0 },    /* GITS_CBASER */
-	{ ITS, 0x100, VALID | TABLE(2), VALID },/* GITS_BASER of devices, */
-	{ ITS, 0x108, VALID | TABLE(3), VALID },/* and of collections */
-	{ ITS, 0x000, 1, 0 },                   /* GITS_CTLR */
+	{ DIST, 0x088, 0, 0 },                   /* GICD_IGROUPR */
+	{ ITS, 0x080, VALID | TABLE(1), 0 },     /* GITS_CBASER */
+	{ ITS, 0x100, VALID | TABLE(2), VALID }, /* GITS_BASER of devices, */
+	{ ITS, 0x108, VALID | TABLE(3), VALID }, /* and of collections */
+	{ ITS, 0x000, 1, 0 },                    /* GITS_CTLR */
 };
+/* Numbers 0 to 15 are the software-generated ones. */
 static const struct trace v3_private[] = {
 	{ REDIST, 0x70, TABLE(4) | 15, 0xfffffffff000 }, /* GICR_PROPBASER */
 	{ REDIST, 0x78, TABLE(5), 0xffffffff0000 },      /* GICR_PENDBASER */
-	{ REDIST, 0x00, 1, 0 },                 /* GICR_CTLR: LPIs are on */
-	{ REDIST, 0x10080, 0, 0 },              /* GICR_IGROUPR0 */
-	{ REDIST, 0x10100, 0xff, 0 },           /* GICR_ISENABLER0 */
-	{ REDIST, 0x10200, 0x10002, 0 },        /* GICR_ISPENDR0 */
-	{ REDIST, 0x10300, 0x10002, 0 },        /* GICR_ISACTIVER0 */
-	{ REDIST, 0x1041c, 0x80a0a080, 0 },     /* GICR_IPRIORITYR7 */
-	{ SYSREG, ICC(3, 0, 4, 6, 0), 0xf0, 0 },  /* ICC_PMR_EL1 */
-	{ SYSREG, ICC(3, 0, 12, 8, 3), 5, 0 },    /* ICC_BPR0_EL1 */
-	{ SYSREG, ICC(3, 0, 12, 8, 4), 1, 0 },    /* ICC_AP0R0_EL1 */
-	{ SYSREG, ICC(3, 0, 12, 9, 0), 1, 0 },    /* ICC_AP1R0_EL1 */
-	{ SYSREG, ICC(3, 0, 12, 12, 3), 5, 0 },   /* ICC_BPR1_EL1 */
-	{ SYSREG, ICC(3, 0, 12, 12, 6), 1, 0 },   /* ICC_IGRPEN0_EL1 */
-	{ SYSREG, ICC(3, 0, 12, 12, 7), 1, 0 },   /* ICC_IGRPEN1_EL1 */
+	{ REDIST, 0x00, 1, 0 },                          /* GICR_CTLR: LPIs are on */
+	{ REDIST, 0x10080, 0, 0 },                       /* GICR_IGROUPR0 */
+	{ REDIST, 0x10100, 0x08000000, 0 },              /* GICR_ISENABLER0 */
+	{ REDIST, 0x10180, 0x0000000f, 0 },              /* GICR_ICENABLER0 */
+	{ REDIST, 0x10200, 0x00010002, 0 },              /* GICR_ISPENDR0 */
+	{ REDIST, 0x10300, 0x00010002, 0 },              /* GICR_ISACTIVER0 */
+	{ REDIST, 0x1041c, 0x80a0a080, 0 },              /* GICR_IPRIORITYR7 */
+	{ SYSREG, ICC(3, 0, 4, 6, 0), 0xf0, 0 },         /* ICC_PMR_EL1 */
+	{ SYSREG, ICC(3, 0, 12, 8, 3), 5, 0 },           /* ICC_BPR0_EL1 */
+	{ SYSREG, ICC(3, 0, 12, 8, 4), 1, 0 },           /* ICC_AP0R0_EL1 */
+	{ SYSREG, ICC(3, 0, 12, 9, 0), 1, 0 },           /* ICC_AP1R0_EL1 */
+	{ SYSREG, ICC(3, 0, 12, 12, 3), 5, 0 },          /* ICC_BPR1_EL1 */
+	{ SYSREG, ICC(3, 0, 12, 12, 6), 1, 0 },          /* ICC_IGRPEN0_EL1 */
+	{ SYSREG, ICC(3, 0, 12, 12, 7), 1, 0 },          /* ICC_IGRPEN1_EL1 */
 };
 static const struct trace v2_private[] = {
-	{ DIST, 0x100, 0xffff, 0 },             /* GICD_ISENABLER0 */
-	{ DIST, 0x200, 0x10000, 0 },            /* GICD_ISPENDR0 */
-	{ DIST, 0x300, 0x10000, 0 },            /* GICD_ISACTIVER0 */
-	{ DIST, 0x41c, 0x80a0a080, 0 },         /* GICD_IPRIORITYR7 */
-	{ DIST, 0xf20, 0x00030100, 0 },         /* GICD_SPENDSGIR: 1 from vCPU 0, 2 from both */
-	{ CPU, 0x00, 1, 0 },                    /* GICC_CTLR */
-	{ CPU, 0x04, 0x1e, 0 },                 /* GICC_PMR, as KVM shifts it */
-	{ CPU, 0x08, 5, 0 },                    /* GICC_BPR */
-	{ CPU, 0x1c, 5, 0 },                    /* GICC_ABPR */
-	{ CPU, 0xd0, 1, 0 },                    /* GICC_APR0 */
+	{ DIST, 0x100, 0x08000000, 0 }, /* GICD_ISENABLER0 */
+	{ DIST, 0x180, 0x0000000f, 0 }, /* GICD_ICENABLER0 */
+	{ DIST, 0x200, 0x00010000, 0 }, /* GICD_ISPENDR0 */
+	{ DIST, 0x300, 0x00010000, 0 }, /* GICD_ISACTIVER0 */
+	{ DIST, 0x41c, 0x80a0a080, 0 }, /* GICD_IPRIORITYR7 */
+	{ DIST, 0xf20, 0x00030100, 0 }, /* GICD_SPENDSGIR: 1 from vCPU 0, 2 from both */
+	{ CPU, 0x00, 1, 0 },            /* GICC_CTLR */
+	{ CPU, 0x04, 0x1e, 0 },         /* GICC_PMR, as KVM shifts it */
+	{ CPU, 0x08, 5, 0 },            /* GICC_BPR */
+	{ CPU, 0x1c, 5, 0 },            /* GICC_ABPR */
+	{ CPU, 0xd0, 1, 0 },            /* GICC_APR0 */
 };
 
 static int fd_of(const struct kvm *kvm, const struct trace *trace)
@@ -318,23 +354,25 @@ static void leave(const struct kvm *kvm, const struct trace *trace, uint64_t own
 		fail_msg("group %u, register %#x takes nothing", trace->group, trace->reg);
 }
 
-/* After a reset each register, of vCPU owner where they are banked, is as in the beginning. */
-static void check_traces(struct kvm *kvm, const struct trace *traces, size_t count, uint64_t owner)
+/* After a reset each register, of each owner where they are banked, is as in the beginning. */
+static void check_traces(struct kvm *kvm, const struct trace *traces, size_t count,
+			 const uint64_t *owners, size_t owner_count)
 {
-	uint64_t clean[16];
+	uint64_t clean[32];
 
-	assert_true(count <= ARRAY_SIZE(clean));
-	for (size_t i = 0; i < count; i++)
-		clean[i] = look(kvm, &traces[i], owner);
-	for (size_t i = 0; i < count; i++)
-		leave(kvm, &traces[i], owner, clean[i]);
+	assert_true(count * owner_count <= ARRAY_SIZE(clean));
+	for (size_t i = 0; i < count * owner_count; i++)
+		clean[i] = look(kvm, &traces[i % count], owners[i / count]);
+	for (size_t i = 0; i < count * owner_count; i++)
+		leave(kvm, &traces[i % count], owners[i / count], clean[i]);
 	reset(kvm);
-	for (size_t i = 0; i < count; i++) {
-		unsigned long long left = look(kvm, &traces[i], owner);
+	for (size_t i = 0; i < count * owner_count; i++) {
+		const struct trace *trace = &traces[i % count];
+		unsigned long long left = look(kvm, trace, owners[i / count]);
 
 		if (left != clean[i])
-			fail_msg("group %u, register %#x: %#llx is left", traces[i].group,
-				 traces[i].reg, left);
+			fail_msg("group %u, register %#x: %#llx is left, not %#llx", trace->group,
+				 trace->reg, left, (unsigned long long)clean[i]);
 	}
 }
 
@@ -343,26 +381,33 @@ static void reset_forgets_shared_interrupts(void **state)
 	struct kvm *kvm = need_kvm(state);
 
 	boot(kvm);
-	check_traces(kvm, shared, ARRAY_SIZE(shared), 0);
+	check_traces(kvm, shared, ARRAY_SIZE(shared), &(uint64_t){ 0 }, 1);
 }
 
-static void reset_forgets_a_gicv3(void **state)
+static void reset_forgets_what_gicv3s_share(void **state)
 {
 	struct kvm *kvm = need_gic(state, true);
 
 	boot(kvm);
-	check_traces(kvm, v3_shared, ARRAY_SIZE(v3_shared), 0);
-	for (unsigned int i = 0; i < CPUS; i++)
-		check_traces(kvm, v3_private, ARRAY_SIZE(v3_private), vcpu_affinity(i) << 32);
+	check_traces(kvm, v3_shared, ARRAY_SIZE(v3_shared), &(uint64_t){ 0 }, 1);
 }
 
-static void reset_forgets_a_gicv2(void **state)
+static void reset_forgets_what_each_gicv3_has(void **state)
 {
+	const uint64_t owners[CPUS] = { vcpu_affinity(0) << 32, vcpu_affinity(1) << 32 };
+	struct kvm *kvm = need_gic(state, true);
+
+	boot(kvm);
+	check_traces(kvm, v3_private, ARRAY_SIZE(v3_private), owners, CPUS);
+}
+
+static void reset_forgets_what_each_gicv2_has(void **state)
+{
+	static const uint64_t owners[CPUS] = { 0, UINT64_C(1) << 32 };
 	struct kvm *kvm = need_gic(state, false);
 
 	boot(kvm);
-	for (unsigned int i = 0; i < CPUS; i++)
-		check_traces(kvm, v2_private, ARRAY_SIZE(v2_private), (uint64_t)i << 32);
+	check_traces(kvm, v2_private, ARRAY_SIZE(v2_private), owners, CPUS);
 }
 
 /* ---- MSIs ---- */
@@ -489,9 +534,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_first_starts_the_others_wait, setup, teardown),
 		cmocka_unit_test_setup_teardown(reset_forgets_registers, setup, teardown),
 		cmocka_unit_test_setup_teardown(affinities_are_the_device_trees, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_performance_monitor_interrupts_as_told, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(reset_forgets_shared_interrupts, setup, teardown),
-		cmocka_unit_test_setup_teardown(reset_forgets_a_gicv3, setup, teardown),
-		cmocka_unit_test_setup_teardown(reset_forgets_a_gicv2, setup, teardown),
+		cmocka_unit_test_setup_teardown(reset_forgets_what_gicv3s_share, setup, teardown),
+		cmocka_unit_test_setup_teardown(reset_forgets_what_each_gicv3_has, setup, teardown),
+		cmocka_unit_test_setup_teardown(reset_forgets_what_each_gicv2_has, setup, teardown),
 		cmocka_unit_test_setup_teardown(pins_are_shared_interrupts, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_its_knows_its_senders, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_gicv2_takes_msis_by_its_frame, setup, teardown),
