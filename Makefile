@@ -262,12 +262,13 @@ bench: $(BUILD)/microvm $(BUILD)/tests/bench/init guest-kernel host-kernel ## ra
 	@$(SUDO) tests/lab/host --arch $(ARCH) --instructions --cpus 1 --timeout 1800 --env BUILD -- tests/bench/boot
 
 # Bare metal: there is neither a library nor a state of vector registers.
-$(BUILD)/tests/bench/guest/guest: $(addprefix tests/bench/guest/,start.S guest.ld blk.c cpu.c device.c main.c mmio.c net.c \
-		pci.c queue.c rng.c traffic.c cpu.h frame.h layout.h measure.h virtio.h)
+$(BUILD)/tests/bench/guest/guest: $(filter-out %/peer.c,$(wildcard tests/bench/guest/*.[ch] tests/bench/guest/$(ARCH)/*))
 	@mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu17 -O2 -g $(WARN) -ffreestanding -mgeneral-regs-only -fcf-protection=none -fno-stack-protector \
-		-fno-asynchronous-unwind-tables -fno-pie -static -nostdlib -Wl,-T,tests/bench/guest/guest.ld \
-		-Wl,--build-id=none,--no-warn-rwx-segments -o $@ $(filter %.S %.c,$^)
+	$(Q)$(CC) -std=gnu17 -O2 -g $(WARN) -Itests/bench/guest -ffreestanding -mgeneral-regs-only -fcf-protection=none \
+		-fno-stack-protector -fno-asynchronous-unwind-tables -fno-pie -static -nostdlib \
+		-Wl,-T,tests/bench/guest/$(ARCH)/guest.ld -Wl,--build-id=none,--no-warn-rwx-segments -o $@ $(filter %.S %.c,$^)
+	@# An Image is just the bytes.
+	$(if $(filter aarch64,$(ARCH)),$(Q)$(CROSS)objcopy -O binary $@)
 
 $(BUILD)/tests/bench/guest/peer: tests/bench/guest/peer.c tests/bench/guest/frame.h
 	@mkdir -p $(@D)
@@ -275,7 +276,8 @@ $(BUILD)/tests/bench/guest/peer: tests/bench/guest/peer.c tests/bench/guest/fram
 
 .PHONY: bench-native
 bench-native: $(BUILD)/microvm $(BUILD)/tests/bench/guest/guest $(BUILD)/tests/bench/guest/peer ## devices against QEMU's, by a bare-metal guest that is fast on any KVM
-	@$(SUDO) env BUILD=$(BUILD) unshare --net tests/bench/native $(NATIVE)
+	@$(SUDO) $(if $(filter x86_64,$(ARCH)),env BUILD=$(BUILD),tests/lab/host --arch $(ARCH) --timeout 1800 --env BUILD --) \
+		unshare --net tests/bench/native $(NATIVE)
 
 $(BUILD)/tests/bench/core: $(CORE) $(VDRV) $(LIB)
 	$(call say,LINK)

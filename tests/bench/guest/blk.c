@@ -45,7 +45,7 @@ static void blk_renew(struct traffic *traffic, unsigned int request)
 static void blk_prepare(struct blk *blk, const struct load *load)
 {
 	for (unsigned int i = 0; i < load->depth; i++) {
-		uint8_t *data = (uint8_t *)BUFFERS + (size_t)i * BYTES_MAX;
+		uint8_t *data = buffers + (size_t)i * BYTES_MAX;
 		struct blk_request *request = &blk->requests[i];
 
 		/* Memory that was never touched costs at the first time. */

@@ -13,7 +13,7 @@ enum { RX, TX };
 
 static uint8_t *buffer(unsigned int queue, unsigned int number)
 {
-	return (uint8_t *)BUFFERS + (size_t)(queue * QUEUE_SIZE_MAX + number) * FRAME_MAX;
+	return buffers + (size_t)(queue * QUEUE_SIZE_MAX + number) * FRAME_MAX;
 }
 
 /* To everybody, so that no address has to be known. The answer's length is the request's. */

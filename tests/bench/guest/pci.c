@@ -11,6 +11,8 @@
 #define PCI_DEVICE_VIRTIO_BASE 0x1040
 #define SLOTS 32
 #define SLOT_SHIFT 15
+#define FUNCTIONS 256
+#define FUNCTION_SHIFT 12
 
 static uint64_t offered(const struct device *dev)
 {
@@ -105,13 +107,14 @@ static uintptr_t bar_address(uintptr_t function, unsigned int index, uintptr_t *
 
 static void enable_msix(uintptr_t function, uintptr_t cap, uintptr_t *window)
 {
+	struct msi msi = cpu_connect_msi(function >> FUNCTION_SHIFT & (FUNCTIONS - 1));
 	uint32_t table = read32(cap + PCI_MSIX_TABLE);
 	uintptr_t entry = bar_address(function, table & PCI_MSIX_TABLE_BIR, window) +
 			  (table & PCI_MSIX_TABLE_OFFSET);
 
-	write32(entry + PCI_MSIX_ENTRY_LOWER_ADDR, LAPIC);
-	write32(entry + PCI_MSIX_ENTRY_UPPER_ADDR, 0);
-	write32(entry + PCI_MSIX_ENTRY_DATA, VECTOR_DEVICE);
+	write32(entry + PCI_MSIX_ENTRY_LOWER_ADDR, (uint32_t)msi.address);
+	write32(entry + PCI_MSIX_ENTRY_UPPER_ADDR, (uint32_t)(msi.address >> 32));
+	write32(entry + PCI_MSIX_ENTRY_DATA, msi.data);
 	write32(entry + PCI_MSIX_ENTRY_VECTOR_CTRL, 0);
 	write16(cap + PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE);
 }

@@ -185,11 +185,13 @@ void queue_wait(struct queue *queue)
 		cpu_pause();
 		return;
 	}
-	interrupts_seen = interrupt_count;
+	/* Also one that came after what it tells of was found: until then there is no other. */
+	if (interrupts_seen != interrupt_count) {
+		interrupts_seen = interrupt_count;
+		queue->dev->transport->acknowledge(queue->dev);
+	}
 	queue_want_interrupts(queue, true);
 	if (!ready(queue))
 		cpu_sleep();
 	queue_want_interrupts(queue, false);
-	if (interrupts_seen != interrupt_count)
-		queue->dev->transport->acknowledge(queue->dev);
 }

@@ -10,7 +10,7 @@ enum measure_error measure_rng(const struct target *target, const struct load *l
 	    !traffic_fits(target->queues, load))
 		return MEASURE_REFUSED;
 	for (unsigned int i = 0; i < load->depth; i++)
-		queue_part(target->queues, i, 0, (uint8_t *)BUFFERS + (size_t)i * load->bytes,
-			   load->bytes, true);
+		queue_part(target->queues, i, 0, buffers + (size_t)i * load->bytes, load->bytes,
+			   true);
 	return traffic_run(&traffic, load, ret_result);
 }

@@ -15,7 +15,4 @@
 #define VECTOR_DEVICE 0x40
 #define VECTOR_SPURIOUS 0xff
 
-/* Memory beyond the image, for the data of requests. */
-#define BUFFERS 0x1000000
-
 #endif

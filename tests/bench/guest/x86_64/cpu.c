@@ -2,6 +2,7 @@
 #include "cpu.h"
 
 #include <linux/serial_reg.h>
+#include "layout.h"
 
 #define GATE_PRESENT (1ULL << 47)
 #define GATE_INTERRUPT (0xeULL << 40)
@@ -25,6 +26,24 @@ struct pvclock {
 extern struct gate idt[IDT_LEN / sizeof(struct gate)];
 extern volatile struct pvclock clock;
 extern const char on_interrupt[], on_spurious[], on_sleep[], on_fault[];
+
+static void outb(uint16_t port, uint8_t value)
+{
+	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
+}
+
+static void outl(uint16_t port, uint32_t value)
+{
+	__asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port));
+}
+
+static uint8_t inb(uint16_t port)
+{
+	uint8_t value;
+
+	__asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+	return value;
+}
 
 static void set_gate(unsigned int vector, const char *handler, uint64_t who)
 {
@@ -57,6 +76,23 @@ void cpu_connect_pin(uint32_t pin)
 	write32(IOAPIC + 0x10, VECTOR_DEVICE);
 }
 
+/* The same for all. */
+struct msi cpu_connect_msi(uint32_t function)
+{
+	(void)function;
+	return (struct msi){ LAPIC, VECTOR_DEVICE };
+}
+
+void cpu_pause(void)
+{
+	__asm__ volatile("pause" : : : "memory");
+}
+
+void cpu_sleep(void)
+{
+	__asm__ volatile("int3" : : : "memory");
+}
+
 uint64_t cpu_ns(void)
 {
 	int8_t shift = clock.tsc_shift;
@@ -84,36 +120,14 @@ void cpu_exit(void)
 		outl(DEBUG_EXIT, 1);
 }
 
-void serial_text(const char *text)
+void serial_put(char byte)
 {
-	while (*text)
-		outb(SERIAL + UART_TX, (uint8_t)*text++);
+	outb(SERIAL + UART_TX, (uint8_t)byte);
 }
 
-void serial_number(uint64_t number)
+char serial_get(void)
 {
-	char digits[24], *at = digits + sizeof(digits);
-
-	*--at = '\0';
-	do
-		*--at = (char)('0' + number % 10);
-	while (number /= 10);
-	serial_text(at);
-}
-
-void serial_line(char *line, size_t size)
-{
-	size_t len = 0;
-	char byte;
-
-	for (;;) {
-		while (!(inb(SERIAL + UART_LSR) & UART_LSR_DR))
-			cpu_pause();
-		byte = (char)inb(SERIAL + UART_RX);
-		if (byte == '\n')
-			break;
-		if (len < size - 1)
-			line[len++] = byte;
-	}
-	line[len] = '\0';
+	while (!(inb(SERIAL + UART_LSR) & UART_LSR_DR))
+		cpu_pause();
+	return (char)inb(SERIAL + UART_RX);
 }
