@@ -266,12 +266,12 @@ static void set_gic(int fd, uint32_t group, uint64_t reg, uint64_t value)
 	ask_gic(fd, KVM_SET_DEVICE_ATTR, group, reg, &value);
 }
 
-/* A register, and what a guest leaves in it. */
+/* A register, and the bits of it that a guest turns round. */
 struct trace {
 	uint32_t group;
 	uint32_t reg;
-	uint64_t value;
-	uint64_t mask; /* what of it a reset puts back; 0: all */
+	uint64_t flip;
+	uint64_t mask; /* of those that a reset puts back; 0: all */
 };
 
 enum {
@@ -294,10 +294,10 @@ static const struct trace shared[] = {
 	{ DIST, 0x208, 0x6, 0 },        /* GICD_ISPENDR */
 	{ DIST, 0x308, 0x9, 0 },        /* GICD_ISACTIVER */
 	{ DIST, 0x45c, 0xa0a0a0a0, 0 }, /* GICD_IPRIORITYR, of the last four */
-	{ DIST, 0xc14, 0, 0 },          /* GICD_ICFGR */
+	{ DIST, 0xc14, 0xaaaaaaaa, 0 }, /* GICD_ICFGR */
 };
 static const struct trace v3_shared[] = {
-	{ DIST, 0x088, 0, 0 },                   /* GICD_IGROUPR */
+	{ DIST, 0x088, UINT32_MAX, 0 },          /* GICD_IGROUPR */
 	{ ITS, 0x080, VALID | TABLE(1), 0 },     /* GITS_CBASER */
 	{ ITS, 0x100, VALID | TABLE(2), VALID }, /* GITS_BASER of devices, */
 	{ ITS, 0x108, VALID | TABLE(3), VALID }, /* and of collections */
@@ -308,7 +308,7 @@ static const struct trace v3_private[] = {
 	{ REDIST, 0x70, TABLE(4) | 15, 0xfffffffff000 }, /* GICR_PROPBASER */
 	{ REDIST, 0x78, TABLE(5), 0xffffffff0000 },      /* GICR_PENDBASER */
 	{ REDIST, 0x00, 1, 0 },                          /* GICR_CTLR: LPIs are on */
-	{ REDIST, 0x10080, 0, 0 },                       /* GICR_IGROUPR0 */
+	{ REDIST, 0x10080, UINT32_MAX, 0 },              /* GICR_IGROUPR0 */
 	{ REDIST, 0x10100, 0x08000000, 0 },              /* GICR_ISENABLER0 */
 	{ REDIST, 0x10180, 0x0000000f, 0 },              /* GICR_ICENABLER0 */
 	{ REDIST, 0x10200, 0x00010002, 0 },              /* GICR_ISPENDR0 */
@@ -319,6 +319,7 @@ static const struct trace v3_private[] = {
 	{ SYSREG, ICC(3, 0, 12, 8, 4), 1, 0 },           /* ICC_AP0R0_EL1 */
 	{ SYSREG, ICC(3, 0, 12, 9, 0), 1, 0 },           /* ICC_AP1R0_EL1 */
 	{ SYSREG, ICC(3, 0, 12, 12, 3), 5, 0 },          /* ICC_BPR1_EL1 */
+	{ SYSREG, ICC(3, 0, 12, 12, 4), 3, 0 },          /* ICC_CTLR_EL1: CBPR and EOImode */
 	{ SYSREG, ICC(3, 0, 12, 12, 6), 1, 0 },          /* ICC_IGRPEN0_EL1 */
 	{ SYSREG, ICC(3, 0, 12, 12, 7), 1, 0 },          /* ICC_IGRPEN1_EL1 */
 };
@@ -349,7 +350,7 @@ static uint64_t look(const struct kvm *kvm, const struct trace *trace, uint64_t 
 
 static void leave(const struct kvm *kvm, const struct trace *trace, uint64_t owner, uint64_t clean)
 {
-	set_gic(fd_of(kvm, trace), trace->group, owner | trace->reg, trace->value);
+	set_gic(fd_of(kvm, trace), trace->group, owner | trace->reg, clean ^ trace->flip);
 	if (look(kvm, trace, owner) == clean)
 		fail_msg("group %u, register %#x takes nothing", trace->group, trace->reg);
 }
@@ -358,7 +359,7 @@ static void leave(const struct kvm *kvm, const struct trace *trace, uint64_t own
 static void check_traces(struct kvm *kvm, const struct trace *traces, size_t count,
 			 const uint64_t *owners, size_t owner_count)
 {
-	uint64_t clean[32];
+	uint64_t clean[40];
 
 	assert_true(count * owner_count <= ARRAY_SIZE(clean));
 	for (size_t i = 0; i < count * owner_count; i++)
@@ -464,9 +465,9 @@ static void map_events(const struct kvm *kvm)
 	/* Their priority, and that they are enabled. */
 	assert_int_equal(mem_write(&kvm->mem, TABLE(4), "\xa1\xa1", DEVICES), 0);
 	for (size_t i = 0; i < 3; i++) /* GICR_PROPBASER, GICR_PENDBASER, GICR_CTLR */
-		set_gic(kvm->irqchip->gic_fd, REDIST, v3_private[i].reg, v3_private[i].value);
+		set_gic(kvm->irqchip->gic_fd, REDIST, v3_private[i].reg, v3_private[i].flip);
 	for (size_t i = 1; i < ARRAY_SIZE(v3_shared); i++) /* and the ITS's */
-		set_gic(its, ITS, v3_shared[i].reg, v3_shared[i].value);
+		set_gic(its, ITS, v3_shared[i].reg, v3_shared[i].flip);
 	set_gic(its, ITS, 0x88, sizeof(commands)); /* GITS_CWRITER */
 	assert_int_equal(get_gic(its, ITS, 0x90), sizeof(commands)); /* GITS_CREADR */
 }
