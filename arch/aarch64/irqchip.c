@@ -22,8 +22,6 @@
 #define GICD_IGROUPR 0x080
 #define GICD_ISENABLER 0x100
 #define GICD_ICFGR 0xc00
-#define GICD_CPENDSGIR 0xf10
-#define GICD_CPENDSGIR_LEN 0x10
 
 #define GICR_CTLR 0x00
 #define GICR_PROPBASER 0x70
@@ -220,9 +218,6 @@ static int reset_v2_cpu(const struct arch_irqchip *irqchip, unsigned int index)
 				  .group = KVM_DEV_ARM_VGIC_GRP_CPU_REGS };
 
 	forget_interrupts(&gicd, 0, 0, LAYOUT_SPI_FIRST, false);
-	/* Software-generated ones are pending for each vCPU that sent them. */
-	for (uint64_t sgi = 0; sgi < GICD_CPENDSGIR_LEN; sgi += 4)
-		put(&gicd, GICD_CPENDSGIR + sgi, UINT32_MAX);
 	put(&gicc, GICC_CTLR, 0);
 	put(&gicc, GICC_PMR, 0);
 	put(&gicc, GICC_BPR, 0);
