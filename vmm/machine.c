@@ -26,6 +26,7 @@ static const struct hint memory_hints[] = {
 		  "/sys/kernel/mm/hugepages): use less, or set some aside" },
 	{ ENOSPC, "the host has not that much memory, even with its swap: use less" },
 	{ EINVAL, "the size is not a multiple of the page size" },
+	{ EFAULT, "this host's processor cannot give a guest that many addresses: use less" },
 	{ 0 },
 };
 
