@@ -274,16 +274,16 @@ $(BUILD)/tests/bench/guest/peer: tests/bench/guest/peer.c tests/bench/guest/fram
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu17 -O2 -g $(WARN) -D_GNU_SOURCE -o $@ $<
 
-# Where benches run that a PC's host, with any KVM, can run itself, and the folder of their disks.
+# Where benches run that a PC's host, with any KVM, can run itself; with what options of the lab's; and the folder of their disks.
 bench_disks := $(BUILD)/tests/bench/disks
-bench_host := $(if $(filter x86_64,$(ARCH)),,tests/lab/host --arch $(ARCH) --timeout 1800 --env BUILD -- tests/bench/on-ext4 $(bench_disks))
-bench_needs := $(if $(bench_host),host-kernel) | $(bench_disks)
+bench_host = $(if $(filter x86_64,$(ARCH)),,tests/lab/host --arch $(ARCH) $(1) --timeout 1800 --env BUILD -- tests/bench/on-ext4 $(bench_disks))
+bench_needs := $(if $(filter x86_64,$(ARCH)),,host-kernel) | $(bench_disks)
 $(bench_disks):
 	@mkdir -p $@
 
 .PHONY: bench-native
 bench-native: $(BUILD)/microvm $(BUILD)/tests/bench/guest/guest $(BUILD)/tests/bench/guest/peer $(bench_needs) ## devices against QEMU's, by a bare-metal guest that is fast on any KVM
-	@$(SUDO) env BUILD=$(BUILD) $(bench_host) unshare --net tests/bench/native --directory $(bench_disks) $(NATIVE)
+	@$(SUDO) env BUILD=$(BUILD) $(call bench_host) unshare --net tests/bench/native --directory $(bench_disks) $(NATIVE)
 
 $(BUILD)/tests/bench/core: $(CORE) $(VDRV) $(LIB)
 	$(call say,LINK)
@@ -291,9 +291,9 @@ $(BUILD)/tests/bench/core: $(CORE) $(VDRV) $(LIB)
 
 .PHONY: bench-core check-syscalls
 bench-core: $(BUILD)/tests/bench/core $(bench_needs) ## devices without a VM against the same requests made directly
-	@$(if $(bench_host),$(SUDO) env BUILD=$(BUILD) $(bench_host)) $< $(bench_disks)
+	@env BUILD=$(BUILD) $(call bench_host,--instructions --cpus 1) $< $(bench_disks)
 
 check-syscalls: $(BUILD)/tests/bench/core $(bench_needs) ## no system call of a disk under load but the backend's
-	@$(if $(bench_host),$(SUDO) env BUILD=$(BUILD) $(bench_host)) tests/bench/syscalls $< $(bench_disks)
+	@env BUILD=$(BUILD) $(call bench_host) tests/bench/syscalls $< $(bench_disks)
 
 -include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(IMAGE:.o=.d) $(VDRV:.o=.d) $(CONFORM:.o=.d) $(CORE:.o=.d)

@@ -16,6 +16,15 @@
 #define LONG_NS 15e9
 #define SIDES_MAX 8
 
+unsigned int core_devices(void)
+{
+	cpu_set_t cpus;
+
+	return sched_getaffinity(0, sizeof(cpus), &cpus) || CPU_COUNT(&cpus) > 1 ?
+		       CORE_DEVICES :
+		       CORE_DEVICES_ALONE;
+}
+
 void core_pin(pthread_t thread, int cpu)
 {
 	cpu_set_t cpus;

@@ -28,6 +28,11 @@ struct core_side {
 	void *opaque;
 };
 
+/* Devices to compare. The first have no thread of their own; where there is one CPU, it is those only. */
+#define CORE_DEVICES 6
+#define CORE_DEVICES_ALONE 2
+unsigned int core_devices(void);
+
 /* The driver has CPU 0 and the device CPU 1, as a guest and its device would. */
 void core_pin(pthread_t thread, int cpu);
 /* Of the thread that the device works on. */

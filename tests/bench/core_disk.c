@@ -11,7 +11,6 @@
 #define FILE_SIZE MIB(256)
 #define ROUND_BATCHES 2000
 #define TABLE_LEN 3
-#define DISKS 6
 
 extern const struct virtio_class blk_class;
 
@@ -232,7 +231,7 @@ static int make_file(const char *folder)
 
 static void disk_compare_all(int fd)
 {
-	struct disk disks[DISKS] = {
+	struct disk disks[CORE_DEVICES] = {
 		{ .title = "split, same thread", .options = "", .same_thread = true },
 		{ .title = "packed, same thread", .options = ",packed", .same_thread = true,
 		  .features = 1ULL << VIRTIO_F_RING_PACKED },
@@ -243,19 +242,19 @@ static void disk_compare_all(int fd)
 		{ .title = "packed, poll=100", .options = ",packed,poll=100",
 		  .features = 1ULL << VIRTIO_F_RING_PACKED },
 	};
+	const unsigned int count = core_devices();
 	struct raw raw;
-	struct core_side sides[1 + DISKS] = { { "io_uring itself", raw_cost, &raw } };
+	struct core_side sides[1 + CORE_DEVICES] = { { "io_uring itself", raw_cost, &raw } };
 
 	raw_open(&raw, fd);
-	for (size_t i = 0; i < DISKS; i++) {
+	for (unsigned int i = 0; i < count; i++) {
 		disk_open(&disks[i], fd);
 		sides[1 + i] = (struct core_side){ disks[i].title, disk_cost, &disks[i] };
 	}
-	core_compare("4 KiB reads from the page cache, one at a time", sides, ARRAY_SIZE(sides), 1,
+	core_compare("4 KiB reads from the page cache, one at a time", sides, 1 + count, 1,
 		     ROUND_BATCHES);
-	core_compare("32 at a time", sides, ARRAY_SIZE(sides), CORE_DEPTH,
-		     ROUND_BATCHES * CORE_DEPTH);
-	for (size_t i = 0; i < DISKS; i++)
+	core_compare("32 at a time", sides, 1 + count, CORE_DEPTH, ROUND_BATCHES * CORE_DEPTH);
+	for (unsigned int i = 0; i < count; i++)
 		disk_close(&disks[i]);
 	io_uring_queue_exit(&raw.ring);
 }

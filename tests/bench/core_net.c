@@ -20,7 +20,6 @@
 #define HEADER sizeof(struct virtio_net_hdr_v1)
 #define FRAME_MAX 1500
 #define BUFFER 1536 /* holds the largest that may come, so that each packet takes one */
-#define CARDS 6
 #define RX_BUFFERS (2 * CORE_DEPTH)
 
 extern const struct virtio_class net_class;
@@ -347,15 +346,15 @@ static struct cost card_receive_on_thread(void *opaque, unsigned int depth, unsi
 
 /* ---- side by side ---- */
 
-static void compare_at(struct tap *tap, struct card cards[CARDS], unsigned int len)
+static void compare_at(struct tap *tap, struct card cards[CORE_DEVICES], unsigned int len)
 {
-	struct core_side out[1 + CARDS] = { { "the tap itself", tap_send, tap } };
-	struct core_side in[1 + CARDS] = { { "the tap itself", tap_receive, tap } };
-	struct core_side both[1 + CARDS] = { { "the tap itself", tap_receive_on_thread, tap } };
-	unsigned int in_count = 1, both_count = 1;
+	struct core_side out[1 + CORE_DEVICES] = { { "the tap itself", tap_send, tap } };
+	struct core_side in[1 + CORE_DEVICES] = { { "the tap itself", tap_receive, tap } };
+	struct core_side both[1 + CORE_DEVICES] = { { "the tap itself", tap_receive_on_thread, tap } };
+	unsigned int count = core_devices(), in_count = 1, both_count = 1;
 	char title[80];
 
-	for (unsigned int i = 0; i < CARDS; i++) {
+	for (unsigned int i = 0; i < count; i++) {
 		struct card *card = &cards[i];
 
 		out[1 + i] = (struct core_side){ card->title, card_send, card };
@@ -366,16 +365,17 @@ static void compare_at(struct tap *tap, struct card cards[CARDS], unsigned int l
 				(struct core_side){ card->title, card_receive_on_thread, card };
 	}
 	snprintf(title, sizeof(title), "packets of %u bytes out, 32 at a time", len);
-	core_compare(title, out, 1 + CARDS, CORE_DEPTH, ROUND_PACKETS);
+	core_compare(title, out, 1 + count, CORE_DEPTH, ROUND_PACKETS);
 	snprintf(title, sizeof(title), "packets of %u bytes in, reading alone", len);
 	core_compare(title, in, in_count, CORE_DEPTH, ROUND_PACKETS);
 	snprintf(title, sizeof(title), "packets of %u bytes in, while others are sent", len);
-	core_compare(title, both, both_count, CORE_DEPTH, ROUND_PACKETS);
+	if (both_count > 1)
+		core_compare(title, both, both_count, CORE_DEPTH, ROUND_PACKETS);
 }
 
 static int compare_all(void)
 {
-	struct card cards[CARDS] = {
+	struct card cards[CORE_DEVICES] = {
 		{ .title = "split, same thread", .options = "", .same_thread = true },
 		{ .title = "packed, same thread", .options = ",packed", .same_thread = true,
 		  .features = 1ULL << VIRTIO_F_RING_PACKED },
@@ -387,17 +387,17 @@ static int compare_all(void)
 		  .features = 1ULL << VIRTIO_F_RING_PACKED },
 	};
 	static const unsigned int lens[] = { 64, FRAME_MAX };
+	unsigned int count = core_devices(), len;
 	struct tap tap = { 0 };
-	unsigned int len;
 
 	tap_open(&tap, &len);
-	for (unsigned int i = 0; i < CARDS; i++)
+	for (unsigned int i = 0; i < count; i++)
 		card_open(&cards[i], i, &len);
 	for (size_t i = 0; i < ARRAY_SIZE(lens); i++) {
 		len = lens[i];
 		compare_at(&tap, cards, len);
 	}
-	for (unsigned int i = 0; i < CARDS; i++)
+	for (unsigned int i = 0; i < count; i++)
 		card_close(&cards[i]);
 	netdev_close(&tap.netdev);
 	close(tap.wire.sock);
