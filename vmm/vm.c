@@ -14,6 +14,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include "arch/arch.h"
 #include "core/log.h"
 #include "seccomp/jail.h"
@@ -360,6 +361,14 @@ static int open_output(const char *option, const char *path, int *ret_fd)
 	return 0;
 }
 
+/* Whether somebody else made it, such as /dev/null. */
+static bool is_device(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISSOCK(st.st_mode);
+}
+
 /* Remembers a file to be removed at the end; NULL is no file. -errno, reported. */
 static int remember(struct vm *vm, const char *path)
 {
@@ -367,7 +376,7 @@ static int remember(struct vm *vm, const char *path)
 	const char *slash = path ? strrchr(path, '/') : NULL;
 	_cleanup_free_ char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
 
-	if (!path)
+	if (!path || is_device(path))
 		return 0;
 	leftover.name = strdup(slash ? slash + 1 : path);
 	if (dir && leftover.name && vm->leftover_count < LEFTOVERS_MAX)

@@ -144,12 +144,33 @@ static void a_limit_on_files_is_told(void **state)
 	assert_non_null(strstr(child.text, "--summary"));
 }
 
+static int run_with_a_pidfile(void *arg)
+{
+	const struct place *place = arg;
+
+	return run(place->kernel, "--pidfile", place->other);
+}
+
+static void a_device_is_not_removed(void **state)
+{
+	struct place *place = *state;
+
+	need_kvm();
+	if (mknod(place->other, S_IFCHR | 0600, makedev(1, 3)) < 0) {
+		print_message("skipped: mknod: %s\n", strerror(errno));
+		skip();
+	}
+	assert_int_equal(child_run(geteuid(), run_with_a_pidfile, place).status, EXIT_SUCCESS);
+	assert_int_equal(access(place->other, F_OK), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(closed_streams_stay_nobodys),
 		cmocka_unit_test(nobody_reads_the_log),
 		cmocka_unit_test_setup_teardown(a_fifo_is_not_waited_for, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_device_is_not_removed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_limit_on_files_is_told, set_up, tear_down),
 	};
 
