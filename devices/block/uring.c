@@ -2,7 +2,7 @@
 /*
  * The ring is made disabled, on the thread that opens files: the image becomes
  * its only (registered) file, and the ring is told to accept nothing but reads,
- * writes and syncs of registered files. The thread that does the I/O enables
+ * writes, syncs and allocation of registered files. The thread that does the I/O enables
  * it, which ends registration for good and makes that thread the single issuer.
  *
  * There is an entry for each request that can be in flight, so that there is
@@ -20,6 +20,7 @@
 #include "devices/block/block.h"
 
 struct block_engine {
+	struct block_image *image;
 	struct io_uring ring;
 	unsigned int in_flight;
 	bool started;
@@ -58,13 +59,14 @@ static int uring_restrict(const struct io_uring *ring)
 		{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITE },
 		{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITEV },
 		{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FSYNC },
+		{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FALLOCATE },
 		{ .opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED, .sqe_flags = IOSQE_FIXED_FILE },
 	};
 
 	return uring_register(ring, IORING_REGISTER_RESTRICTIONS, rules, ARRAY_SIZE(rules));
 }
 
-static int uring_open(struct block_engine **ret_engine, const struct block_image *image,
+static int uring_open(struct block_engine **ret_engine, struct block_image *image,
 		      unsigned int depth)
 {
 	_cleanup_free_ struct block_engine *engine = calloc(1, sizeof(*engine));
@@ -82,6 +84,7 @@ static int uring_open(struct block_engine **ret_engine, const struct block_image
 		io_uring_queue_exit(&engine->ring);
 		return r;
 	}
+	engine->image = image;
 	*ret_engine = util_steal_ptr(&engine);
 	return 0;
 }
@@ -106,7 +109,7 @@ static int uring_start(struct block_engine *engine)
 
 static void uring_prepare_transfer(struct io_uring_sqe *sqe, struct block_request *request)
 {
-	bool write = request->op == BLOCK_WRITE;
+	bool write = request->op != BLOCK_READ;
 	uint64_t offset = request->offset + request->moved;
 	const struct iovec *iov;
 	unsigned int count = block_request_rest(request, &iov);
@@ -127,17 +130,33 @@ static void uring_queue(struct block_engine *engine, struct block_request *reque
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&engine->ring);
 
 	assert(sqe);
-	if (request->op == BLOCK_FLUSH)
+	if (block_request_is_flush(request))
 		io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
+	else if (block_request_is_range(request))
+		io_uring_prep_fallocate(sqe, 0, block_range_mode(request),
+					(off_t)request->offset, (off_t)request->len);
 	else
 		uring_prepare_transfer(sqe, request);
 	sqe->flags |= IOSQE_FIXED_FILE;
 	io_uring_sqe_set_data(sqe, request);
 }
 
+/* A ring has no operation for a device's ranges: those are over, or become writes, at once. */
+static bool uring_call_range(struct block_engine *engine, struct block_request *request)
+{
+	struct block_image *image = engine->image;
+
+	while (block_request_is_range(request) && (image->device || request->op == BLOCK_ERASE))
+		if (block_request_moved(image, request, block_range_call(image, request)))
+			return true;
+	return false;
+}
+
 static void uring_submit(struct block_engine *engine, struct block_request *request)
 {
-	request->moved = 0;
+	block_request_begin(request);
+	if (uring_call_range(engine, request))
+		return;
 	engine->in_flight++;
 	uring_queue(engine, request);
 }
@@ -161,7 +180,7 @@ static void uring_complete(struct block_engine *engine)
 		int result = cqe->res;
 
 		io_uring_cqe_seen(&engine->ring, cqe);
-		if (block_request_moved(request, result))
+		if (block_request_moved(engine->image, request, result))
 			engine->in_flight--;
 		else
 			uring_queue(engine, request);

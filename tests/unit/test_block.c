@@ -248,21 +248,22 @@ static void test_short_transfer(void **state)
 	struct test_request request = {
 		.io = { .op = BLOCK_READ, .iov = iov, .iov_count = 3, .len = 30, .done = done },
 	};
+	struct block_image image = { .fd = -1 };
 	const struct iovec *rest;
 
 	(void)state;
 	assert_int_equal(block_request_rest(&request.io, &rest), 3);
 	assert_ptr_equal(rest, iov);
-	assert_false(block_request_moved(&request.io, -EINTR));
-	assert_false(block_request_moved(&request.io, 1));
+	assert_false(block_request_moved(&image, &request.io, -EINTR));
+	assert_false(block_request_moved(&image, &request.io, 1));
 	expect_rest(&request, buffer + 1, 9);
-	assert_false(block_request_moved(&request.io, -EAGAIN));
+	assert_false(block_request_moved(&image, &request.io, -EAGAIN));
 	expect_rest(&request, buffer + 1, 9);
-	assert_false(block_request_moved(&request.io, 9));
+	assert_false(block_request_moved(&image, &request.io, 9));
 	expect_rest(&request, buffer + 10, 20);
-	assert_false(block_request_moved(&request.io, 14));
+	assert_false(block_request_moved(&image, &request.io, 14));
 	expect_rest(&request, buffer + 24, 6);
-	assert_true(block_request_moved(&request.io, 6));
+	assert_true(block_request_moved(&image, &request.io, 6));
 	assert_true(request.over);
 	assert_int_equal(request.result, 0);
 	/* The owner's iovecs were left alone. */
@@ -279,15 +280,37 @@ static void test_sizes(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		struct file file = { 0 };
+		const struct block_conf conf = { .path = file.path };
+		struct block_disk disk;
 
 		make_file(&file, table[i].size);
-		assert_int_equal(open_file(&file, false), table[i].result);
-		if (table[i].result == 0)
-			assert_int_equal(file.image.size, table[i].size);
-		else
-			assert_int_equal(file.image.fd, -1);
+		assert_int_equal(block_disk_open(&disk, &conf), table[i].result);
+		assert_int_equal(disk.image.size, table[i].size);
+		block_disk_close(&disk);
 		remove_file(&file);
 	}
+}
+
+/* A guest that writes another format's magic does not choose how its disk is read the next time. */
+static void test_format_is_not_guessed(void **state)
+{
+	struct file file = { 0 };
+	struct block_conf conf = { .path = file.path };
+	struct block_disk disk;
+	int fd;
+
+	(void)state;
+	make_file(&file, SIZE);
+	fd = open(file.path, O_WRONLY | O_CLOEXEC);
+	assert_int_equal(write(fd, "QFI\xfb", 4), 4);
+	close(fd);
+	assert_int_equal(block_disk_open(&disk, &conf), -EMEDIUMTYPE);
+	block_disk_close(&disk);
+	conf.format = BLOCK_FORMAT_RAW;
+	assert_int_equal(block_disk_open(&disk, &conf), 0);
+	assert_int_equal(disk.image.size, SIZE);
+	block_disk_close(&disk);
+	remove_file(&file);
 }
 
 static void test_not_an_image(void **state)
@@ -395,6 +418,7 @@ int main(void)
 		cmocka_unit_test(test_no_buffers),
 		cmocka_unit_test(test_short_transfer),
 		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_format_is_not_guessed),
 		cmocka_unit_test(test_not_an_image),
 		cmocka_unit_test(test_lock),
 		cmocka_unit_test(test_direct),
