@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include "core/bucket.h"
 #include "core/opt.h"
 #include "core/util.h"
 
@@ -20,6 +21,9 @@
 
 enum block_format_choice { BLOCK_FORMAT_DEFAULT, BLOCK_FORMAT_RAW };
 enum block_engine_choice { BLOCK_ENGINE_AUTO, BLOCK_ENGINE_URING, BLOCK_ENGINE_SYNC };
+enum block_cache { BLOCK_CACHE_WRITEBACK, BLOCK_CACHE_WRITETHROUGH, BLOCK_CACHE_NONE, BLOCK_CACHE_UNSAFE };
+/* What becomes of a request that failed: the guest is told, or it waits for a person. */
+enum block_policy { BLOCK_REPORT, BLOCK_STOP, BLOCK_STOP_ENOSPC };
 
 /* All that a user says about a disk, whatever the guest sees it as. */
 struct block_conf {
@@ -29,9 +33,15 @@ struct block_conf {
 	bool read_only;
 	bool direct;
 	int engine;
+	bool sqpoll;
+	int cache;
+	uint64_t block_size;
+	int write_error, read_error;
+	struct bucket_rates limit;
 };
 
-extern const char *const block_formats[], *const block_engines[];
+extern const char *const block_formats[], *const block_engines[], *const block_caches[],
+	*const block_write_policies[], *const block_read_policies[];
 
 /* The rows of a block_conf that is the struct owner's member of that name. */
 #define BLOCK_OPT(owner, name, field) \
@@ -49,7 +59,30 @@ extern const char *const block_formats[], *const block_engines[];
 	{ .key = "direct", .type = OPT_BOOL, BLOCK_OPT(owner, name, direct), \
 	  .help = "go past the host's page cache" }, \
 	{ .key = "engine", .type = OPT_CHOICE, BLOCK_OPT(owner, name, engine), \
-	  .choices = block_engines, .help = "how I/O is done; auto takes uring where it is permitted" }
+	  .choices = block_engines, .help = "how I/O is done; auto takes uring where it is permitted" }, \
+	{ .key = "sqpoll", .type = OPT_BOOL, BLOCK_OPT(owner, name, sqpoll), \
+	  .help = "uring: a thread of the kernel looks for requests, which takes a core" }, \
+	{ .key = "cache", .type = OPT_CHOICE, BLOCK_OPT(owner, name, cache), \
+	  .choices = block_caches, \
+	  .help = "none is direct; unsafe ignores flushes: a crash of the host loses data" }, \
+	{ .key = "block-size", .type = OPT_UINT, .power_of_two = true, .min = 512, .max = 4096, \
+	  BLOCK_OPT(owner, name, block_size), .arg = "BYTES", \
+	  .help = "of the guest's disk, 512 to 4096; 512 unless direct needs more" }, \
+	{ .key = "werror", .type = OPT_CHOICE, BLOCK_OPT(owner, name, write_error), \
+	  .choices = block_write_policies, \
+	  .help = "a failed write is reported to the guest, or stops the queue; enospc stops when the host is full" }, \
+	{ .key = "rerror", .type = OPT_CHOICE, BLOCK_OPT(owner, name, read_error), \
+	  .choices = block_read_policies, .help = "the same for a failed read" }, \
+	{ .key = "iops", .type = OPT_UINT, .max = UINT32_MAX, \
+	  BLOCK_OPT(owner, name, limit.requests), .arg = "N", .help = "requests per second at the most" }, \
+	{ .key = "iops-burst", .type = OPT_UINT, .max = UINT32_MAX, \
+	  BLOCK_OPT(owner, name, limit.requests_burst), .arg = "N", \
+	  .help = "requests at once after a pause; a tenth of iops unless given" }, \
+	{ .key = "bw", .type = OPT_SIZE, .max = 1ULL << 50, \
+	  BLOCK_OPT(owner, name, limit.bytes), .arg = "BYTES", .help = "bytes per second at the most" }, \
+	{ .key = "bw-burst", .type = OPT_SIZE, .max = 1ULL << 50, \
+	  BLOCK_OPT(owner, name, limit.bytes_burst), .arg = "BYTES", \
+	  .help = "bytes at once after a pause; a tenth of bw unless given" }
 
 /* For a class's hints: what to tell a user for the errors of this folder. */
 extern const struct hint block_hints[];
@@ -66,6 +99,9 @@ extern const struct hint block_hints[];
 	SC(preadv), \
 	SC(pwritev2), \
 	SC(fdatasync), \
+	/* disk.c, when the disk grows */ \
+	SC(ftruncate), \
+	SC(lseek), \
 	/* range.c */ \
 	SC(fallocate), \
 	SC_ARG(ioctl, 1, BLKDISCARD), \
@@ -78,8 +114,11 @@ struct block_image {
 	uint64_t size;       /* bytes; of a disk a multiple of 512 */
 	uint32_t block_size; /* what I/O must be aligned to: 512 unless direct needs more */
 	uint32_t physical_block_size; /* what it had better be aligned to */
+	/* Of buffers for direct I/O; 0: it is not direct. */
+	uint32_t buffer_align;
 	bool read_only;
 	bool device;         /* a block device */
+	bool sqpoll;         /* for uring.c */
 	/* What a flush should have written may be gone: from then on nothing counts as durable. */
 	_Atomic bool lost;
 };
@@ -107,24 +146,42 @@ struct block_disk {
 	struct block_image image;
 	const struct block_format *format;
 	void *own; /* the format's */
+	bool can_erase;
+	/* Whoever takes a request out of a ring asks first, where there is a limit. */
+	bool limited;
+	struct bucket_pair limit;
 };
 
 /* One thread's way to the disk. */
 struct block_queue {
 	const struct block_engine_ops *ops;
 	struct block_engine *engine; /* NULL: not open */
+	bool unsafe; /* flushes are ignored */
 };
 
 /*
  * Opens what conf names; it outlives the disk. The errors of block_image_open();
- * -EINVAL: size not a multiple of 512 or zero; -EMEDIUMTYPE: it looks like
- * qcow2, and nobody said that it is raw.
+ * -EINVAL: size not a multiple of the block size or zero; -ERANGE: direct I/O
+ * needs larger blocks; -EMEDIUMTYPE: it looks like qcow2, and nobody said that it is raw.
  */
 int block_disk_open(struct block_disk *disk, const struct block_conf *conf);
 /* After its queues. Accepts one that is zeroed or could not be opened. */
 void block_disk_close(struct block_disk *disk);
 /* The fds that a thread with a queue needs; returns how many. */
 size_t block_disk_fds(const struct block_disk *disk, int fds[BLOCK_FDS_MAX]);
+
+/*
+ * Makes it so many bytes long; 0: as long as its file or device is by now. On a
+ * thread with a queue. The size is in image.size then. -EINVAL: shorter than it
+ * is, or no multiple of the block size; -EOPNOTSUPP: the format cannot.
+ */
+int block_disk_resize(struct block_disk *disk, uint64_t bytes);
+/*
+ * What the user wants to become of a request that ended with result: true when
+ * it is to be kept and submitted again later. Never a flush: what it should have
+ * written may be gone.
+ */
+bool block_disk_stops(const struct block_disk *disk, const struct block_request *request, int result);
 
 /*
  * depth is the number of requests that can be in flight. -ENOSYS or -EPERM:
@@ -145,6 +202,8 @@ struct block_format {
 	void (*close)(struct block_disk *disk);
 	/* Adds the fds of its own, all but image.fd, and returns how many. */
 	size_t (*fds)(const struct block_disk *disk, int fds[BLOCK_FDS_MAX - 1]);
+	/* Missing: it cannot. bytes as for block_disk_resize(), image.size is set by the caller. */
+	int (*resize)(struct block_disk *disk, uint64_t bytes, uint64_t *ret_size);
 	int (*queue_open)(struct block_disk *disk, unsigned int depth,
 			  struct block_queue *ret_queue);
 };
@@ -206,6 +265,20 @@ struct block_engine_ops {
 	void (*close)(struct block_engine *engine);
 };
 
+/* A guest's request: the way into the queue's engine. */
+static inline void block_queue_submit(const struct block_queue *queue,
+				      struct block_request *request)
+{
+	if (queue->unsafe) {
+		request->durable = false;
+		if (request->op == BLOCK_FLUSH) {
+			request->done(request, 0);
+			return;
+		}
+	}
+	queue->ops->submit(queue->engine, request);
+}
+
 /* io_uring through liburing; open gives -ENOSYS or -EPERM where the host forbids it. */
 extern const struct block_engine_ops block_uring;
 /* preadv and pwritev2 on the caller's thread. */
@@ -243,5 +316,19 @@ static inline void block_request_begin(struct block_request *request)
 int block_range_mode(const struct block_request *request);
 /* Does it: 0 or -errno. */
 int block_range_call(const struct block_image *image, const struct block_request *request);
+
+/*
+ * For engines (bounce.c): direct I/O from and to buffers that the host cannot
+ * take goes through one that it can, a piece at a time.
+ */
+struct block_bounce;
+
+/* NULL where the image is not direct. -ENOMEM. */
+int block_bounce_new(const struct block_image *image, struct block_bounce **ret_bounce);
+void block_bounce_free(struct block_bounce *bounce);
+bool block_bounce_wanted(const struct block_image *image, const struct block_request *request);
+/* Moves what fits: bytes or -errno. */
+ssize_t block_bounce_move(struct block_bounce *bounce, const struct block_image *image,
+			  const struct block_request *request);
 
 #endif

@@ -58,18 +58,17 @@ static uint32_t file_physical_block(int fd, const struct stat *st)
 	return size >= BLOCK_SECTOR && size <= KIB(64) && !(size & (size - 1)) ? size : BLOCK_SECTOR;
 }
 
-/* What offsets and lengths of direct I/O must be multiples of. */
-static int file_direct_align(int fd, const struct stat *st, uint32_t *ret_align)
+/* What offsets and lengths of direct I/O must be multiples of, and addresses of buffers. */
+static int file_direct_align(int fd, const struct stat *st, struct block_image *image)
 {
-	int sector;
+	int sector = BLOCK_SECTOR;
 
-	if (S_ISBLK(st->st_mode)) {
-		if (ioctl(fd, BLKSSZGET, &sector) < 0)
-			return -errno;
-		*ret_align = (uint32_t)util_max((uint64_t)sector, BLOCK_SECTOR);
+	if (S_ISBLK(st->st_mode) && ioctl(fd, BLKSSZGET, &sector) < 0)
+		return -errno;
+	image->block_size = (uint32_t)util_max((uint64_t)sector, BLOCK_SECTOR);
+	image->buffer_align = image->block_size;
+	if (S_ISBLK(st->st_mode))
 		return 0;
-	}
-	*ret_align = BLOCK_SECTOR;
 #ifdef STATX_DIOALIGN
 	struct statx stx;
 
@@ -77,7 +76,8 @@ static int file_direct_align(int fd, const struct stat *st, uint32_t *ret_align)
 	    stx.stx_mask & STATX_DIOALIGN) {
 		if (!stx.stx_dio_offset_align)
 			return -EOPNOTSUPP;
-		*ret_align = (uint32_t)util_max(stx.stx_dio_offset_align, BLOCK_SECTOR);
+		image->block_size = (uint32_t)util_max(stx.stx_dio_offset_align, BLOCK_SECTOR);
+		image->buffer_align = (uint32_t)util_max(stx.stx_dio_mem_align, image->block_size);
 	}
 #endif
 	return 0;
@@ -110,7 +110,7 @@ int block_image_open(struct block_image *image, const char *path, bool read_only
 	if (fcntl(fd, F_SETFL, direct ? O_DIRECT : 0) < 0)
 		return errno == EINVAL ? -EOPNOTSUPP : -errno;
 	if (direct) {
-		r = file_direct_align(fd, &st, &opened.block_size);
+		r = file_direct_align(fd, &st, &opened);
 		if (r < 0)
 			return r;
 	}

@@ -19,8 +19,6 @@ static int raw_open(struct block_disk *disk)
 {
 	const struct block_image *image = &disk->image;
 
-	if (image->size == 0 || image->size % BLOCK_SECTOR)
-		return -EINVAL;
 	if (disk->conf->format == BLOCK_FORMAT_DEFAULT && !disk->conf->scratch &&
 	    raw_looks_like_qcow2(image->fd))
 		return -EMEDIUMTYPE;
@@ -39,9 +37,28 @@ static size_t raw_fds(const struct block_disk *disk, int fds[BLOCK_FDS_MAX - 1])
 	return 0;
 }
 
+static int raw_resize(struct block_disk *disk, uint64_t bytes, uint64_t *ret_size)
+{
+	int fd = disk->image.fd;
+	off_t end;
+
+	if (bytes && !disk->image.device && ftruncate(fd, (off_t)bytes) < 0)
+		return -errno;
+	/* Of a device, too. */
+	end = lseek(fd, 0, SEEK_END);
+	if (end < 0)
+		return -errno;
+	/* Nobody but its owner makes a device longer, and it may be by more than what was asked for. */
+	if ((uint64_t)end < bytes)
+		return -ENOSPC;
+	*ret_size = bytes ? bytes : (uint64_t)end;
+	return 0;
+}
+
 const struct block_format block_raw = {
 	.open = raw_open,
 	.close = raw_close,
 	.fds = raw_fds,
+	.resize = raw_resize,
 	.queue_open = block_file_queue_open,
 };

@@ -6,19 +6,23 @@
 
 struct block_engine {
 	struct block_image *image;
+	struct block_bounce *bounce;
 };
 
 static int sync_open(struct block_engine **ret_engine, struct block_image *image,
 		     unsigned int depth)
 {
-	struct block_engine *engine = malloc(sizeof(*engine));
+	_cleanup_free_ struct block_engine *engine = calloc(1, sizeof(*engine));
+	int r;
 
 	(void)depth;
 	if (!engine)
 		return -ENOMEM;
 	engine->image = image;
-	*ret_engine = engine;
-	return 0;
+	r = block_bounce_new(image, &engine->bounce);
+	if (r == 0)
+		*ret_engine = util_steal_ptr(&engine);
+	return r;
 }
 
 static int sync_fd(const struct block_engine *engine)
@@ -33,8 +37,9 @@ static int sync_start(struct block_engine *engine)
 	return 0;
 }
 
-static ssize_t sync_move(const struct block_image *image, struct block_request *request)
+static ssize_t sync_move(const struct block_engine *engine, struct block_request *request)
 {
+	const struct block_image *image = engine->image;
 	off_t offset = (off_t)(request->offset + request->moved);
 	const struct iovec *iov;
 	unsigned int count;
@@ -42,6 +47,8 @@ static ssize_t sync_move(const struct block_image *image, struct block_request *
 
 	if (block_request_is_range(request))
 		return block_range_call(image, request);
+	if (block_bounce_wanted(image, request))
+		return block_bounce_move(engine->bounce, image, request);
 	count = block_request_rest(request, &iov);
 	if (request->op == BLOCK_READ)
 		moved = preadv(image->fd, iov, (int)count, offset);
@@ -55,10 +62,8 @@ static ssize_t sync_move(const struct block_image *image, struct block_request *
 
 static void sync_submit(struct block_engine *engine, struct block_request *request)
 {
-	struct block_image *image = engine->image;
-
 	block_request_begin(request);
-	while (!block_request_moved(image, request, sync_move(image, request)))
+	while (!block_request_moved(engine->image, request, sync_move(engine, request)))
 		;
 }
 
@@ -70,6 +75,9 @@ static void sync_nothing(struct block_engine *engine)
 
 static void sync_close(struct block_engine *engine)
 {
+	if (!engine)
+		return;
+	block_bounce_free(engine->bounce);
 	free(engine);
 }
 

@@ -21,12 +21,13 @@
 
 struct block_engine {
 	struct block_image *image;
+	struct block_bounce *bounce;
 	struct io_uring ring;
 	unsigned int in_flight;
 	bool started;
 };
 
-static int uring_init(struct io_uring *ring, unsigned int depth)
+static int uring_init(struct io_uring *ring, unsigned int depth, bool sqpoll)
 {
 	/*
 	 * What Linux 6.0, 5.19 and 5.10 have. IORING_SETUP_DEFER_TASKRUN would not do:
@@ -39,6 +40,9 @@ static int uring_init(struct io_uring *ring, unsigned int depth)
 	};
 	int r = -EINVAL;
 
+	if (sqpoll)
+		return io_uring_queue_init(depth, ring,
+					   IORING_SETUP_R_DISABLED | IORING_SETUP_SQPOLL);
 	for (size_t i = 0; i < ARRAY_SIZE(flags) && r == -EINVAL; i++)
 		r = io_uring_queue_init(depth, ring, flags[i]);
 	return r;
@@ -74,12 +78,14 @@ static int uring_open(struct block_engine **ret_engine, struct block_image *imag
 
 	if (!engine)
 		return -ENOMEM;
-	r = uring_init(&engine->ring, depth);
+	r = uring_init(&engine->ring, depth, image->sqpoll);
 	if (r < 0)
 		return r;
 	r = io_uring_register_files(&engine->ring, &image->fd, 1);
 	if (r == 0)
 		r = uring_restrict(&engine->ring);
+	if (r == 0)
+		r = block_bounce_new(image, &engine->bounce);
 	if (r < 0) {
 		io_uring_queue_exit(&engine->ring);
 		return r;
@@ -141,13 +147,17 @@ static void uring_queue(struct block_engine *engine, struct block_request *reque
 	io_uring_sqe_set_data(sqe, request);
 }
 
-/* A ring has no operation for a device's ranges: those are over, or become writes, at once. */
-static bool uring_call_range(struct block_engine *engine, struct block_request *request)
+/* What a ring has no operation for, or not with these buffers, is over or becomes something else at once. */
+static bool uring_call(struct block_engine *engine, struct block_request *request)
 {
 	struct block_image *image = engine->image;
 
 	while (block_request_is_range(request) && (image->device || request->op == BLOCK_ERASE))
 		if (block_request_moved(image, request, block_range_call(image, request)))
+			return true;
+	while (block_bounce_wanted(image, request))
+		if (block_request_moved(image, request,
+					block_bounce_move(engine->bounce, image, request)))
 			return true;
 	return false;
 }
@@ -155,7 +165,7 @@ static bool uring_call_range(struct block_engine *engine, struct block_request *
 static void uring_submit(struct block_engine *engine, struct block_request *request)
 {
 	block_request_begin(request);
-	if (uring_call_range(engine, request))
+	if (uring_call(engine, request))
 		return;
 	engine->in_flight++;
 	uring_queue(engine, request);
@@ -163,6 +173,11 @@ static void uring_submit(struct block_engine *engine, struct block_request *requ
 
 static void uring_flush(struct block_engine *engine)
 {
+	/* The kernel's thread takes them in its own time; all that it can want is to be woken. */
+	if (engine->image->sqpoll) {
+		io_uring_submit(&engine->ring);
+		return;
+	}
 	/* The kernel takes less than all when it is short of memory, or after a faulty entry. */
 	while (io_uring_sq_ready(&engine->ring)) {
 		int r = io_uring_submit(&engine->ring);
@@ -202,6 +217,7 @@ static void uring_close(struct block_engine *engine)
 		return;
 	assert(!engine->in_flight);
 	io_uring_queue_exit(&engine->ring);
+	block_bounce_free(engine->bounce);
 	free(engine);
 }
 
