@@ -4,12 +4,15 @@
 #include "core/util.h"
 #include "devices/virtio/virtio.h"
 #include "vmm/config.h"
+#include "vmm/image.h"
 
 static const char usage[] =
 	"Usage: microvm --kernel FILE [OPTION]...\n"
 	"       microvm check\n"
+	"       microvm image create|info|resize|check PATH [SIZE] [OPTION]...\n"
 	"\n"
-	"Runs a guest in a virtual machine, or tells what this host can do.\n"
+	"Runs a guest in a virtual machine, tells what this host can do, or makes disk\n"
+	"images and looks after them.\n"
 	"microvm --help GROUP explains the options of a group:\n"
 	"\n";
 
@@ -40,8 +43,7 @@ static void print_line(FILE *out, const char *left, const char *right)
 	fprintf(out, "  %-27s %s\n", left, right);
 }
 
-/* "--cpus N", "path=PATH", "engine=uring|sync": prefix, name, separator and value. */
-static void print_opt(FILE *out, const char *prefix, const char *separator, const struct opt *opt)
+void help_print_opt(FILE *out, const char *prefix, const char *separator, const struct opt *opt)
 {
 	char left[256], *end = left + sizeof(left), *at = left;
 
@@ -57,7 +59,7 @@ static void print_rows(FILE *out, const struct config_group *group)
 {
 	fprintf(out, "%s: %s\n\n", group->name, group->summary);
 	for (const struct opt *row = group->opts; row->key; row++)
-		print_opt(out, "--", " ", row);
+		help_print_opt(out, "--", " ", row);
 }
 
 /* "KEY=VALUE,KEY,...", or "stdio|file=PATH" where just one of the keys may be given. */
@@ -83,7 +85,7 @@ static void print_keys(FILE *out, const char *name, const char *summary, const s
 	print_syntax(out, opts);
 	fprintf(out, ": %s\n\n", summary);
 	for (const struct opt *opt = opts; opt->key; opt++)
-		print_opt(out, "", "=", opt);
+		help_print_opt(out, "", "=", opt);
 	fputc('\n', out);
 	for (const struct opt *opt = opts; opt->key; opt++)
 		if (opt->bare)
@@ -132,6 +134,7 @@ static int fail_topic(const struct virtio_class *const *classes, const char *top
 	struct opt_guess guess = { .word = topic };
 
 	opt_guess(&guess, "check");
+	opt_guess(&guess, "image");
 	for (const struct config_group *group = config_groups; group->name; group++) {
 		opt_guess(&guess, group->name);
 		for (const struct opt *row = group->opts; !group->size && row->key; row++)
@@ -154,6 +157,10 @@ int help_print(const struct virtio_class *const *classes, const char *topic, FIL
 	}
 	if (!strcmp(topic, "check")) {
 		fputs(check_help, out);
+		return 0;
+	}
+	if (!strcmp(topic, "image")) {
+		image_help(out);
 		return 0;
 	}
 	for (const struct config_group *group = config_groups; group->name; group++) {
