@@ -67,6 +67,63 @@ class Disks(Group):
             equal(sha256(path), self.sums[disk])
 
 
+class Ranges(Group):
+    """Discards, zeroes, block sizes, caches, limits."""
+
+    def start(self):
+        self.thin = self.image("thin", SIZE)
+        self.large = self.image("large", SIZE)
+        for path in self.thin, self.large:
+            path.write_bytes(os.urandom(SIZE))
+        self.vm = self.boot("--disk", self.thin,
+                            "--disk", f"{self.large},block-size=4096,engine=sync",
+                            "--disk", f"{self.image('through', SIZE)},cache=writethrough",
+                            "--disk", f"{self.image('none', SIZE)},cache=none",
+                            "--disk", f"{self.image('unsafe', SIZE)},cache=unsafe",
+                            "--disk", f"{self.image('slow', SIZE)},iops=50",
+                            "--disk", f"{self.image('narrow', SIZE)},bw=512K").ready()
+
+    def test_give_back_what_is_discarded(self):
+        before = self.thin.stat().st_blocks
+        self.vm.sh("blkdiscard -o 1048576 -l 2097152 /dev/vda")
+        equal(before - self.thin.stat().st_blocks, 2097152 // 512)
+        equal(self.thin.stat().st_size, SIZE)
+        left = self.thin.read_bytes()
+        equal(self.vm.sha256("/dev/vda"), hashlib.sha256(left).hexdigest())
+
+    def test_write_zeroes(self):
+        kept = self.large.read_bytes()
+        for disk, path in ("vda", self.thin), ("vdb", self.large):
+            self.vm.sh(f"zeroout /dev/{disk} 65536 1048576")
+            equal(path.read_bytes()[65536:65536 + (1 << 20)], bytes(1 << 20))
+        equal(self.large.read_bytes()[:65536], kept[:65536])
+        equal(self.large.read_bytes()[65536 + (1 << 20):], kept[65536 + (1 << 20):])
+
+    def test_have_the_block_size(self):
+        equal(self.vm.sh("cat /sys/block/vda/queue/logical_block_size "
+                         "/sys/block/vdb/queue/logical_block_size"), "512\n4096")
+
+    def test_have_the_cache(self):
+        equal(self.vm.sh("cat /sys/block/vd[cde]/queue/write_cache"),
+              "write through\nwrite back\nwrite back")
+        self.vm.sh("echo 'write back' >/sys/block/vdc/cache_type")
+        equal(self.vm.sh("cat /sys/block/vdc/cache_type"), "write back")
+        for disk in "vdc", "vdd", "vde":
+            self.vm.sh(f"dd if=/dev/urandom of=/dev/{disk} bs=64k conv=fsync count={SIZE >> 16}")
+
+    def seconds(self, command):
+        """How long it takes, by the guest's clock."""
+        words = self.vm.sh(f"cat /proc/uptime; {command} 2>/dev/null; cat /proc/uptime").split()
+        return float(words[2]) - float(words[0])
+
+    def test_keep_to_the_limits(self):
+        # What a tenth of a second may gather comes at once.
+        for command, wanted in (("dd if=/dev/vdf of=/dev/null bs=4k iflag=direct count=155", 3.0),
+                                ("dd if=/dev/vdg of=/dev/null bs=32k iflag=direct count=50", 3.0)):
+            taken = self.seconds(command)
+            assert 0.9 * wanted <= taken <= 1.1 * wanted, f"{command}: {taken} s"
+
+
 class Killed(Group):
     """kill -9 while the guest writes: what it flushed is there."""
 
