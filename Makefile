@@ -17,7 +17,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # What it takes to build, and what the tests and the demo take besides: tools of this machine's, libraries of ARCH's.
 DEPS_TOOLS = gcc make pkg-config clang clang-tidy cppcheck libclang-rt-14-dev llvm mandoc strace \
-	python3 util-linux busybox-static cpio kmod lz4 xz-utils zstd gzip \
+	python3 util-linux qemu-utils busybox-static cpio kmod lz4 xz-utils zstd gzip \
 	binutils shellcheck mmdebstrap e2fsprogs iproute2 iputils-ping ethtool fakeroot bc bison flex libelf-dev libssl-dev perl \
 	$(if $(CROSS),gcc-$(ARCH)-linux-gnu qemu-user qemu-user-static arch-test) $(DEPS_TOOLS_$(ARCH))
 DEPS_TOOLS_x86_64 := acpica-tools qemu-system-x86
@@ -30,9 +30,8 @@ DEBIAN_ARCH_aarch64 := arm64
 DEBIAN_ARCH := $(DEBIAN_ARCH_$(ARCH))
 
 FOLDERS := core seccomp devices/block devices/netdev devices/pci devices/platform \
-	   arch/$(ARCH) boot devices/virtio devices vmm
-LIBS_aarch64 := zlib libzstd
-LIBS := libseccomp libcap-ng liburing jansson $(LIBS_$(ARCH))
+	   arch/$(ARCH) boot devices/scsi devices/virtio devices vmm
+LIBS := libseccomp libcap-ng liburing jansson zlib libzstd
 # It comes without a file for pkg-config.
 PLAIN_LIBS_aarch64 := -lfdt
 
@@ -118,7 +117,6 @@ $(FUZZ): %: %.o $(VDRV) $(LIB) $(if $(findstring fuzzer,$(SANITIZE)),,$(BUILD)/t
 # Arm's kernels are unpacked by portable code, which is fuzzed where fuzzing is fast.
 IMAGE := $(addprefix $(BUILD)/arch/aarch64/,image.o unpack.o)
 $(BUILD)/tests/fuzz/fuzz_image: $(IMAGE)
-$(BUILD)/tests/fuzz/fuzz_image: private LDLIBS += -lz -lzstd
 
 $(BUILD)/tests/conform/conform: $(CONFORM) $(VDRV) $(LIB)
 	$(call say,LINK)

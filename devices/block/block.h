@@ -19,7 +19,7 @@
 #define BLOCK_SECTOR 512
 #define BLOCK_FDS_MAX 16
 
-enum block_format_choice { BLOCK_FORMAT_DEFAULT, BLOCK_FORMAT_RAW };
+enum block_format_choice { BLOCK_FORMAT_DEFAULT, BLOCK_FORMAT_RAW, BLOCK_FORMAT_QCOW2 };
 enum block_engine_choice { BLOCK_ENGINE_AUTO, BLOCK_ENGINE_URING, BLOCK_ENGINE_SYNC };
 enum block_cache { BLOCK_CACHE_WRITEBACK, BLOCK_CACHE_WRITETHROUGH, BLOCK_CACHE_NONE, BLOCK_CACHE_UNSAFE };
 /* What becomes of a request that failed: the guest is told, or it waits for a person. */
@@ -30,6 +30,8 @@ struct block_conf {
 	char *path;
 	uint64_t scratch;
 	int format;
+	bool backing;
+	uint64_t cache_size;
 	bool read_only;
 	bool direct;
 	int engine;
@@ -54,6 +56,11 @@ extern const char *const block_formats[], *const block_engines[], *const block_c
 	  .help = "instead of a path: an empty disk in memory, gone after the run" }, \
 	{ .key = "format", .type = OPT_CHOICE, BLOCK_OPT(owner, name, format), \
 	  .choices = block_formats, .help = "default is raw, and refuses what looks like qcow2" }, \
+	{ .key = "backing", .type = OPT_BOOL, BLOCK_OPT(owner, name, backing), \
+	  .help = "qcow2: the files that the image names as what it is based on may be opened" }, \
+	{ .key = "cache-size", .type = OPT_SIZE, .min = KIB(64), .max = GIB(1), \
+	  BLOCK_OPT(owner, name, cache_size), .arg = "SIZE", \
+	  .help = "qcow2: for tables in memory; default is 4M" }, \
 	{ .key = "ro", .type = OPT_BOOL, BLOCK_OPT(owner, name, read_only), \
 	  .help = "the guest cannot write; several VMs may share the image" }, \
 	{ .key = "direct", .type = OPT_BOOL, BLOCK_OPT(owner, name, direct), \
@@ -99,7 +106,7 @@ extern const struct hint block_hints[];
 	SC(preadv), \
 	SC(pwritev2), \
 	SC(fdatasync), \
-	/* disk.c, when the disk grows */ \
+	/* raw.c, when the disk grows, and qcow2, when its file does */ \
 	SC(ftruncate), \
 	SC(lseek), \
 	/* range.c */ \
@@ -208,7 +215,7 @@ struct block_format {
 			  struct block_queue *ret_queue);
 };
 
-extern const struct block_format block_raw;
+extern const struct block_format block_raw, block_qcow2;
 
 /* For formats: an engine over the file as it is, by what conf says. */
 int block_file_queue_open(struct block_disk *disk, unsigned int depth,

@@ -7,12 +7,14 @@
 const char *const block_formats[] = {
 	[BLOCK_FORMAT_DEFAULT] = "default",
 	[BLOCK_FORMAT_RAW] = "raw",
+	[BLOCK_FORMAT_QCOW2] = "qcow2",
 	NULL,
 };
 
 static const struct block_format *const disk_formats[] = {
 	[BLOCK_FORMAT_DEFAULT] = &block_raw,
 	[BLOCK_FORMAT_RAW] = &block_raw,
+	[BLOCK_FORMAT_QCOW2] = &block_qcow2,
 };
 
 const char *const block_engines[] = {
@@ -53,6 +55,15 @@ const struct hint block_hints[] = {
 		  "(%4096 where block-size=4096)" },
 	{ ERANGE, "its direct I/O is in larger blocks: leave block-size out, or make it 4096" },
 	{ EMEDIUMTYPE, "it looks like qcow2: give format=qcow2, or format=raw if the guest wrote that" },
+	{ EILSEQ, "not a qcow2 image: leave format=qcow2 out" },
+	{ ENOPKG, "qcow2 with encryption, extended L2 entries or its data in another file: "
+		  "qemu-img convert makes an image without" },
+	{ EUCLEAN, "damaged: microvm image check tells how much, and --repair mends what can be mended" },
+	{ EXDEV, "based on another file: give backing=on if you trust the image to name it" },
+	{ ENOMSG, "it does not say whether what it is based on is raw or qcow2: qemu-img rebase -u -F says so" },
+	{ ELIBACC, "the file that it is based on cannot be opened: microvm image info names it" },
+	{ ELOOP, "a chain of more than 8 files: qemu-img commit or rebase shortens it" },
+	{ EUSERS, "qcow2 has one queue: leave queues out" },
 	{ EOPNOTSUPP, "its file system has no direct I/O: leave direct out" },
 	{ E2BIG, "the serial is longer than 20 bytes: shorten it" },
 	{ ENOSYS, "this kernel has no io_uring: leave engine=uring out" },
