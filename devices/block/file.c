@@ -11,6 +11,7 @@
 
 #define FILE_LOCK_TRIES 100
 #define FILE_LOCK_PAUSE_NS 10000000
+#define FILE_DIRECT_ALIGN 4096 /* at the most */
 
 static int file_try_lock(int fd, bool read_only)
 {
@@ -83,6 +84,16 @@ static int file_direct_align(int fd, const struct stat *st, struct block_image *
 	return 0;
 }
 
+/* Some file systems, an overlay's for one, take the flag and refuse the transfer. */
+static int file_try_direct(int fd)
+{
+	_Alignas(FILE_DIRECT_ALIGN) char block[FILE_DIRECT_ALIGN];
+
+	if (pread(fd, block, sizeof(block), 0) < 0)
+		return errno == EINVAL ? -EOPNOTSUPP : -errno;
+	return 0;
+}
+
 int block_image_open(struct block_image *image, const char *path, bool read_only, bool direct)
 {
 	struct block_image opened = { .read_only = read_only, .block_size = BLOCK_SECTOR };
@@ -111,6 +122,8 @@ int block_image_open(struct block_image *image, const char *path, bool read_only
 		return errno == EINVAL ? -EOPNOTSUPP : -errno;
 	if (direct) {
 		r = file_direct_align(fd, &st, &opened);
+		if (r == 0)
+			r = file_try_direct(fd);
 		if (r < 0)
 			return r;
 	}
