@@ -364,6 +364,8 @@ static int complete(struct config_source *source)
 		err = add_defaults(source);
 	if (!err)
 		err = config_devices_check(config, source->error);
+	if (!err)
+		err = config_devices_join(config, source->error);
 	if (err)
 		return err;
 	if (!config->kernel && !config->help && !config->version && !config->print)
