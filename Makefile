@@ -109,6 +109,8 @@ $(BUILD)/tests/unit/test_vm: $(BUILD)/tests/unit/$(ARCH)/power_off.o
 # Its functions in the place of the C library's.
 $(BUILD)/tests/unit/test_hotpath: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc free pthread_mutex_lock)
 
+$(BUILD)/tests/unit/test_qcow2_kill: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,pwritev2 fallocate fdatasync)
+
 # libFuzzer brings main().
 $(FUZZ): %: %.o $(VDRV) $(LIB) $(if $(findstring fuzzer,$(SANITIZE)),,$(BUILD)/tests/fuzz/replay.o)
 	$(call say,LINK)
@@ -180,7 +182,7 @@ clean: ## remove everything that was built, images included
 
 # ---- tests ----
 
-.PHONY: check check-unit check-kernel check-conform mutate check-fuzz fuzz fuzz-coverage fuzz-targets check-usage check-guest check-budget asan tsan layers lint bench
+.PHONY: check check-unit check-kernel check-conform mutate check-fuzz fuzz fuzz-coverage fuzz-targets check-usage check-image check-guest check-budget asan tsan layers lint bench
 check: deps ## install, build, and run every test
 	+@$(MAKE) --no-print-directory -j$$(nproc) all static images
 	@tests/check
@@ -237,6 +239,9 @@ fuzz-coverage: ## the lines that the corpus reaches
 
 check-usage: $(BUILD)/microvm ## a user's mistakes and what they are told
 	@tests/guest/mistakes
+
+check-image: $(BUILD)/microvm ## microvm image against qemu-img
+	@tests/image/run
 
 check-guest: $(BUILD)/microvm $(if $(SHORT),guest-kernel initramfs host-kernel,images) ## real guests, where need be in an emulated host (also: SHORT=1)
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 7168 --timeout 1500 --env BUILD -- tests/guest/run $(SHORT:%=--short)
