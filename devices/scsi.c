@@ -11,6 +11,9 @@
  * until the tasks that it is about are over and the driver can see so. A
  * task's mark says which unit it is for, so that the first worker can look
  * without a lock; it is taken off after the queue was shown to the driver.
+ *
+ * A task may wait: for its unit's limit, or for a person who mends the host
+ * (werror, rerror). Those of other units go on. A queue that is stopped ends both kinds.
  */
 #include <endian.h>
 #include <linux/fs.h>
@@ -61,10 +64,12 @@ struct scsi_unit {
 /* A unit as one queue reaches it. */
 struct scsi_port {
 	struct scsi_queue *queue;
+	struct scsi_unit *unit;
 	struct block_queue block;
 	struct event completion;
 	bool busy; /* on the queue's list */
 	struct scsi_port *next;
+	struct scsi_request *waiting, **end; /* for the unit's limit */
 };
 
 #define MARK_OVER (1u << 16)
@@ -72,6 +77,7 @@ struct scsi_port {
 struct scsi_request {
 	struct scsi_task task;
 	struct chain *chain;
+	struct scsi_request *next; /* of those that wait */
 	_Atomic uint32_t mark; /* the unit's number + 1 while it runs, with MARK_OVER until that is shown */
 	_Atomic uint64_t tag;
 };
@@ -82,6 +88,9 @@ struct scsi_queue {
 	struct scsi_port *busy;   /* those that have got requests which the kernel does not have */
 	struct scsi_request **over; /* not shown to the driver yet */
 	unsigned int over_count;
+	struct scsi_request *stopped; /* those that wait for a person */
+	struct timer timer;           /* the next one that a limit allows */
+	uint64_t due;                 /* when that is; 0: never */
 };
 
 /* What a task management function that waits is about. */
@@ -112,6 +121,8 @@ enum scsi_counter {
 	SCSI_OVERRUNS,
 	SCSI_FUNCTIONS,
 	SCSI_EVENTS,
+	SCSI_THROTTLED,
+	SCSI_STOPS,
 };
 
 static const char *const scsi_counters[] = {
@@ -122,6 +133,8 @@ static const char *const scsi_counters[] = {
 	[SCSI_OVERRUNS] = "overruns",
 	[SCSI_FUNCTIONS] = "task_management",
 	[SCSI_EVENTS] = "events",
+	[SCSI_THROTTLED] = "throttled",
+	[SCSI_STOPS] = "stops",
 	NULL,
 };
 
@@ -170,6 +183,20 @@ static struct scsi_queue *scsi_queue_of(const struct virtq *virtq)
 	return &scsi->queues[virtq->index - SCSI_HEAD];
 }
 
+/* The driver sees what is over; from then on so does task management. */
+static void scsi_show(struct scsi_queue *queue)
+{
+	virtq_show(queue->virtq);
+	while (queue->over_count) {
+		struct scsi_request *request = queue->over[--queue->over_count];
+		uint32_t mark = atomic_load(&request->mark);
+
+		/* The slot may have got another task by now, which runs. */
+		if (mark & MARK_OVER)
+			atomic_compare_exchange_strong(&request->mark, &mark, 0);
+	}
+}
+
 static void scsi_done(struct scsi_task *task)
 {
 	struct scsi_request *request = container_of(task, struct scsi_request, task);
@@ -186,35 +213,110 @@ static void scsi_done(struct scsi_task *task)
 
 	scsi_count(chain->queue, task);
 	cursor_advance(&chain->in, task->given);
+	/* A slot may be there twice, when the driver used it again in the same turn. */
+	if (queue->over_count == chain->queue->size_max)
+		scsi_show(queue);
 	atomic_fetch_or(&request->mark, MARK_OVER);
 	queue->over[queue->over_count++] = request;
 	scsi_respond(scsi, chain, &response, task);
+}
+
+static void scsi_stopped(struct scsi_task *task)
+{
+	struct scsi_request *request = container_of(task, struct scsi_request, task);
+	struct virtq *virtq = request->chain->queue;
+	struct scsi_queue *queue = scsi_queue_of(virtq);
+
+	if (!queue->stopped) {
+		virtq_count(virtq, SCSI_STOPS, 1);
+		if (log_allowed(&virtq->dev->complaints))
+			log_warn("%s: unit %u is stopped until it is told to go on: the host's disk failed: %s",
+				 virtq->dev->name, task->lun->number, strerror(-task->result));
+	}
+	request->next = queue->stopped;
+	queue->stopped = request;
+}
+
+/* The port's engine has got something that the kernel is to be given. */
+static void scsi_mark_busy(struct scsi_port *port)
+{
+	if (port->busy)
+		return;
+	port->busy = true;
+	port->next = port->queue->busy;
+	port->queue->busy = port;
+}
+
+/* Runs what waits for the unit's limit (or does not, at the end). Nanoseconds until there is more to do; 0: nothing waits. */
+static uint64_t scsi_admit(struct scsi_port *port, bool all)
+{
+	struct scsi_request *request;
+
+	while ((request = port->waiting)) {
+		uint64_t ns = all ? 0 :
+				    bucket_pair_take(&port->unit->disk.limit,
+						     request->task.in_len + request->task.out_len,
+						     util_now_ns());
+
+		if (ns)
+			return ns;
+		port->waiting = request->next;
+		if (!port->waiting)
+			port->end = &port->waiting;
+		scsi_mark_busy(port);
+		scsi_task_run(&request->task);
+	}
+	return 0;
+}
+
+static void scsi_wake_in(struct scsi_queue *queue, uint64_t ns)
+{
+	const uint64_t due = util_now_ns() + ns;
+
+	if (!ns || (queue->due && queue->due <= due))
+		return;
+	queue->due = due;
+	timer_set(&queue->timer, ns);
+}
+
+static void scsi_queue_up(struct scsi_port *port, struct scsi_request *request)
+{
+	const bool first = !port->waiting;
+
+	request->next = NULL;
+	*port->end = request;
+	port->end = &request->next;
+	if (first)
+		scsi_wake_in(port->queue, scsi_admit(port, false));
+	if (port->waiting)
+		virtq_count(port->queue->virtq, SCSI_THROTTLED, 1);
 }
 
 static void scsi_run(struct scsi *scsi, struct chain *chain, uint64_t tag, int unit,
 		     const uint8_t *cdb)
 {
 	struct scsi_request *request = chain_request(chain);
-	struct scsi_queue *queue = scsi_queue_of(chain->queue);
-	struct scsi_port *port = &queue->ports[unit];
+	struct scsi_port *port = &scsi_queue_of(chain->queue)->ports[unit];
 
 	request->chain = chain;
 	atomic_store(&request->tag, tag);
 	atomic_store(&request->mark, (uint32_t)unit + 1);
 	request->task = (struct scsi_task){
 		.lun = &scsi->target.luns[unit],
+		.disk = &port->unit->disk,
 		.queue = &port->block,
 		.cdb_len = scsi->cdb_size,
 		.out = chain->out.iov, .out_count = chain->out.count, .out_len = chain->out.left,
 		.in = chain->in.iov, .in_count = chain->in.count, .in_len = chain->in.left,
 		.done = scsi_done,
+		.stopped = scsi_stopped,
 	};
 	memcpy(request->task.cdb, cdb, SCSI_CDB_MAX);
-	if (!port->busy) {
-		port->busy = true;
-		port->next = queue->busy;
-		queue->busy = port;
+	if (port->unit->disk.limited) {
+		scsi_queue_up(port, request);
+		return;
 	}
+	scsi_mark_busy(port);
 	scsi_task_run(&request->task);
 }
 
@@ -241,19 +343,6 @@ static void scsi_handle(struct scsi *scsi, struct chain *chain)
 		scsi_run(scsi, chain, header.tag, unit, cdb);
 }
 
-/* The driver sees that they are over: from now on so does task management. */
-static void scsi_unmark(struct scsi_queue *queue)
-{
-	while (queue->over_count) {
-		struct scsi_request *request = queue->over[--queue->over_count];
-		uint32_t mark = atomic_load(&request->mark);
-
-		/* The slot may have got another task by now, which runs. */
-		if (mark & MARK_OVER)
-			atomic_compare_exchange_strong(&request->mark, &mark, 0);
-	}
-}
-
 /* Hands what was popped to the kernel, and shows the driver what is over at once. */
 static void scsi_push(struct scsi_queue *queue)
 {
@@ -265,8 +354,7 @@ static void scsi_push(struct scsi_queue *queue)
 		port->block.ops->flush(port->block.engine);
 		port->block.ops->complete(port->block.engine);
 	}
-	virtq_show(queue->virtq);
-	scsi_unmark(queue);
+	scsi_show(queue);
 }
 
 static void scsi_request_kick(struct scsi *scsi, struct virtq *virtq)
@@ -275,10 +363,10 @@ static void scsi_request_kick(struct scsi *scsi, struct virtq *virtq)
 	struct chain *chain;
 	size_t batch = 0;
 
-	while (queue->over_count < virtq->size_max && (chain = virtq_pop(virtq))) {
+	while ((chain = virtq_pop(virtq))) {
 		batch += chain->in.left + chain->out.left;
 		scsi_handle(scsi, chain);
-		if (batch < SCSI_BATCH_BYTES && queue->over_count < virtq->size_max)
+		if (batch < SCSI_BATCH_BYTES)
 			continue;
 		scsi_push(queue);
 		batch = 0;
@@ -293,6 +381,42 @@ static void scsi_completion(struct event *event, uint32_t revents)
 	(void)revents;
 	port->block.ops->complete(port->block.engine);
 	scsi_push(port->queue);
+}
+
+static void scsi_limit(struct timer *timer)
+{
+	struct scsi_queue *queue = container_of(timer, struct scsi_queue, timer);
+	const struct scsi *scsi = container_of(queue->virtq->dev, struct scsi, dev);
+
+	queue->due = 0;
+	for (unsigned int i = 0; i < scsi->target.count; i++)
+		scsi_wake_in(queue, scsi_admit(&queue->ports[i], false));
+	scsi_push(queue);
+}
+
+static struct scsi_request *scsi_take_stopped(struct scsi_queue *queue)
+{
+	struct scsi_request *taken = queue->stopped;
+
+	queue->stopped = NULL;
+	return taken;
+}
+
+static void scsi_retry(struct virtq *virtq)
+{
+	struct scsi_queue *queue;
+	struct scsi_request *next;
+
+	if (virtq->index < SCSI_HEAD)
+		return;
+	queue = scsi_queue_of(virtq);
+	/* It may be stopped again at once, and is then in another list. */
+	for (struct scsi_request *request = scsi_take_stopped(queue); request; request = next) {
+		next = request->next;
+		scsi_mark_busy(&queue->ports[request->task.lun->number]);
+		scsi_task_retry(&request->task);
+	}
+	scsi_push(queue);
 }
 
 /* ---- task management, on the first worker ---- */
@@ -535,8 +659,11 @@ static int scsi_do_plug(void *arg)
 static int scsi_do_resize(void *arg)
 {
 	const struct scsi_order *order = arg;
-	int r = scsi_lun_resize(&order->scsi->target.luns[order->unit], order->bytes);
+	struct block_disk *disk = &order->scsi->units[order->unit].disk;
+	int r = block_disk_resize(disk, order->bytes);
 
+	if (!r)
+		r = scsi_lun_resize(&order->scsi->target.luns[order->unit], disk->image.size);
 	if (r < 0)
 		return r;
 	order->scsi->state.events[order->unit] |= EVENT_CAPACITY;
@@ -591,6 +718,24 @@ static int scsi_queue_start(struct virtq *virtq)
 	return r;
 }
 
+static void scsi_end_tasks(struct scsi *scsi, struct scsi_queue *queue)
+{
+	struct scsi_request *next;
+
+	for (unsigned int i = 0; i < scsi->target.count; i++) {
+		struct scsi_port *port = &queue->ports[i];
+
+		scsi_admit(port, true);
+		port->block.ops->drain(port->block.engine);
+	}
+	for (struct scsi_request *request = scsi_take_stopped(queue); request; request = next) {
+		next = request->next;
+		scsi_task_give_up(&request->task);
+	}
+	/* Nothing is in flight any more: what was busy is so no longer. */
+	scsi_push(queue);
+}
+
 static void scsi_queue_stop(struct virtq *virtq)
 {
 	struct scsi *scsi = container_of(virtq->dev, struct scsi, dev);
@@ -603,12 +748,7 @@ static void scsi_queue_stop(struct virtq *virtq)
 		scsi->event = NULL;
 		return;
 	}
-	for (unsigned int i = 0; i < scsi->target.count; i++) {
-		const struct block_queue *block = &scsi_queue_of(virtq)->ports[i].block;
-
-		block->ops->drain(block->engine);
-	}
-	scsi_unmark(scsi_queue_of(virtq));
+	scsi_end_tasks(scsi, scsi_queue_of(virtq));
 }
 
 static void scsi_set_config(struct scsi *scsi, uint32_t sense_size, uint32_t cdb_size)
@@ -702,6 +842,7 @@ static int scsi_open_unit(struct scsi *scsi, unsigned int index, const struct sc
 	r = block_disk_open(&unit->disk, &unit->conf);
 	if (r < 0)
 		return r;
+	identity.write_through = conf->block.cache == BLOCK_CACHE_WRITETHROUGH;
 	identity.read_only = unit->disk.image.read_only;
 	identity.block_size = unit->disk.image.block_size;
 	identity.size = unit->disk.image.size;
@@ -715,6 +856,8 @@ static int scsi_open_port(struct scsi_queue *queue, struct scsi_port *port, stru
 	size_t count;
 
 	port->queue = queue;
+	port->unit = unit;
+	port->end = &port->waiting;
 	r = block_queue_open(&unit->disk, queue->virtq->size_max, &port->block);
 	if (r < 0)
 		return r;
@@ -760,6 +903,14 @@ static int scsi_allocate(struct scsi *scsi)
 	return 0;
 }
 
+/* The timers of a queue's thread. */
+static int scsi_add_timer(struct worker *worker, struct timer *timer, void (*fn)(struct timer *))
+{
+	int r = timer_init(timer, &worker->loop, fn);
+
+	return r ? r : worker_keep_fd(worker, timer->event.fd);
+}
+
 static int scsi_init(struct virtio_dev *dev)
 {
 	struct scsi *scsi = container_of(dev, struct scsi, dev);
@@ -773,9 +924,9 @@ static int scsi_init(struct virtio_dev *dev)
 	for (; conf && !r; conf = conf->next)
 		r = scsi_add_unit(scsi, index++, container_of(conf, struct scsi_conf, virtio));
 	if (!r)
-		r = timer_init(&scsi->look, &dev->workers[0].loop, scsi_look);
-	if (!r)
-		r = worker_keep_fd(&dev->workers[0], scsi->look.event.fd);
+		r = scsi_add_timer(&dev->workers[0], &scsi->look, scsi_look);
+	for (unsigned int i = 0; i < dev->worker_count && !r; i++)
+		r = scsi_add_timer(&dev->workers[i], &scsi->queues[i].timer, scsi_limit);
 	scsi_set_config(scsi, VIRTIO_SCSI_SENSE_SIZE, VIRTIO_SCSI_CDB_SIZE);
 	return r;
 }
@@ -789,6 +940,7 @@ static void scsi_free(struct virtio_dev *dev)
 			block_queue_close(&scsi->queues[i].ports[j].block);
 		free(scsi->queues[i].ports);
 		free(scsi->queues[i].over);
+		timer_free(&scsi->queues[i].timer);
 	}
 	for (unsigned int i = 0; i < scsi->target.count; i++) {
 		if (scsi->units)
@@ -845,6 +997,7 @@ const struct virtio_class scsi_class = {
 	.queue_start = scsi_queue_start,
 	.kick = scsi_kick,
 	.queue_stop = scsi_queue_stop,
+	.retry = scsi_retry,
 	.config_write = scsi_config_write,
 	.reset = scsi_reset,
 	.load = scsi_load,

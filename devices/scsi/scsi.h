@@ -115,6 +115,7 @@ static inline bool scsi_lun_has(const struct scsi_lun *lun, enum scsi_flag flag)
  */
 struct scsi_task {
 	struct scsi_lun *lun; /* any of the target's, plugged or not */
+	const struct block_disk *disk;
 	const struct block_queue *queue;
 	uint8_t cdb[SCSI_CDB_MAX];
 	size_t cdb_len;
@@ -123,6 +124,8 @@ struct scsi_task {
 	unsigned int out_count, in_count;
 	size_t out_len, in_len;
 	void (*done)(struct scsi_task *task);
+	/* Not done: the host's disk failed, and its user wants such tasks kept (werror, rerror). */
+	void (*stopped)(struct scsi_task *task);
 
 	/* The answer. */
 	uint8_t status;
@@ -142,7 +145,10 @@ struct scsi_task {
 	bool driving, io_over, has_buffer, has_info;
 };
 
-/* done may run within the call. */
+/* done or stopped may run within the call. */
 void scsi_task_run(struct scsi_task *task);
+/* One that was stopped: tries again, or ends it with the host's error. */
+void scsi_task_retry(struct scsi_task *task);
+void scsi_task_give_up(struct scsi_task *task);
 
 #endif

@@ -177,7 +177,9 @@ static void task_io_done(struct block_request *io, int result)
 	struct scsi_task *task = container_of(io, struct scsi_task, io);
 
 	task->result = result;
-	if (task->driving)
+	if (block_disk_stops(task->disk, io, result))
+		task->stopped(task);
+	else if (task->driving)
 		task->io_over = true;
 	else
 		task_drive(task);
@@ -248,5 +250,15 @@ void scsi_task_run(struct scsi_task *task)
 		return;
 	}
 	task->step = command->run;
+	task_drive(task);
+}
+
+void scsi_task_retry(struct scsi_task *task)
+{
+	block_queue_submit(task->queue, &task->io);
+}
+
+void scsi_task_give_up(struct scsi_task *task)
+{
 	task_drive(task);
 }

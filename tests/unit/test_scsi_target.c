@@ -107,7 +107,7 @@ static uint32_t run_on(struct test *test, unsigned int lun, const void *cdb, siz
 	struct iovec out[2], in[2];
 
 	*task = (struct scsi_task){
-		.lun = &test->luns[lun], .queue = &test->queue, .cdb_len = cdb_len, .out = out,
+		.lun = &test->luns[lun], .disk = &test->disk, .queue = &test->queue, .cdb_len = cdb_len, .out = out,
 		.in = in, .out_len = out_len, .in_len = in_len, .done = done,
 	};
 	memcpy(task->cdb, cdb, util_min(cdb_len, SCSI_CDB_MAX));
@@ -456,7 +456,7 @@ static void test_compare_and_write(void **state)
 	/* While another task has the buffer. */
 	test->flags[0] |= SCSI_BUFFER_TAKEN;
 	test->task = (struct scsi_task){
-		.lun = &test->luns[0], .queue = &test->queue, .cdb = { 0x89, [13] = 1 },
+		.lun = &test->luns[0], .disk = &test->disk, .queue = &test->queue, .cdb = { 0x89, [13] = 1 },
 		.cdb_len = 16, .out = &out, .out_count = 1, .out_len = 1024, .done = done,
 	};
 	scsi_task_run(&test->task);
