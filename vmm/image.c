@@ -115,11 +115,12 @@ static int open_to_look(const char *path, int *ret_fd)
 /* As it stands in an image: relative to where that is. NULL: no memory. */
 static char *backing_path(const char *image, const char *backing)
 {
-	_cleanup_free_ char *copy = strdup(image);
+	_cleanup_free_ char *copy = NULL;
 	char *path;
 
 	if (*backing == '/')
 		return strdup(backing);
+	copy = strdup(image);
 	if (!copy || asprintf(&path, "%s/%s", dirname(copy), backing) < 0)
 		return NULL;
 	return path;
@@ -190,8 +191,9 @@ static int create_qcow2(int fd, const struct image_conf *conf, struct image_prog
 	if (conf->backing) {
 		if (strlen(conf->backing) > QCOW2_BACKING_MAX)
 			return -ENAMETOOLONG;
-		strcpy(header.backing, conf->backing);
-		strcpy(header.backing_format, formats[conf->backing_format]);
+		memcpy(header.backing, conf->backing, strlen(conf->backing));
+		snprintf(header.backing_format, sizeof(header.backing_format), "%s",
+			 formats[conf->backing_format]);
 	}
 	return qcow2_create(fd, &header, (enum image_preallocation)conf->preallocation, progress);
 }
@@ -218,7 +220,7 @@ static int fill(int fd, const struct image_conf *conf)
 	return r == 0 && fsync(fd) < 0 ? -errno : r;
 }
 
-/* An old file is replaced only where that was asked for, even if it has appeared since we looked. */
+/* A file is replaced only where that was asked for, even if it has appeared since we looked. */
 static int publish(const char *made, const char *path, bool force)
 {
 	if (force)
@@ -450,7 +452,7 @@ static int resize_raw(const struct image_conf *conf, const struct block_image *i
 static int check_backing(const struct image_conf *conf, const struct qcow2_header *header)
 {
 	int format = !strcmp(header->backing_format, formats[FORMAT_RAW]) ? FORMAT_RAW : FORMAT_QCOW2;
-	uint64_t size;
+	uint64_t size = 0;
 
 	if (!*header->backing || conf->size <= header->size)
 		return 0;
@@ -535,7 +537,7 @@ static int run_check(const struct image_conf *conf)
 #define ROW_PATH { "path", OPT_STRING, .bare = true, .required = true, \
 		   .offset = offsetof(struct image_conf, path), .arg = "PATH" }
 #define ROW_FORMAT(text) { "format", OPT_CHOICE, .offset = offsetof(struct image_conf, format), \
-			   .choices = formats, .help = text }
+			   .choices = formats, .help = (text) }
 
 static const struct opt create_opts[] = {
 	ROW_PATH,

@@ -58,7 +58,7 @@ static int image(int count, char *const *words)
 {
 	int status = image_run(count, words);
 
-	return finish_output() ?: status;
+	return finish_output() == EXIT_SUCCESS ? status : EXIT_FAILURE;
 }
 
 int main(int argc, char **argv)

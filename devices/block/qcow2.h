@@ -143,9 +143,9 @@ int qcow2_header_read(int fd, struct qcow2_header *ret_header, uint64_t *ret_fil
 
 /*
  * The other way, with the extension and the name of a backing file, into a
- * cleared buffer. -ENAMETOOLONG: the name does not fit into len bytes.
+ * cleared buffer. -ENAMETOOLONG: the name does not fit into size bytes.
  */
-int qcow2_header_format(const struct qcow2_header *header, void *buffer, size_t len);
+int qcow2_header_format(const struct qcow2_header *header, void *buffer, size_t size);
 
 /* ---- arithmetic ---- */
 

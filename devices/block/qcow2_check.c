@@ -226,15 +226,17 @@ static int walk_l2(struct scan *scan, uint64_t offset, bool active)
 
 static int walk_l1(struct scan *scan, uint64_t offset, uint32_t entries, bool active)
 {
-	_cleanup_free_ __be64 *l1 = malloc(entries * ENTRY + 1);
 	uint64_t size = qcow2_cluster_size(&scan->header);
+	_cleanup_free_ __be64 *l1 = NULL;
 	bool changed = false;
-	int r = -ENOMEM;
+	int r;
 
 	if (!entries)
 		return 0;
-	if (l1)
-		r = image_read(scan->fd, l1, entries * ENTRY, offset);
+	l1 = malloc(entries * ENTRY);
+	if (!l1)
+		return -ENOMEM;
+	r = image_read(scan->fd, l1, entries * ENTRY, offset);
 	refer(scan, offset, entries * ENTRY, EXCLUSIVE);
 	for (uint32_t i = 0; r == 0 && i < entries; i++) {
 		uint64_t entry = be64toh(l1[i]), table = entry & QCOW2_OFFSET;

@@ -87,21 +87,25 @@ static int write_blocks(int fd, const struct qcow2_header *header, const struct 
 }
 
 static int write_image(int fd, struct qcow2_header *header, const struct layout *layout,
-		       enum image_preallocation how, struct image_progress *progress, void *buffer)
+		       enum image_preallocation how, struct image_progress *progress)
 {
+	_cleanup_free_ void *buffer = calloc(1, qcow2_cluster_size(header));
 	uint64_t blocks = 1 + layout->refcount_table, l1 = blocks + layout->blocks;
 	uint64_t l2 = l1 + layout->l1, data = l2 + layout->l2;
 	uint32_t bits = header->cluster_bits;
-	int r;
+	int r = 0;
 
+	header->version = 3;
 	header->refcount_table_offset = UINT64_C(1) << bits;
 	header->refcount_table_clusters = (uint32_t)layout->refcount_table;
 	header->l1_offset = l1 << bits;
 	header->l1_size = (uint32_t)qcow2_l1_entries(header->size, bits);
 
+	if (!buffer)
+		return -ENOMEM;
 	if (ftruncate(fd, (off_t)(layout_total(layout) << bits)) < 0)
-		return -errno;
-	r = image_preallocate(fd, data << bits, layout->data << bits, how, progress);
+		r = -errno;
+	r = r ?: image_preallocate(fd, data << bits, layout->data << bits, how, progress);
 	r = r ?: write_table(fd, header, buffer, UINT64_C(1) << bits, layout->blocks, blocks, 0);
 	r = r ?: write_blocks(fd, header, layout, buffer, blocks << bits);
 	r = r ?: write_table(fd, header, buffer, l1 << bits, layout->l2, l2, QCOW2_COPIED);
@@ -116,15 +120,9 @@ static int write_image(int fd, struct qcow2_header *header, const struct layout 
 int qcow2_create(int fd, const struct qcow2_header *header, enum image_preallocation how,
 		 struct image_progress *progress)
 {
-	_cleanup_free_ void *buffer = calloc(1, qcow2_cluster_size(header));
 	struct qcow2_header made = *header;
 	struct layout layout;
 	int r = plan(header, how, &layout);
 
-	if (r < 0)
-		return r;
-	if (!buffer)
-		return -ENOMEM;
-	made.version = 3;
-	return write_image(fd, &made, &layout, how, progress, buffer);
+	return r < 0 ? r : write_image(fd, &made, &layout, how, progress);
 }

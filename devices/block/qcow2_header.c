@@ -104,7 +104,7 @@ static bool overlap(uint64_t a, uint64_t a_len, uint64_t b, uint64_t b_len)
 	return a_len && b_len && a < b + b_len && b < a + a_len;
 }
 
-/* The end of a file may be missing from the last cluster: only what a table really takes is asked for. */
+/* The last cluster may be there in part: only what a table really takes is asked for. */
 static int check_tables(const struct qcow2_header *header, uint64_t file_size,
 			const char **ret_reason)
 {
@@ -160,17 +160,17 @@ static int read_extensions(struct qcow2_header *header, const char *data, size_t
 	return r;
 }
 
-static int read_names(const struct qcow2_disk_header *disk, const char *data, size_t len,
+static int read_names(const struct qcow2_disk_header *disk, const char *data, size_t size,
 		      struct qcow2_header *header, const char **ret_reason)
 {
 	uint64_t offset = be64toh(disk->backing_file_offset);
 	uint32_t name_len = be32toh(disk->backing_file_size);
 
-	len = util_min(len, qcow2_cluster_size(header));
+	size = util_min(size, qcow2_cluster_size(header));
 	if (!offset)
-		return read_extensions(header, data, len, ret_reason);
+		return read_extensions(header, data, size, ret_reason);
 	if (name_len == 0 || name_len > QCOW2_BACKING_MAX || offset < header->length ||
-	    !util_within(offset, name_len, len) || memchr(data + offset, '\0', name_len))
+	    !util_within(offset, name_len, size) || memchr(data + offset, '\0', name_len))
 		return damaged(ret_reason, "the name of its backing file cannot be right");
 	memcpy(header->backing, data + offset, name_len);
 	return read_extensions(header, data, offset, ret_reason);
@@ -222,15 +222,16 @@ int qcow2_header_read(int fd, struct qcow2_header *ret_header, uint64_t *ret_fil
 		      const char **ret_reason)
 {
 	size_t size = (size_t)1 << QCOW2_CLUSTER_BITS_MAX;
-	_cleanup_free_ char *data = malloc(size);
 	off_t file_size = lseek(fd, 0, SEEK_END);
+	_cleanup_free_ char *data = NULL;
 	ssize_t len;
 	int r;
 
-	if (!data)
-		return fail(-ENOMEM, ret_reason, strerror(ENOMEM));
 	if (file_size < 0)
 		return fail(-errno, ret_reason, strerror(errno));
+	data = malloc(size);
+	if (!data)
+		return fail(-ENOMEM, ret_reason, strerror(ENOMEM));
 	len = read_start(fd, data, size);
 	if (len < 0)
 		return fail((int)len, ret_reason, strerror((int)-len));
@@ -262,7 +263,7 @@ static struct qcow2_disk_header pack(const struct qcow2_header *header)
 	};
 }
 
-int qcow2_header_format(const struct qcow2_header *header, void *buffer, size_t len)
+int qcow2_header_format(const struct qcow2_header *header, void *buffer, size_t size)
 {
 	size_t name_len = strlen(header->backing), format_len = strlen(header->backing_format);
 	struct qcow2_disk_header disk = pack(header);
@@ -270,20 +271,20 @@ int qcow2_header_format(const struct qcow2_header *header, void *buffer, size_t 
 		.type = htobe32(QCOW2_EXTENSION_BACKING_FORMAT), .len = htobe32((uint32_t)format_len),
 	};
 	size_t at = header->version < 3 ? QCOW2_HEADER_V2 : sizeof(disk);
-	size_t end = at + sizeof(extension);
+	size_t name_at = at + sizeof(extension);
 
 	if (format_len)
-		end += sizeof(extension) + util_align_up(format_len, 8);
-	if (!util_within(end, name_len, len))
+		name_at += sizeof(extension) + util_align_up(format_len, 8);
+	if (!util_within(name_at, name_len, size))
 		return -ENAMETOOLONG;
 	if (format_len) {
 		memcpy((char *)buffer + at, &extension, sizeof(extension));
 		memcpy((char *)buffer + at + sizeof(extension), header->backing_format, format_len);
 	}
 	if (name_len) {
-		disk.backing_file_offset = htobe64(end);
+		disk.backing_file_offset = htobe64(name_at);
 		disk.backing_file_size = htobe32((uint32_t)name_len);
-		memcpy((char *)buffer + end, header->backing, name_len);
+		memcpy((char *)buffer + name_at, header->backing, name_len);
 	}
 	memcpy(buffer, &disk, at);
 	return 0;

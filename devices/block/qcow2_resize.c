@@ -269,9 +269,8 @@ int qcow2_resize(int fd, uint64_t size, const char **ret_reason)
 	int r;
 
 	r = qcow2_header_read(fd, &resize.header, &file_size, ret_reason);
-	if (r == 0)
-		r = check_first(fd, &resize.header, size, &findings, ret_reason);
-	if (r < 0)
+	r = r ?: check_first(fd, &resize.header, size, &findings, ret_reason);
+	if (r)
 		return r;
 	r = resize_open(&resize, &findings, file_size);
 	r = r ?: resize_to(&resize, size);
