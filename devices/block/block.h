@@ -71,25 +71,25 @@ extern const char *const block_formats[], *const block_engines[], *const block_c
 	  .help = "uring: a thread of the kernel looks for requests, which takes a core" }, \
 	{ .key = "cache", .type = OPT_CHOICE, BLOCK_OPT(owner, name, cache), \
 	  .choices = block_caches, \
-	  .help = "none is direct; unsafe ignores flushes: a crash of the host loses data" }, \
+	  .help = "none is direct, unsafe ignores flushes" }, \
 	{ .key = "block-size", .type = OPT_UINT, .power_of_two = true, .min = 512, .max = 4096, \
 	  BLOCK_OPT(owner, name, block_size), .arg = "BYTES", \
 	  .help = "of the guest's disk, 512 to 4096; 512 unless direct needs more" }, \
 	{ .key = "werror", .type = OPT_CHOICE, BLOCK_OPT(owner, name, write_error), \
 	  .choices = block_write_policies, \
-	  .help = "a failed write is reported to the guest, or stops the queue; enospc stops when the host is full" }, \
+	  .help = "what becomes of a failed write; enospc stops when the host is full" }, \
 	{ .key = "rerror", .type = OPT_CHOICE, BLOCK_OPT(owner, name, read_error), \
 	  .choices = block_read_policies, .help = "the same for a failed read" }, \
 	{ .key = "iops", .type = OPT_UINT, .max = UINT32_MAX, \
 	  BLOCK_OPT(owner, name, limit.requests), .arg = "N", .help = "requests per second at the most" }, \
 	{ .key = "iops-burst", .type = OPT_UINT, .max = UINT32_MAX, \
 	  BLOCK_OPT(owner, name, limit.requests_burst), .arg = "N", \
-	  .help = "requests at once after a pause; a tenth of iops unless given" }, \
+	  .help = "after a pause; a tenth of iops unless given" }, \
 	{ .key = "bw", .type = OPT_SIZE, .max = 1ULL << 50, \
 	  BLOCK_OPT(owner, name, limit.bytes), .arg = "BYTES", .help = "bytes per second at the most" }, \
 	{ .key = "bw-burst", .type = OPT_SIZE, .max = 1ULL << 50, \
 	  BLOCK_OPT(owner, name, limit.bytes_burst), .arg = "BYTES", \
-	  .help = "bytes at once after a pause; a tenth of bw unless given" }
+	  .help = "after a pause; a tenth of bw unless given" }
 
 /* For a class's hints: what to tell a user for the errors of this folder. */
 extern const struct hint block_hints[];

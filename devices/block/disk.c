@@ -51,8 +51,8 @@ const struct hint block_hints[] = {
 	{ EROFS, "on a read-only file system: give ,ro" },
 	{ EISDIR, "a directory: give an image or a block device" },
 	{ ENOTBLK, "neither a file nor a block device: give an image" },
-	{ EINVAL, "empty, or its length is no multiple of its block size: truncate -s %512 pads a raw image "
-		  "(%4096 where block-size=4096)" },
+	{ EINVAL, "empty or not a multiple of 512 bytes, or of block-size, long: "
+		  "truncate -s %512 (or %4096) pads a raw image" },
 	{ ERANGE, "its direct I/O is in larger blocks: leave block-size out, or make it 4096" },
 	{ EMEDIUMTYPE, "it looks like qcow2: give format=qcow2, or format=raw if the guest wrote that" },
 	{ EILSEQ, "not a qcow2 image: leave format=qcow2 out" },
