@@ -226,6 +226,75 @@ static void test_discard(void **state)
 	remove_file(&file);
 }
 
+/* A block device over the file: its path, or "" where there is none to be had. */
+static void attach(const struct file *file, char *path, size_t len)
+{
+	char command[128];
+	FILE *losetup;
+
+	*path = '\0';
+	snprintf(command, sizeof(command), "losetup --show -f %s 2>/dev/null", file->path);
+	losetup = popen(command, "re");
+	if (!losetup)
+		return;
+	if (fgets(path, (int)len, losetup))
+		path[strcspn(path, "\n")] = '\0';
+	if (pclose(losetup))
+		*path = '\0';
+}
+
+static void detach(const char *path)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "losetup -d %s", path);
+	assert_int_equal(system(command), 0);
+}
+
+/* Ranges of a device are other calls, which a ring has not. */
+static void test_device(void **state)
+{
+	const struct block_engine_ops *ops = *state;
+	_cleanup_free_ struct test_request *request = calloc(1, sizeof(*request));
+	struct file file = { 0 };
+	char device[64];
+
+	make_file(&file, SIZE);
+	attach(&file, device, sizeof(device));
+	if (!*device) {
+		print_message("skipped: no loop device\n");
+		remove_file(&file);
+		skip();
+	}
+	assert_int_equal(block_image_open(&file.image, device, false, false), 0);
+	assert_true(file.image.device);
+	assert_int_equal(file.image.size, SIZE);
+	if (!start_engine(ops, &file)) {
+		block_image_close(&file.image);
+		detach(device);
+		remove_file(&file);
+		skip();
+	}
+	prepare_range(request, BLOCK_ZERO, 4096, 8192);
+	assert_int_equal(run(ops, file.engine, request), 0);
+	prepare_range(request, BLOCK_ZERO, SIZE / 2, 8192);
+	request->io.unmap = request->io.durable = true;
+	assert_int_equal(run(ops, file.engine, request), 0);
+	prepare_range(request, BLOCK_DISCARD, SIZE - 8192, 8192);
+	assert_int_equal(run(ops, file.engine, request), 0);
+	prepare_range(request, BLOCK_ERASE, 0, 4096);
+	assert_int_equal(run(ops, file.engine, request), -EOPNOTSUPP);
+	memset(file.model + 4096, 0, 8192);
+	memset(file.model + SIZE / 2, 0, 8192);
+	prepare(request, BLOCK_READ, 0, SIZE - 8192);
+	assert_int_equal(run(ops, file.engine, request), 0);
+	assert_memory_equal(request->buffer, file.model, SIZE - 8192);
+	ops->close(file.engine);
+	block_image_close(&file.image);
+	detach(device);
+	remove_file(&file);
+}
+
 /* What a host without such calls answers. */
 static void test_ranges_refused(void **state)
 {
@@ -678,6 +747,8 @@ int main(void)
 		{ "model in memory, uring", test_model_in_memory, NULL, NULL, uring },
 		{ "discard, sync", test_discard, NULL, NULL, sync },
 		{ "discard, uring", test_discard, NULL, NULL, uring },
+		{ "device, sync", test_device, NULL, NULL, sync },
+		{ "device, uring", test_device, NULL, NULL, uring },
 		{ "bounce, sync", test_bounce, NULL, NULL, sync },
 		{ "bounce, uring", test_bounce, NULL, NULL, uring },
 		cmocka_unit_test(test_ranges_refused),
