@@ -456,11 +456,12 @@ static void blk_set_features(struct blk *blk)
 		virtio_withhold(dev, VIRTIO_BLK_F_MQ);
 }
 
-static void blk_reset_cache(struct blk *blk)
+/* The cache that the user wants, until the driver chooses another. */
+static bool blk_default_writeback(const struct blk *blk)
 {
 	const struct blk_conf *conf = blk->dev.conf;
 
-	atomic_store(&blk->writeback, conf->block.cache != BLOCK_CACHE_WRITETHROUGH);
+	return conf->block.cache != BLOCK_CACHE_WRITETHROUGH;
 }
 
 /* The driver may choose a cache (5.2.5.2); everything else stays as it was. */
@@ -477,9 +478,10 @@ static void blk_config_write(struct virtio_dev *dev, uint32_t offset, uint32_t l
 static void blk_reset(struct virtio_dev *dev)
 {
 	struct blk *blk = container_of(dev, struct blk, dev);
+	bool wanted = blk_default_writeback(blk);
 
-	blk_reset_cache(blk);
-	blk_set_config(blk);
+	if (atomic_exchange(&blk->writeback, wanted) != wanted)
+		blk_set_config(blk);
 }
 
 static int blk_load(struct virtio_dev *dev)
@@ -514,7 +516,7 @@ static int blk_init(struct virtio_dev *dev)
 	if (r < 0)
 		return r;
 	atomic_store(&blk->sectors, blk->disk.image.size / BLOCK_SECTOR);
-	blk_reset_cache(blk);
+	atomic_store(&blk->writeback, blk_default_writeback(blk));
 	blk_set_features(blk);
 	blk_set_config(blk);
 	return blk_open_queues(blk);
