@@ -199,7 +199,7 @@ int block_queue_open(struct block_disk *disk, unsigned int depth, struct block_q
 /* Nothing may be in flight. Accepts one that is not open. */
 void block_queue_close(struct block_queue *queue);
 
-/* What a format is for disk.c. */
+/* What a format is for disk.c; close, fds and resize may be missing. */
 struct block_format {
 	/*
 	 * disk->image is the open file, with the file's size. Checks it, sets
@@ -209,7 +209,7 @@ struct block_format {
 	void (*close)(struct block_disk *disk);
 	/* Adds the fds of its own, all but image.fd, and returns how many. */
 	size_t (*fds)(const struct block_disk *disk, int fds[BLOCK_FDS_MAX - 1]);
-	/* Missing: it cannot. bytes as for block_disk_resize(), image.size is set by the caller. */
+	/* bytes as for block_disk_resize(), image.size is set by the caller. */
 	int (*resize)(struct block_disk *disk, uint64_t bytes, uint64_t *ret_size);
 	int (*queue_open)(struct block_disk *disk, unsigned int depth,
 			  struct block_queue *ret_queue);

@@ -126,7 +126,7 @@ void block_disk_close(struct block_disk *disk)
 	/* A zeroed one has no file, and fd 0 is not its own. */
 	if (!disk->conf)
 		return;
-	if (disk->format)
+	if (disk->format && disk->format->close)
 		disk->format->close(disk);
 	block_image_close(&disk->image);
 	*disk = (struct block_disk){ 0 };
@@ -135,7 +135,7 @@ void block_disk_close(struct block_disk *disk)
 size_t block_disk_fds(const struct block_disk *disk, int fds[BLOCK_FDS_MAX])
 {
 	fds[0] = disk->image.fd;
-	return 1 + disk->format->fds(disk, fds + 1);
+	return 1 + (disk->format->fds ? disk->format->fds(disk, fds + 1) : 0);
 }
 
 int block_disk_resize(struct block_disk *disk, uint64_t bytes)

@@ -25,18 +25,6 @@ static int raw_open(struct block_disk *disk)
 	return 0;
 }
 
-static void raw_close(struct block_disk *disk)
-{
-	(void)disk;
-}
-
-static size_t raw_fds(const struct block_disk *disk, int fds[BLOCK_FDS_MAX - 1])
-{
-	(void)disk;
-	(void)fds;
-	return 0;
-}
-
 static int raw_resize(struct block_disk *disk, uint64_t bytes, uint64_t *ret_size)
 {
 	int fd = disk->image.fd;
@@ -57,8 +45,6 @@ static int raw_resize(struct block_disk *disk, uint64_t bytes, uint64_t *ret_siz
 
 const struct block_format block_raw = {
 	.open = raw_open,
-	.close = raw_close,
-	.fds = raw_fds,
 	.resize = raw_resize,
 	.queue_open = block_file_queue_open,
 };
