@@ -265,6 +265,106 @@ static void test_lie_at_run_time(void **state)
 	disk_free(image);
 }
 
+/* L1 entries and refcount blocks that lead where they must not: none of them is followed. */
+static void test_tables_that_lie(void **state)
+{
+	struct image *image = disk_new(12);
+	struct qcow2_header header;
+	uint64_t l2;
+
+	(void)state;
+	disk_create(image, 12, 4);
+	disk_open(image, "");
+	disk_write_all(image);
+	disk_close(image);
+	disk_header(image, &header);
+	l2 = disk_l2_place(image, 0);
+	const struct { uint64_t place, entry; } table[] = {
+		{ header.l1_offset, (l2 + 512) | QCOW2_COPIED },
+		{ header.l1_offset, GIB(1) | QCOW2_COPIED },
+		{ header.l1_offset, QCOW2_COPIED },
+		{ header.l1_offset, l2 | 1 },
+		{ header.l1_offset, header.l1_offset | QCOW2_COPIED },
+		{ header.l1_offset, header.refcount_table_offset | QCOW2_COPIED },
+		{ header.refcount_table_offset, l2 },
+		{ header.refcount_table_offset, header.l1_offset },
+		{ header.refcount_table_offset, header.refcount_table_offset },
+		{ header.refcount_table_offset, GIB(1) },
+		{ header.refcount_table_offset, 512 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		__be64 before, entry = htobe64(table[i].entry);
+
+		disk_peek(image, table[i].place, &before, sizeof(before));
+		disk_poke(image, table[i].place, &entry, sizeof(entry));
+		assert_int_equal(disk_try_open(image, ""), -EUCLEAN);
+		assert_int_equal(disk_try_open(image, "ro"), -EUCLEAN);
+		disk_poke(image, table[i].place, &before, sizeof(before));
+	}
+	disk_open(image, "");
+	disk_compare(image);
+	disk_close(image);
+	disk_free(image);
+}
+
+/* A table, or the header, with some of its bytes changed. */
+static void spoil(const struct image *image, const struct qcow2_header *header)
+{
+	const uint64_t places[] = { 0, header->l1_offset, header->refcount_table_offset,
+				    disk_l2_place(image, 0), header->refcount_table_offset + 4096 };
+	uint64_t place = places[rand() % ARRAY_SIZE(places)], bytes = place ? 4096 : 112;
+
+	for (int i = 1 + rand() % 4; i; i--) {
+		uint8_t byte = (uint8_t)(rand() % 2 ? 1 << rand() % 8 : rand());
+
+		disk_poke(image, place + (uint64_t)rand() % bytes, &byte, 1);
+	}
+}
+
+/* Whatever becomes of the image, what it is asked for ends, and nothing is touched but the file. */
+static void test_spoilt(void **state)
+{
+	struct image *image = disk_new(12);
+	struct qcow2_header header;
+	uint8_t *whole;
+	struct stat st;
+	int opened = 0;
+
+	(void)state;
+	disk_create(image, 12, 4);
+	disk_open(image, "");
+	disk_change(image, OPERATIONS);
+	disk_close(image);
+	disk_header(image, &header);
+	assert_int_equal(stat(image->path, &st), 0);
+	whole = malloc((size_t)st.st_size);
+	assert_non_null(whole);
+	disk_peek(image, 0, whole, (size_t)st.st_size);
+	for (int i = 0; i < 300; i++) {
+		assert_int_equal(truncate(image->path, st.st_size), 0);
+		disk_poke(image, 0, whole, (size_t)st.st_size);
+		spoil(image, &header);
+		if (disk_try_open(image, rand() % 8 ? "" : "ro") < 0)
+			continue;
+		opened++;
+		for (int j = 0; j < 20; j++) {
+			uint64_t at = (uint64_t)rand() % (image->disk.image.size / 512) * 512;
+			uint64_t len = util_min(KIB(32), image->disk.image.size - at);
+
+			disk_read(image, at, len);
+			disk_range(image, BLOCK_DISCARD, at, len / 2, true);
+			if (at + len <= image->size)
+				disk_write(image, at, len);
+		}
+		disk_flush(image);
+		disk_close(image);
+	}
+	assert_true(opened > 50);
+	free(whole);
+	disk_free(image);
+}
+
 static void test_refusals(void **state)
 {
 	struct image *image = disk_new(16);
@@ -302,6 +402,8 @@ int main(void)
 		cmocka_unit_test(test_dirty),
 		cmocka_unit_test(test_corrupt),
 		cmocka_unit_test(test_lie_at_run_time),
+		cmocka_unit_test(test_tables_that_lie),
+		cmocka_unit_test(test_spoilt),
 		cmocka_unit_test(test_refusals),
 	};
 
