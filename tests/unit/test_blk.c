@@ -76,13 +76,15 @@ static void kick(struct vq_guest *guest)
 	vq_turn(guest);
 }
 
-/* Lets something happen; a ring that ends in the background interrupts a wait now and then. */
+/* Lets something happen. A ring that ends in the background interrupts waits, any number of them. */
 static bool wait_turn(struct vq_guest *guest)
 {
-	int ran = 0;
+	const uint64_t end = util_now_ns() + VQ_WAIT_MS * NS_PER_MS;
+	int ran;
 
-	for (int i = 0; i < 5 && ran == 0; i++)
+	do
 		ran = vq_wait(guest);
+	while (ran == 0 && util_now_ns() < end);
 	return ran > 0;
 }
 
