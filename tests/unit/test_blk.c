@@ -512,9 +512,12 @@ static void test_cache(void **state)
 		assert_int_equal(before.wce, table[i].wce);
 		virtio_config_write(guest->dev, wce, &off, 1);
 		assert_int_equal(config_of(guest).wce, 0);
-		assert_int_equal(request(guest, VIRTIO_BLK_T_OUT, 0, 512, false, &used),
-				 VIRTIO_BLK_S_OK);
-		assert_int_equal(range(guest, VIRTIO_BLK_T_WRITE_ZEROES, 8, 8, 0), VIRTIO_BLK_S_OK);
+		if (!child_emulator()) { /* pwritev2() with flags */
+			assert_int_equal(request(guest, VIRTIO_BLK_T_OUT, 0, 512, false, &used),
+					 VIRTIO_BLK_S_OK);
+			assert_int_equal(range(guest, VIRTIO_BLK_T_WRITE_ZEROES, 8, 8, 0),
+					 VIRTIO_BLK_S_OK);
+		}
 		virtio_config_write(guest->dev, wce, &on, 1);
 		assert_int_equal(config_of(guest).wce, 1);
 		assert_int_equal(request(guest, VIRTIO_BLK_T_FLUSH, 0, 0, false, &used),
