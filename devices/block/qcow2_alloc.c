@@ -226,8 +226,8 @@ int qcow2_alloc(struct qcow2 *q, uint64_t count, struct qcow2_clusters *ret_clus
 
 bool qcow2_frees_room(const struct qcow2 *q)
 {
-	/* Each entry of a step, what it allocated in vain, its L2 table, and refcount tables. */
-	return q->free_count + QCOW2_RUN_MAX + 4 <= QCOW2_FREES;
+	/* Each entry of a step, what it allocated in vain, its L2 table, refcount tables; an L1 table that moves. */
+	return q->free_count + QCOW2_RUN_MAX + 8 <= QCOW2_FREES;
 }
 
 void qcow2_free_later(struct qcow2 *q, uint64_t first, uint64_t count)

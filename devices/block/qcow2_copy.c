@@ -170,7 +170,7 @@ static ssize_t set_range(struct qcow2 *q, const struct qcow2_extent *extent, uin
 {
 	uint32_t bits = q->header.cluster_bits;
 	uint64_t most = (uint64_t)QCOW2_RUN_MAX << bits, len = util_min(extent->len, most);
-	uint64_t step = entry & QCOW2_OFFSET ? UINT64_C(1) << bits : 0;
+	uint64_t step = (entry & QCOW2_OFFSET) ? UINT64_C(1) << bits : 0;
 	int r = 0;
 
 	if (extent->entry != entry)

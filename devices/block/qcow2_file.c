@@ -12,7 +12,7 @@ static void advance(struct iovec **iov, unsigned int *count, size_t len)
 		(*iov)++;
 		(*count)--;
 	}
-	if (len) {
+	if (*count && len) {
 		(*iov)->iov_base = (uint8_t *)(*iov)->iov_base + len;
 		(*iov)->iov_len -= len;
 	}

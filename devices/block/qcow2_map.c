@@ -64,14 +64,14 @@ static enum qcow2_content content_of(uint64_t entry)
 		return QCOW2_PACKED;
 	if (entry & QCOW2_ZERO)
 		return QCOW2_ZEROES;
-	return entry & QCOW2_OFFSET ? QCOW2_DATA : QCOW2_HOLE;
+	return (entry & QCOW2_OFFSET) ? QCOW2_DATA : QCOW2_HOLE;
 }
 
 /* How many of the entries say the same of one cluster after the other. */
 static uint64_t count_alike(const struct qcow2 *q, const __be64 *entries, uint64_t count)
 {
 	uint64_t entry = be64toh(entries[0]), n = 1;
-	uint64_t step = entry & QCOW2_OFFSET ? qcow2_cluster_size(&q->header) : 0;
+	uint64_t step = (entry & QCOW2_OFFSET) ? qcow2_cluster_size(&q->header) : 0;
 
 	if (entry & QCOW2_COMPRESSED)
 		return 1;

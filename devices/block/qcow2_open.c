@@ -222,9 +222,7 @@ static int open_image(struct qcow2 **ret_qcow2, struct block_image *image, const
 	q->read_only = image->read_only;
 	q->fixed = image->device;
 	q->fd = open_again(image);
-	if (q->fd < 0)
-		return q->fd;
-	r = read_header(q);
+	r = q->fd < 0 ? q->fd : read_header(q);
 	if (r == 0 && q->header.incompatible & QCOW2_DIRTY && !q->read_only)
 		r = clean_up(q);
 	if (r == 0)
@@ -314,11 +312,23 @@ static size_t format_fds(const struct block_disk *disk, int fds[BLOCK_FDS_MAX - 
 	return n;
 }
 
+static int format_resize(struct block_disk *disk, uint64_t bytes, uint64_t *ret_size)
+{
+	struct qcow2 *q = disk->own;
+	/* Nobody else can have made it longer: it is locked. */
+	int r = bytes > q->header.size ? qcow2_grow(q, bytes) : 0;
+
+	if (r == 0)
+		*ret_size = q->header.size;
+	return r;
+}
+
 static_assert(BACKING_DEPTH_MAX + 1 <= BLOCK_FDS_MAX - 1, "the chain's fds are handed over at once");
 
 const struct block_format block_qcow2 = {
 	.open = format_open,
 	.close = format_close,
 	.fds = format_fds,
+	.resize = format_resize,
 	.queue_open = qcow2_queue_open,
 };

@@ -10,6 +10,7 @@
  *	qcow2_cache.c	slices of L2 tables and refcount blocks in memory
  *	qcow2_copy.c	reads and writes that are more than a transfer
  *	qcow2_inflate.c	compressed clusters
+ *	qcow2_grow.c	a longer disk
  *
  * The order of writes is what keeps an image whole when the process is killed
  * or the power fails. Nothing leads to a cluster before its count is in the
@@ -178,6 +179,11 @@ int qcow2_inflate(struct qcow2 *q, uint64_t entry, const uint8_t **ret_data);
 /* What is compressed where may change. */
 void qcow2_inflate_forget(struct qcow2 *q);
 void qcow2_inflate_free(struct qcow2_inflate *inflate);
+
+/* ---- qcow2_grow.c ---- */
+
+/* -EFBIG: with its clusters it cannot be that long. */
+int qcow2_grow(struct qcow2 *q, uint64_t size);
 
 /* ---- qcow2.c ---- */
 

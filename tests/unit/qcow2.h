@@ -80,6 +80,16 @@ static inline struct image *disk_new(uint32_t cluster_bits)
 	return image;
 }
 
+/* What it should read as then: the disk itself stays as long as it is. */
+static inline void disk_lengthen(struct image *image, uint64_t size)
+{
+	image->model = realloc(image->model, size);
+	image->buffer = realloc(image->buffer, size + MIB(1));
+	assert_true(image->model && image->buffer);
+	memset(image->model + image->size, 0, size - image->size);
+	image->size = size;
+}
+
 static inline void disk_free(struct image *image)
 {
 	run_command("rm -f %s %s.*", image->path, image->path);

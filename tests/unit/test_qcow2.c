@@ -121,9 +121,7 @@ static void backed(const char *format, const char *compat)
 	disk_fill(image);
 	disk_save_model(image, "raw");
 	/* Behind the end of what it is based on a disk is empty. */
-	image->size += MIB(1);
-	image->model = realloc(image->model, image->size);
-	memset(image->model + image->size - MIB(1), 0, MIB(1));
+	disk_lengthen(image, image->size + MIB(1));
 	snprintf(base, sizeof(base), "%s.base", image->path);
 	run_command("qemu-img convert -q -f raw -O %s %s.raw %s", format, image->path, base);
 	run_command("qemu-img create -q -f qcow2 -o compat=%s -b %s -F %s %s %" PRIu64, compat,
@@ -194,6 +192,33 @@ static void test_discard_gives_back(void **state)
 	disk_close(image);
 	disk_check(image, true);
 	disk_free(image);
+}
+
+static void test_grows(void **state)
+{
+	static const uint32_t bits[] = { 9, 12, 16 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bits); i++) {
+		struct image *image = disk_new(bits[i]);
+		uint64_t before = image->size;
+
+		disk_create(image, bits[i], 4);
+		disk_open(image, "");
+		disk_change(image, OPERATIONS);
+		assert_int_equal(block_disk_resize(&image->disk, 0), 0);
+		assert_int_equal(block_disk_resize(&image->disk, before - 512), -EINVAL);
+		disk_lengthen(image, before + MIB(5));
+		assert_int_equal(block_disk_resize(&image->disk, image->size), 0);
+		assert_int_equal(image->disk.image.size, image->size);
+		disk_compare(image);
+		disk_change(image, OPERATIONS);
+		disk_reopen(image);
+		disk_compare(image);
+		disk_close(image);
+		disk_check(image, true);
+		disk_free(image);
+	}
 }
 
 /* Lazy refcounts that nobody has written: they are made up for. */
@@ -399,6 +424,7 @@ int main(void)
 		cmocka_unit_test(test_backing),
 		cmocka_unit_test(test_snapshots),
 		cmocka_unit_test(test_discard_gives_back),
+		cmocka_unit_test(test_grows),
 		cmocka_unit_test(test_dirty),
 		cmocka_unit_test(test_corrupt),
 		cmocka_unit_test(test_lie_at_run_time),
