@@ -247,7 +247,10 @@ static void scsi_mark_busy(struct scsi_port *port)
 	port->queue->busy = port;
 }
 
-/* Runs what waits for the unit's limit (or does not, at the end). Nanoseconds until there is more to do; 0: nothing waits. */
+/*
+ * Runs what waits for the unit's limit (all: does not wait any more). Returns the
+ * nanoseconds until there is more to do; 0: nothing waits.
+ */
 static uint64_t scsi_admit(struct scsi_port *port, bool all)
 {
 	struct scsi_request *request;
@@ -971,6 +974,7 @@ static const struct sandbox scsi_sandbox = SANDBOX(BLOCK_CALLS);
 const struct virtio_class scsi_class = {
 	.name = "scsi",
 	.option = "scsi",
+	.flag_option = "cdrom",
 	.summary = "a unit of the SCSI controller: a disk or a CD-ROM",
 	.sample = "scratch=1M,engine=sync",
 	.id = VIRTIO_ID_SCSI,

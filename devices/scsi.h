@@ -10,7 +10,10 @@ struct virtio_dev;
 
 /* Takes a unit out of the target or puts it back; the driver is told. -ENOENT: there is none of that number. */
 int scsi_unit_plug(struct virtio_dev *dev, unsigned int unit, bool plugged);
-/* Makes a unit's disk so many bytes long; 0: as long as its backing is by now. -ENOENT, and as block_disk_resize(). */
+/*
+ * Makes a unit's disk so many bytes long; 0: as long as its backing is by now.
+ * -ENOENT, and as block_disk_resize().
+ */
 int scsi_unit_resize(struct virtio_dev *dev, unsigned int unit, uint64_t bytes);
 
 #endif

@@ -21,6 +21,7 @@ struct config_target {
 	void *conf;            /* with row, or of a keyed group */
 	size_t conf_size;
 	const struct virtio_class *class; /* each use of the option makes a device */
+	const char *flag;                 /* which has this key on */
 	bool action;
 };
 

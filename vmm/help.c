@@ -99,6 +99,9 @@ static void print_class(FILE *out, const struct virtio_class *class)
 	print_keys(out, class->option, class->summary, class->opts);
 	if (class->max != 1)
 		fputs("The option may be given several times.\n", out);
+	if (class->flag_option)
+		fprintf(out, "--%s is --%s with %s.\n", class->flag_option, class->option,
+			class->flag_option);
 	if (class->by_default)
 		fprintf(out, "There is one unless it is turned off: --%s none\n", class->option);
 }
@@ -115,8 +118,9 @@ static void print_overview(const struct virtio_class *const *classes, FILE *out)
 		fputc('\n', out);
 	}
 	for (; *classes; classes++)
-		fprintf(out, "  %-8s %s: --%s\n", (*classes)->option, (*classes)->summary,
-			(*classes)->option);
+		fprintf(out, "  %-8s %s: --%s%s%s\n", (*classes)->option, (*classes)->summary,
+			(*classes)->option, (*classes)->flag_option ? " --" : "",
+			(*classes)->flag_option ? (*classes)->flag_option : "");
 	fputs(examples, out);
 }
 
@@ -173,7 +177,9 @@ int help_print(const struct virtio_class *const *classes, const char *topic, FIL
 		return 0;
 	}
 	for (const struct virtio_class *const *class = classes; *class; class++) {
-		if (strcmp((*class)->option, topic))
+		const char *flag = (*class)->flag_option;
+
+		if (strcmp((*class)->option, topic) && !(flag && !strcmp(flag, topic)))
 			continue;
 		print_class(out, *class);
 		return 0;

@@ -74,6 +74,7 @@ struct virtio_conf {
 struct virtio_class {
 	const char *name;    /* "blk"; a device is "blk0" in logs and counters */
 	const char *option;  /* "disk": --disk, and the key of the JSON form */
+	const char *flag_option; /* a flag of opts that is an option, too: "cdrom" for --cdrom PATH; NULL: none */
 	const char *summary; /* one line for --help */
 	const char *sample;  /* the option's value for a device that needs nothing of the host: what tests build */
 	uint16_t id;         /* VIRTIO_ID_... */
