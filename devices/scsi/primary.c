@@ -83,8 +83,8 @@ int scsi_lun_check(const struct scsi_lun *lun)
 
 void scsi_lun_reset(struct scsi_lun *lun)
 {
-	/* What a person did stays: whether there is such a unit, and a medium in it. */
-	atomic_fetch_and(lun->flags, SCSI_PLUGGED | SCSI_EJECTED);
+	/* What a person did stays, whether there is such a unit and a medium in it; and what a task holds. */
+	atomic_fetch_and(lun->flags, SCSI_PLUGGED | SCSI_EJECTED | SCSI_BUFFER_TAKEN);
 	atomic_fetch_or(lun->flags, SCSI_ATTENTION_RESET |
 					    (lun->write_through ? SCSI_WRITE_THROUGH : 0));
 }

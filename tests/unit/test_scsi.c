@@ -584,6 +584,97 @@ static void test_save(void **state)
 	unmake(&second);
 }
 
+static void make_on_file(struct scsi_test *test, const char *options)
+{
+	char text[128], *const path = test->paths[0];
+	const char *const texts[] = { text };
+	int fd;
+
+	snprintf(text, sizeof(text), "/tmp/microvm-scsi-XXXXXX");
+	fd = mkstemp(text);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, MIB(1)), 0);
+	close(fd);
+	snprintf(text + strlen(text), sizeof(text) - strlen(text), ",%s", options);
+	assert_int_equal(make(test, texts, 1), 0);
+	snprintf(path, sizeof(test->paths[0]), "%.*s", (int)strcspn(text, ","), text);
+	vq_start(&test->guest, FEATURES);
+}
+
+/* The used length of the next request of a queue to be over; the host may take its time. */
+static uint32_t await(struct vq_guest *guest, unsigned int queue)
+{
+	uint32_t used = 0;
+
+	while (!take(guest, queue, &used))
+		assert_true(loop_turn(&guest->dev->queues[queue].worker->loop, VQ_WAIT_MS) > 0);
+	return used;
+}
+
+/* A task that the host's error stopped: it is tried again, or ends with the error when the queue is stopped. */
+static void test_stops(void **state)
+{
+	const size_t whole = sizeof(struct virtio_scsi_cmd_resp);
+	struct scsi_test test;
+	struct vq_guest *guest = &test.guest;
+	uint32_t used;
+
+	make_on_file(&test, *state);
+	post_command(guest, REQUEST, 0, 1, CDB(0), 0, 0);
+	await(guest, REQUEST);
+	assert_int_equal(truncate(test.paths[0], 0), 0);
+	post_command(guest, REQUEST, 0, 1, CDB(0x28, [5] = 8, [8] = 1), 0, 512);
+	while (vq_counter(guest, "stops") == 0)
+		assert_true(vq_wait(guest) > 0);
+	assert_false(take(guest, REQUEST, &used));
+	assert_int_equal(function(guest, VIRTIO_SCSI_T_TMF_QUERY_TASK, 0, 1),
+			 VIRTIO_SCSI_S_FUNCTION_SUCCEEDED);
+	assert_int_equal(truncate(test.paths[0], MIB(1)), 0);
+	virtio_dev_retry(guest->dev);
+	assert_int_equal(await(guest, REQUEST), whole + 512);
+	assert_int_equal(at(guest, RESPONSE)[10], 0);
+
+	assert_int_equal(truncate(test.paths[0], 0), 0);
+	/* One that works in steps, and so is stopped in the middle. */
+	post_command(guest, REQUEST, 0, 1, CDB(0x2f, 2, [8] = 8), 8 * 512, 0);
+	while (vq_counter(guest, "stops") == 1)
+		assert_true(vq_wait(guest) > 0);
+	virtio_dev_pause(guest->dev);
+	assert_true(take(guest, REQUEST, &used));
+	assert_int_equal(at(guest, RESPONSE)[10], 2);
+	assert_int_equal(at(guest, RESPONSE)[12 + 2], 3);
+	virtio_dev_resume(guest->dev);
+	assert_int_equal(truncate(test.paths[0], MIB(1)), 0);
+	post_command(guest, REQUEST, 0, 1, CDB(0x28, [5] = 8, [8] = 1), 0, 512);
+	assert_int_equal(await(guest, REQUEST), whole + 512);
+	unmake(&test);
+}
+
+/* Two queues, whatever the engine: what one has written the other reads, and commands of many requests end. */
+static void test_queues(void **state)
+{
+	struct scsi_test test;
+	struct vq_guest *guest = &test.guest;
+	struct virtio_scsi_config config;
+
+	make_on_file(&test, *state);
+	virtio_config_read(guest->dev, 0, &config, sizeof(config));
+	assert_int_equal(config.num_queues, 2);
+	assert_int_equal(guest->dev->queue_count, 4);
+	post_command(guest, REQUEST + 1, 0, 1, CDB(0), 0, 0);
+	await(guest, REQUEST + 1);
+	memset(at(guest, DATA), 0x42, 512);
+	post_command(guest, REQUEST + 1, 0, 2, CDB(0x41, [5] = 8, [7] = 3), 512, 0);
+	await(guest, REQUEST + 1);
+	assert_int_equal(at(guest, RESPONSE)[10], 0);
+	memset(at(guest, DATA), 0, 1024);
+	post_command(guest, REQUEST, 0, 3, CDB(0x28, [4] = 3, 7, [8] = 2), 0, 1024);
+	assert_int_equal(await(guest, REQUEST), 108 + 1024);
+	assert_int_equal(at(guest, DATA)[511], 0x42);
+	assert_int_equal(at(guest, DATA)[512], 0);
+	unmake(&test);
+}
+
 static void test_many(void **state)
 {
 	const char *texts[UNITS_MAX];
@@ -634,6 +725,8 @@ static void test_blame(void **state)
 
 int main(void)
 {
+	char stop_sync[] = "werror=stop,rerror=stop,engine=sync", stop[] = "werror=stop,rerror=stop";
+	char queues_sync[] = "queues=2,engine=sync", queues[] = "queues=2";
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_commands),
 		cmocka_unit_test(test_response_in_pieces),
@@ -647,6 +740,10 @@ int main(void)
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_hostile),
 		cmocka_unit_test(test_save),
+		{ "stops, sync", test_stops, NULL, NULL, stop_sync },
+		{ "stops, auto", test_stops, NULL, NULL, stop },
+		{ "two queues, sync", test_queues, NULL, NULL, queues_sync },
+		{ "two queues, auto", test_queues, NULL, NULL, queues },
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_blame),
 	};

@@ -463,6 +463,9 @@ static void test_compare_and_write(void **state)
 	assert_int_equal(test->task.status, SCSI_BUSY);
 	assert_int_equal(test->task.sense_len, 0);
 	assert_true(test->flags[0] & SCSI_BUFFER_TAKEN);
+	/* Nor does a reset take it from that task. */
+	scsi_lun_reset(&test->luns[0]);
+	assert_int_equal(test->flags[0], SCSI_PLUGGED | SCSI_BUFFER_TAKEN | SCSI_ATTENTION_RESET);
 	unmake(test);
 }
 
