@@ -29,9 +29,6 @@
 #define STATUS_CORRUPT 2
 #define STATUS_LEAKS 3
 
-enum format { FORMAT_DEFAULT, FORMAT_RAW, FORMAT_QCOW2 };
-
-static const char *const formats[] = { "default", "raw", "qcow2", NULL };
 static const char *const preallocations[] = {
 	[IMAGE_OFF] = "off", [IMAGE_FALLOC] = "falloc", [IMAGE_FULL] = "full", NULL,
 };
@@ -73,7 +70,7 @@ static bool is_disguised(int fd, int format)
 {
 	__be32 magic = 0;
 
-	return format == FORMAT_DEFAULT && image_read(fd, &magic, sizeof(magic), 0) == 0 &&
+	return format == BLOCK_FORMAT_DEFAULT && image_read(fd, &magic, sizeof(magic), 0) == 0 &&
 	       be32toh(magic) == QCOW2_MAGIC;
 }
 
@@ -139,7 +136,7 @@ static int backing_size(const char *image, const char *backing, int format, uint
 		return fail(image, "%s", strerror(ENOMEM));
 	if (open_to_look(path, &fd))
 		return EXIT_FAILURE;
-	if (format == FORMAT_RAW) {
+	if (format == BLOCK_FORMAT_RAW) {
 		*ret_size = (uint64_t)lseek(fd, 0, SEEK_END);
 		return 0;
 	}
@@ -193,7 +190,7 @@ static int create_qcow2(int fd, const struct image_conf *conf, struct image_prog
 			return -ENAMETOOLONG;
 		memcpy(header.backing, conf->backing, strlen(conf->backing));
 		snprintf(header.backing_format, sizeof(header.backing_format), "%s",
-			 formats[conf->backing_format]);
+			 block_formats[conf->backing_format]);
 	}
 	return qcow2_create(fd, &header, (enum image_preallocation)conf->preallocation, progress);
 }
@@ -211,7 +208,7 @@ static int fill(int fd, const struct image_conf *conf)
 	struct progress progress = { { report_progress }, .terminal = isatty(STDERR_FILENO) };
 	int r;
 
-	if (conf->format == FORMAT_QCOW2)
+	if (conf->format == BLOCK_FORMAT_QCOW2)
 		r = create_qcow2(fd, conf, &progress.base);
 	else
 		r = create_raw(fd, conf, &progress.base);
@@ -288,11 +285,11 @@ static int clear_place(const struct image_conf *conf, struct block_image *old)
 
 static int check_wishes(struct image_conf *conf)
 {
-	bool qcow2 = conf->format == FORMAT_QCOW2;
+	bool qcow2 = conf->format == BLOCK_FORMAT_QCOW2;
 
 	if (!qcow2 && (conf->backing || conf->backing_format || conf->cluster_size))
 		return fail(conf->path, "backing files and clusters are for --format qcow2");
-	if (conf->backing && conf->backing_format == FORMAT_DEFAULT)
+	if (conf->backing && conf->backing_format == BLOCK_FORMAT_DEFAULT)
 		return fail(conf->path, "say what the backing file is: --backing-format raw or qcow2");
 	if (conf->backing_format && !conf->backing)
 		return fail(conf->path, "--backing-format is for a --backing file");
@@ -390,7 +387,7 @@ static int describe(json_t *facts, const struct image_conf *conf, int fd)
 
 	if (fstat(fd, &st) < 0)
 		return fail(conf->path, "%s", strerror(errno));
-	if (conf->format != FORMAT_QCOW2) {
+	if (conf->format != BLOCK_FORMAT_QCOW2) {
 		if (is_disguised(fd, conf->format))
 			return fail_disguised(conf->path);
 		describe_file(facts, conf->path, "raw", (uint64_t)lseek(fd, 0, SEEK_END), &st);
@@ -451,14 +448,15 @@ static int resize_raw(const struct image_conf *conf, const struct block_image *i
 /* What a backing file has behind the disk's end must not come to light. */
 static int check_backing(const struct image_conf *conf, const struct qcow2_header *header)
 {
-	int format = !strcmp(header->backing_format, formats[FORMAT_RAW]) ? FORMAT_RAW : FORMAT_QCOW2;
+	bool raw = !strcmp(header->backing_format, block_formats[BLOCK_FORMAT_RAW]);
 	uint64_t size = 0;
 
 	if (!*header->backing || conf->size <= header->size)
 		return 0;
 	if (!*header->backing_format)
 		return fail(conf->path, "it does not say what format its backing file has");
-	if (backing_size(conf->path, header->backing, format, &size))
+	if (backing_size(conf->path, header->backing, raw ? BLOCK_FORMAT_RAW : BLOCK_FORMAT_QCOW2,
+			 &size))
 		return EXIT_FAILURE;
 	if (size > header->size)
 		return fail(conf->path, "its backing file is larger than it is: more of that would show");
@@ -488,7 +486,8 @@ static int run_resize(const struct image_conf *conf)
 
 	if (open_image(&image, conf->path, false))
 		return EXIT_FAILURE;
-	return conf->format == FORMAT_QCOW2 ? resize_qcow2(conf, &image) : resize_raw(conf, &image);
+	return conf->format == BLOCK_FORMAT_QCOW2 ? resize_qcow2(conf, &image)
+						  : resize_raw(conf, &image);
 }
 
 /* ---- check ---- */
@@ -520,7 +519,7 @@ static int run_check(const struct image_conf *conf)
 	struct qcow2_findings findings;
 	const char *reason;
 
-	if (conf->format == FORMAT_RAW)
+	if (conf->format == BLOCK_FORMAT_RAW)
 		return fail(conf->path, "there is nothing to check in a raw image");
 	if (open_image(&image, conf->path, conf->repair == QCOW2_REPAIR_NOTHING))
 		return EXIT_FAILURE;
@@ -537,7 +536,7 @@ static int run_check(const struct image_conf *conf)
 #define ROW_PATH { "path", OPT_STRING, .bare = true, .required = true, \
 		   .offset = offsetof(struct image_conf, path), .arg = "PATH" }
 #define ROW_FORMAT(text) { "format", OPT_CHOICE, .offset = offsetof(struct image_conf, format), \
-			   .choices = formats, .help = (text) }
+			   .choices = block_formats, .help = (text) }
 
 static const struct opt create_opts[] = {
 	ROW_PATH,
@@ -552,7 +551,7 @@ static const struct opt create_opts[] = {
 	{ "backing", OPT_STRING, .offset = offsetof(struct image_conf, backing), .arg = "FILE",
 	  .help = "of qcow2: read from there what is not in the image; SIZE may be left out" },
 	{ "backing-format", OPT_CHOICE, .offset = offsetof(struct image_conf, backing_format),
-	  .choices = formats, .help = "what the backing file is: it has to be said" },
+	  .choices = block_formats, .help = "what the backing file is: it has to be said" },
 	{ "force", OPT_BOOL, .offset = offsetof(struct image_conf, force),
 	  .help = "replace a file that is there" },
 	{ 0 },
