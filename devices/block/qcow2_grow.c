@@ -55,26 +55,28 @@ static int show_l1(struct qcow2 *q, uint64_t place, uint64_t entries)
 	return r < 0 ? r : qcow2_sync(q);
 }
 
+static uint64_t *copy_l1(const struct qcow2 *q, uint64_t entries)
+{
+	uint64_t *l1 = calloc(entries, sizeof(*l1));
+
+	if (l1)
+		memcpy(l1, q->l1, q->header.l1_size * sizeof(*l1));
+	return l1;
+}
+
 static int move_l1(struct qcow2 *q, uint64_t wanted)
 {
 	uint32_t bits = q->header.cluster_bits;
 	uint64_t count = util_align_up(wanted * sizeof(uint64_t), UINT64_C(1) << bits) >> bits;
 	uint64_t entries = count << (bits - 3), place;
 	uint64_t old = util_align_up(q->header.l1_size * sizeof(uint64_t), UINT64_C(1) << bits) >> bits;
-	_cleanup_free_ uint64_t *l1 = NULL;
+	_cleanup_free_ uint64_t *l1 = copy_l1(q, entries);
 	struct qcow2_clusters clusters;
-	int r;
+	int r = l1 ? alloc_run(q, count, &clusters) : -ENOMEM;
 
-	if (entries > QCOW2_L1_BYTES_MAX / sizeof(uint64_t))
-		return -EFBIG;
-	l1 = calloc(entries, sizeof(*l1));
-	if (!l1)
-		return -ENOMEM;
-	r = alloc_run(q, count, &clusters);
 	if (r < 0)
 		return r;
 	place = clusters.first << bits;
-	memcpy(l1, q->l1, q->header.l1_size * sizeof(*l1));
 	r = write_l1(q, l1, entries, place);
 	if (r == 0)
 		r = qcow2_extend(q, place + (count << bits));
@@ -98,6 +100,8 @@ int qcow2_grow(struct qcow2 *q, uint64_t size)
 
 	if (q->read_only)
 		return -EROFS;
+	if (entries > (QCOW2_L1_BYTES_MAX - qcow2_cluster_size(&q->header)) / sizeof(disk))
+		return -EFBIG;
 	if (entries > q->header.l1_size)
 		r = move_l1(q, entries);
 	if (r == 0)
