@@ -331,7 +331,7 @@ static void test_read_write(void **state)
 	assert_int_equal(test->in[512], 0xee);
 
 	assert_int_equal(RUN(512, 0, 0x0a, 0, 0, 1, 1), NOTHING);
-	assert_int_equal(RUN(1024, 0, 0x2a, 8, 0, 0, 0, 2, 0, 0, 1), NOTHING);
+	assert_int_equal(RUN(1024, 0, 0x2a, 0, 0, 0, 0, 2, 0, 0, 1), NOTHING);
 	assert_int_equal(test->task.taken, 512);
 	assert_int_equal(RUN(512, 0, 0xaa, 0, 0, 0, 0, 3, 0, 0, 0, 1), NOTHING);
 	assert_int_equal(RUN(1024, 0, 0x8a, [9] = 4, [13] = 2), NOTHING);
@@ -345,6 +345,30 @@ static void test_read_write(void **state)
 	assert_int_equal(test->in[2047], 11);
 	/* None at all. */
 	assert_int_equal(RUN(0, 0, 0x28), NOTHING);
+	unmake(test);
+}
+
+/* FUA: the task's, or by the mode page of every write. */
+static void test_durable(void **state)
+{
+	struct test *test = make();
+	struct iovec byte = { test->out, 1 };
+
+	(void)state;
+	if (pwritev2(test->disk.image.fd, &byte, 1, 0, RWF_DSYNC) < 0) {
+		print_message("no write is durable by itself: %s\n", strerror(errno));
+		unmake(test);
+		skip();
+	}
+	assert_int_equal(RUN(512, 0, 0x2a, 8, [8] = 1), NOTHING);
+	assert_true(test->task.io.durable);
+	assert_int_equal(RUN(512, 0, 0x2a, 0, [8] = 1), NOTHING);
+	assert_false(test->task.io.durable);
+	test->flags[0] |= SCSI_WRITE_THROUGH;
+	assert_int_equal(RUN(512, 0, 0x0a, 0, 0, 0, 1), NOTHING);
+	assert_true(test->task.io.durable);
+	assert_int_equal(RUN(0, 512, 0x28, 8, [8] = 1), NOTHING);
+	assert_false(test->task.io.durable);
 	unmake(test);
 }
 
@@ -770,6 +794,7 @@ int main(void)
 		cmocka_unit_test(test_plug),
 		cmocka_unit_test(test_attention),
 		cmocka_unit_test(test_read_write),
+		cmocka_unit_test(test_durable),
 		cmocka_unit_test(test_read_write_refused),
 		cmocka_unit_test(test_truncated),
 		cmocka_unit_test(test_verify),
