@@ -115,7 +115,10 @@ static void leave_to_child(struct slot *slot, const struct qcow2_extent *extent)
 	struct block_request *owner = slot->owner, *io = &slot->io;
 
 	*io = (struct block_request){
-		.op = owner->op, .offset = extent->host, .durable = owner->durable, .done = child_done,
+		.op = owner->op,
+		.offset = extent->host,
+		.durable = owner->durable,
+		.done = child_done,
 	};
 	if (owner->moved == 0 && extent->len == owner->len) {
 		io->iov = owner->iov;
@@ -158,7 +161,7 @@ static ssize_t step_read(struct slot *slot, uint64_t offset, uint64_t len)
 
 	if (r < 0)
 		return r;
-	/* The end of a file that nobody has written to since may lack a part of its last cluster. */
+	/* A file that is only read may lack a part of its last cluster. */
 	if (extent.content != QCOW2_DATA || !util_within(extent.host, extent.len, q->file_size))
 		return read_copy(slot, &extent, offset);
 	leave_to_child(slot, &extent);
@@ -236,7 +239,7 @@ static bool needs_flush(const struct slot *slot)
 	       (q->unsynced || qcow2_is_dirty(q));
 }
 
-/* Metadata takes its order, here; where there is none to write the child flushes the data meanwhile. */
+/* Metadata has to be waited for, as it has an order; data alone the child flushes meanwhile. */
 static void step_flush(struct slot *slot)
 {
 	struct block_queue *child = &slot->engine->child;
@@ -340,7 +343,7 @@ static void engine_drain(struct block_engine *engine)
 		drain_child(engine);
 		run(engine);
 	}
-	/* Whoever drains may be about to go. There is nobody to tell of an error but the next flush. */
+	/* Whoever drains may be about to go. The next flush tells of an error. */
 	if (make_room(engine) == 0)
 		(void)!qcow2_write_back(engine->qcow2);
 }

@@ -110,7 +110,8 @@ static int grow_table(struct qcow2 *q)
 		uint64_t counted = blocks + clusters - (i << block_bits);
 
 		table[old_entries + i] = place + (i << bits);
-		r = write_block(q, place + (i << bits), util_min(counted, UINT64_C(1) << block_bits));
+		r = write_block(q, place + (i << bits),
+				util_min(counted, UINT64_C(1) << block_bits));
 	}
 	if (r == 0)
 		r = write_table(q, table, entries, place + (blocks << bits));
@@ -226,7 +227,7 @@ int qcow2_alloc(struct qcow2 *q, uint64_t count, struct qcow2_clusters *ret_clus
 
 bool qcow2_frees_room(const struct qcow2 *q)
 {
-	/* Each entry of a step, what it allocated in vain, its L2 table, refcount tables; an L1 table that moves. */
+	/* A step's entries, and what it allocated in vain; tables that move. */
 	return q->free_count + QCOW2_RUN_MAX + 8 <= QCOW2_FREES;
 }
 

@@ -88,7 +88,8 @@ static int fill(struct qcow2 *q, const struct qcow2_extent *extent, struct iovec
 {
 	uint64_t cluster = qcow2_cluster_size(&q->header), within = qcow2_in_cluster(q, offset);
 	uint64_t size = util_align_up(within + len, cluster), tail = size - within - len;
-	bool zero = qcow2_is_zero(q, extent, offset - within), fresh = place >= q->file_size && !q->fixed;
+	bool zero = qcow2_is_zero(q, extent, offset - within);
+	bool fresh = place >= q->file_size && !q->fixed;
 	int r = copy(q, zero, fresh, offset - within, within, place);
 
 	if (r == 0)
@@ -235,5 +236,6 @@ ssize_t qcow2_discard(struct qcow2 *q, uint64_t offset, uint64_t len)
 	/* What the backing file has must not come to light. */
 	if (!q->backing.size)
 		return set_range(q, &extent, offset, 0);
-	return q->header.version < 3 ? (ssize_t)extent.len : set_range(q, &extent, offset, QCOW2_ZERO);
+	return q->header.version < 3 ? (ssize_t)extent.len :
+				       set_range(q, &extent, offset, QCOW2_ZERO);
 }

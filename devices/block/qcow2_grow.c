@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A disk that becomes longer while it is in use. Its L1 table moves when it is too short for that. */
+/* A disk that becomes longer while it is in use, and its L1 table, which may have to move. */
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
 #include "devices/block/qcow2_run.h"
 
-/* Behind all that is there, in one piece: what crosses the end of a slice of counts begins again in the next. */
+/* In one piece, behind all that is there. What a slice of counts has no room for the next one has. */
 static int alloc_run(struct qcow2 *q, uint64_t count, struct qcow2_clusters *ret_clusters)
 {
 	uint64_t hint = q->free_hint;
@@ -69,7 +69,8 @@ static int move_l1(struct qcow2 *q, uint64_t wanted)
 	uint32_t bits = q->header.cluster_bits;
 	uint64_t count = util_align_up(wanted * sizeof(uint64_t), UINT64_C(1) << bits) >> bits;
 	uint64_t entries = count << (bits - 3), place;
-	uint64_t old = util_align_up(q->header.l1_size * sizeof(uint64_t), UINT64_C(1) << bits) >> bits;
+	uint64_t old = util_align_up(q->header.l1_size * sizeof(uint64_t),
+				     UINT64_C(1) << bits) >> bits;
 	_cleanup_free_ uint64_t *l1 = copy_l1(q, entries);
 	struct qcow2_clusters clusters;
 	int r = l1 ? alloc_run(q, count, &clusters) : -ENOMEM;

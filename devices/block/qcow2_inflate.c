@@ -95,7 +95,8 @@ int qcow2_inflate(struct qcow2 *q, uint64_t entry, const uint8_t **ret_data)
 		if (r < 0)
 			return r;
 		whole = q->header.compression == QCOW2_ZLIB ?
-			unpack_zlib(q->inflate, len, cluster) : unpack_zstd(q->inflate, len, cluster);
+			unpack_zlib(q->inflate, len, cluster) :
+			unpack_zstd(q->inflate, len, cluster);
 		/* The guest's data is damaged, but nothing that would lead to other data. */
 		if (!whole)
 			return -EIO;

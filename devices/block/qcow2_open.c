@@ -70,7 +70,8 @@ static void collect_run(const struct qcow2 *q, uint64_t offset, uint64_t bytes, 
 static int check_tables(const struct qcow2 *q, uint64_t blocks)
 {
 	const struct qcow2_header *header = &q->header;
-	uint64_t l1_bytes = header->l1_size * sizeof(uint64_t), blocks_bytes = blocks * sizeof(uint64_t);
+	uint64_t l1_bytes = header->l1_size * sizeof(uint64_t);
+	uint64_t blocks_bytes = blocks * sizeof(uint64_t);
 	size_t most = 3 + header->l1_size + blocks +
 		      ((l1_bytes + blocks_bytes) >> header->cluster_bits), len = 0;
 	_cleanup_free_ uint64_t *places = calloc(most, sizeof(*places));
@@ -97,7 +98,8 @@ static int check_tables(const struct qcow2 *q, uint64_t blocks)
 
 static int load_tables(struct qcow2 *q)
 {
-	uint64_t blocks = (uint64_t)q->header.refcount_table_clusters << (q->header.cluster_bits - 3);
+	uint64_t blocks = (uint64_t)q->header.refcount_table_clusters <<
+			  (q->header.cluster_bits - 3);
 	int r = load_table(q, q->header.l1_offset, q->header.l1_size, &q->l1);
 
 	if (r == 0)
@@ -323,7 +325,7 @@ static int format_resize(struct block_disk *disk, uint64_t bytes, uint64_t *ret_
 	return r;
 }
 
-static_assert(BACKING_DEPTH_MAX + 1 <= BLOCK_FDS_MAX - 1, "the chain's fds are handed over at once");
+static_assert(BACKING_DEPTH_MAX + 1 <= BLOCK_FDS_MAX - 1, "a chain has an fd for each file");
 
 const struct block_format block_qcow2 = {
 	.open = format_open,

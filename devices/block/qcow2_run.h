@@ -33,7 +33,7 @@
 #include "devices/block/block.h"
 #include "devices/block/qcow2.h"
 
-/* The clusters that one step of a request changes at most, and the list that takes what they free. */
+/* The clusters that one step changes at most, and the list that takes what they free. */
 #define QCOW2_RUN_MAX 256
 #define QCOW2_FREES 1024
 
@@ -108,7 +108,7 @@ int qcow2_extend(struct qcow2 *q, uint64_t size);
 int qcow2_sync(struct qcow2 *q);
 /* The tables lie: marks the image so, and it will not be written again. Returns -EIO. */
 int qcow2_lies(struct qcow2 *q);
-/* L2 and L1, in order. What led to the list of frees is then gone from the file, once that is synced. */
+/* All tables, in order. After a sync nothing leads to what is on the list of frees. */
 int qcow2_write_back(struct qcow2 *q);
 bool qcow2_is_dirty(const struct qcow2 *q);
 
@@ -146,7 +146,7 @@ struct qcow2_extent {
 	bool own;       /* data, or zeroes that have a place: written to in place */
 	uint64_t entry; /* the first one's, as the L2 table has it */
 	uint64_t host;  /* of the byte that was asked for, where there is one */
-	uint64_t len;   /* bytes from the one that was asked for, at most as many as were asked for */
+	uint64_t len;   /* bytes from the one that was asked for, no more than were asked for */
 };
 
 int qcow2_map(struct qcow2 *q, uint64_t offset, uint64_t len, struct qcow2_extent *ret_extent);

@@ -101,7 +101,10 @@ static inline void disk_free(struct image *image)
 static inline void disk_create(struct image *image, uint32_t cluster_bits, uint32_t order)
 {
 	const struct qcow2_header header = {
-		.version = 3, .size = image->size, .cluster_bits = cluster_bits, .refcount_order = order,
+		.version = 3,
+		.size = image->size,
+		.cluster_bits = cluster_bits,
+		.refcount_order = order,
 	};
 	int fd = open(image->path, O_RDWR | O_TRUNC | O_CLOEXEC);
 
@@ -156,7 +159,8 @@ static inline void disk_clear_refcounts(const struct image *image)
 
 	disk_header(image, &header);
 	disk_peek(image, header.refcount_table_offset, &block, sizeof(block));
-	disk_poke(image, be64toh(block), zeroes, util_min(sizeof(zeroes), qcow2_cluster_size(&header)));
+	disk_poke(image, be64toh(block), zeroes,
+		  util_min(sizeof(zeroes), qcow2_cluster_size(&header)));
 }
 
 /* The kernel takes rings apart in the background, and their files, which are locked, with them. */
@@ -331,14 +335,16 @@ static inline void disk_compare(struct image *image)
 	while (at < image->size && image->buffer[at] == image->model[at])
 		at++;
 	if (at < image->size)
-		fail_msg("byte %#" PRIx64 " is %#x, not %#x", at, image->buffer[at], image->model[at]);
+		fail_msg("byte %#" PRIx64 " is %#x, not %#x", at, image->buffer[at],
+			 image->model[at]);
 }
 
 static inline void disk_change_once(struct image *image)
 {
 	uint64_t sectors = image->size / 512, first = (uint64_t)rand() % sectors;
 	uint64_t most = rand() % 8 ? 16 : 2048;
-	uint64_t offset = first * 512, len = (1 + (uint64_t)rand() % util_min(most, sectors - first)) * 512;
+	uint64_t len = (1 + (uint64_t)rand() % util_min(most, sectors - first)) * 512;
+	uint64_t offset = first * 512;
 
 	switch (rand() % 16) {
 	case 0:
@@ -378,10 +384,11 @@ static inline void disk_many(struct image *image, int rounds)
 			uint64_t offset = i * part + (uint64_t)rand() % ((part - len) / 512) * 512;
 
 			memset(image->buffer + i * part, rand(), len);
-			disk_prepare(&requests[i], BLOCK_WRITE, image->buffer + i * part, offset, len);
+			disk_prepare(&requests[i], BLOCK_WRITE, image->buffer + i * part, offset,
+				     len);
 			if (rand() % 8 == 0)
 				requests[i].io = (struct block_request){
-					.op = BLOCK_ZERO, .offset = offset, .len = len, .unmap = true,
+					.op = BLOCK_ZERO, .offset = offset, .len = len,
 				};
 			disk_submit(image, &requests[i]);
 		}
@@ -392,7 +399,8 @@ static inline void disk_many(struct image *image, int rounds)
 			if (io->op == BLOCK_ZERO)
 				memset(image->model + io->offset, 0, io->len);
 			else
-				memcpy(image->model + io->offset, image->buffer + i * part, io->len);
+				memcpy(image->model + io->offset, image->buffer + i * part,
+				       io->len);
 		}
 	}
 }
@@ -443,8 +451,8 @@ static inline void disk_check(const struct image *image, bool whole)
 		return;
 	if (!whole) {
 		/* 3: clusters are lost, nothing worse. */
-		run_command("qemu-img check -q -f qcow2 %s >%s.log 2>&1 || [ $? -eq 3 ]", image->path,
-			    image->path);
+		run_command("qemu-img check -q -f qcow2 %s >%s.log 2>&1 || [ $? -eq 3 ]",
+			    image->path, image->path);
 		return;
 	}
 	run_command("qemu-img check -q -f qcow2 %s", image->path);

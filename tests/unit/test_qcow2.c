@@ -62,7 +62,8 @@ static void test_qemu_options(void **state)
 		"compat=0.10", "compat=1.1,refcount_bits=1", "compat=1.1,refcount_bits=2",
 		"compat=1.1,refcount_bits=4", "compat=1.1,refcount_bits=8",
 		"compat=1.1,refcount_bits=16,lazy_refcounts=on", "compat=1.1,refcount_bits=32",
-		"compat=1.1,refcount_bits=64,preallocation=metadata", "compat=1.1,compression_type=zstd",
+		"compat=1.1,refcount_bits=64,preallocation=metadata",
+		"compat=1.1,compression_type=zstd",
 	};
 
 	(void)state;
@@ -90,7 +91,8 @@ static void compressed(uint32_t bits, const char *type)
 
 	disk_fill(image);
 	disk_save_model(image, "raw");
-	run_command("qemu-img convert -q -c -f raw -O qcow2 -o cluster_size=%u,compression_type=%s %s.raw %s",
+	run_command("qemu-img convert -q -c -f raw -O qcow2 "
+		    "-o cluster_size=%u,compression_type=%s %s.raw %s",
 		    1u << bits, type, image->path, image->path);
 	disk_open(image, "ro");
 	disk_compare(image);
@@ -263,7 +265,7 @@ static void test_corrupt(void **state)
 	disk_free(image);
 }
 
-/* An entry that leads to the L1 table: the guest must not get to write there, and the image is marked. */
+/* An entry that leads to the L1 table: the guest does not get to write there. */
 static void test_lie_at_run_time(void **state)
 {
 	struct image *image = disk_new(12);

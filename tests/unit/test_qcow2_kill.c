@@ -48,9 +48,10 @@ static void die(int fd)
 	while (death.power && death.count) {
 		const struct old *old = &death.log[--death.count];
 		struct iovec iov = { old->data, old->len };
+		ssize_t len = (ssize_t)old->len;
 
 		if (rand() % 2)
-			CHILD_CHECK(__real_pwritev2(fd, &iov, 1, old->offset, 0) == (ssize_t)old->len);
+			CHILD_CHECK(__real_pwritev2(fd, &iov, 1, old->offset, 0) == len);
 	}
 	kill(getpid(), SIGKILL);
 }
@@ -66,7 +67,7 @@ static void remember(int fd, off_t offset, size_t len)
 	CHILD_CHECK(n >= 0);
 }
 
-/* Power is best lost right before a sync: any part of what was written since the last may be there. */
+/* Power is best lost right before a sync: any of the writes since the last may be there. */
 static bool is_last(int fd, off_t offset, size_t len)
 {
 	if (!death.armed)
@@ -140,7 +141,9 @@ static int submit(struct shared *shared, enum block_op op, uint64_t offset, uint
 
 static void operation(struct shared *shared)
 {
-	static const enum block_op ops[] = { BLOCK_WRITE, BLOCK_WRITE, BLOCK_WRITE, BLOCK_ZERO, BLOCK_DISCARD };
+	static const enum block_op ops[] = {
+		BLOCK_WRITE, BLOCK_WRITE, BLOCK_WRITE, BLOCK_ZERO, BLOCK_DISCARD,
+	};
 	struct image *image = shared->image;
 	uint64_t sectors = image->size / SECTOR, first = (uint64_t)rand() % sectors;
 	uint64_t count = 1 + (uint64_t)rand() % util_min(rand() % 4 ? 32 : 512, sectors - first);
@@ -183,7 +186,8 @@ static void look(struct shared *shared)
 	assert_int_equal(disk_read(image, 0, image->size), 0);
 	for (uint64_t i = 0; i < image->size / SECTOR; i++)
 		if (!shared->touched[i])
-			assert_memory_equal(image->buffer + i * SECTOR, shared->model + i * SECTOR, SECTOR);
+			assert_memory_equal(image->buffer + i * SECTOR,
+					    shared->model + i * SECTOR, SECTOR);
 	/* Whatever is there instead is what the next one begins with. */
 	memcpy(shared->model, image->buffer, image->size);
 	memset(shared->touched, 0, image->size / SECTOR);
