@@ -4,7 +4,7 @@
 
 #define LEAD_OUT 0xaa
 /* What fits a CD; larger ones are DVDs. */
-#define CD_BLOCKS_MAX (80 * 60 * 75)
+#define CD_BLOCKS_MAX UINT64_C(360000) /* 80 minutes of 75 each second */
 #define PROFILE_CD 0x0008
 #define PROFILE_DVD 0x0010
 

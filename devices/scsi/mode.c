@@ -170,20 +170,20 @@ static uint32_t check_header(const struct scsi_lun *lun, bool ten, const uint8_t
 			     size_t *ret_pages)
 {
 	const size_t header = ten ? 8 : 4;
-	size_t descriptor;
+	size_t descriptors;
 	uint8_t is[16];
 	bool is_long;
 
 	if (len < header)
 		return SENSE_PARAMETER_LENGTH;
-	descriptor = ten ? scsi_get16(data + 6) : data[3];
+	descriptors = ten ? scsi_get16(data + 6) : data[3];
 	is_long = ten && data[4] & 1;
-	if (!util_within(header, descriptor, len))
+	if (descriptors > len - header)
 		return SENSE_PARAMETER_LENGTH;
-	if (descriptor && (descriptor != descriptor_write(lun, is_long, is) ||
-			   memcmp(data + header, is, descriptor)))
+	if (descriptors && (descriptors != descriptor_write(lun, is_long, is) ||
+			   memcmp(data + header, is, descriptors)))
 		return SENSE_PARAMETER;
-	*ret_pages = header + descriptor;
+	*ret_pages = header + descriptors;
 	return OUTCOME_GOOD;
 }
 

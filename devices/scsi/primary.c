@@ -76,9 +76,9 @@ int scsi_lun_check(const struct scsi_lun *lun)
 			      SCSI_ATTENTION_CAPACITY;
 	const uint32_t cdrom = SCSI_EJECTED | SCSI_ATTENTION_MEDIUM | SCSI_EVENT_NEW |
 			       SCSI_EVENT_REMOVAL;
+	const uint32_t known = lun->type == SCSI_CDROM ? disk | cdrom : disk;
 
-	return atomic_load(lun->flags) & ~(disk | (lun->type == SCSI_CDROM ? cdrom : 0)) ? -EINVAL
-											  : 0;
+	return (atomic_load(lun->flags) & ~known) ? -EINVAL : 0;
 }
 
 void scsi_lun_reset(struct scsi_lun *lun)

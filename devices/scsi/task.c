@@ -160,7 +160,7 @@ static void task_finish(struct scsi_task *task, uint32_t outcome)
 
 static void task_drive(struct scsi_task *task)
 {
-	uint32_t outcome;
+	uint32_t outcome = OUTCOME_PENDING;
 
 	task->driving = true;
 	do {
