@@ -17,7 +17,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # What it takes to build, and what the tests and the demo take besides: tools of this machine's, libraries of ARCH's.
 DEPS_TOOLS = gcc make pkg-config clang clang-tidy cppcheck libclang-rt-14-dev llvm mandoc strace \
-	python3 util-linux busybox-static cpio kmod lz4 xz-utils zstd gzip \
+	python3 util-linux qemu-utils busybox-static cpio kmod lz4 xz-utils zstd gzip \
 	binutils shellcheck mmdebstrap e2fsprogs iproute2 iputils-ping ethtool fakeroot bc bison flex libelf-dev libssl-dev perl \
 	$(if $(CROSS),gcc-$(ARCH)-linux-gnu qemu-user qemu-user-static arch-test) $(DEPS_TOOLS_$(ARCH))
 DEPS_TOOLS_x86_64 := acpica-tools qemu-system-x86
@@ -30,9 +30,8 @@ DEBIAN_ARCH_aarch64 := arm64
 DEBIAN_ARCH := $(DEBIAN_ARCH_$(ARCH))
 
 FOLDERS := core seccomp devices/block devices/netdev devices/pci devices/platform \
-	   arch/$(ARCH) boot devices/virtio devices vmm
-LIBS_aarch64 := zlib libzstd
-LIBS := libseccomp libcap-ng liburing jansson $(LIBS_$(ARCH))
+	   arch/$(ARCH) boot devices/scsi devices/virtio devices vmm
+LIBS := libseccomp libcap-ng liburing jansson zlib libzstd
 # It comes without a file for pkg-config.
 PLAIN_LIBS_aarch64 := -lfdt
 
@@ -110,6 +109,8 @@ $(BUILD)/tests/unit/test_vm: $(BUILD)/tests/unit/$(ARCH)/power_off.o
 # Its functions in the place of the C library's.
 $(BUILD)/tests/unit/test_hotpath: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc free pthread_mutex_lock)
 
+$(BUILD)/tests/unit/test_qcow2_kill: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,pwritev2 fallocate fdatasync)
+
 # libFuzzer brings main().
 $(FUZZ): %: %.o $(VDRV) $(LIB) $(if $(findstring fuzzer,$(SANITIZE)),,$(BUILD)/tests/fuzz/replay.o)
 	$(call say,LINK)
@@ -118,7 +119,6 @@ $(FUZZ): %: %.o $(VDRV) $(LIB) $(if $(findstring fuzzer,$(SANITIZE)),,$(BUILD)/t
 # Arm's kernels are unpacked by portable code, which is fuzzed where fuzzing is fast.
 IMAGE := $(addprefix $(BUILD)/arch/aarch64/,image.o unpack.o)
 $(BUILD)/tests/fuzz/fuzz_image: $(IMAGE)
-$(BUILD)/tests/fuzz/fuzz_image: private LDLIBS += -lz -lzstd
 
 $(BUILD)/tests/conform/conform: $(CONFORM) $(VDRV) $(LIB)
 	$(call say,LINK)
@@ -182,7 +182,7 @@ clean: ## remove everything that was built, images included
 
 # ---- tests ----
 
-.PHONY: check check-unit check-kernel check-conform mutate check-fuzz fuzz fuzz-coverage fuzz-targets check-usage check-guest check-budget asan tsan layers lint bench
+.PHONY: check check-unit check-kernel check-conform mutate check-fuzz fuzz fuzz-coverage fuzz-targets check-usage check-image check-guest check-budget asan tsan layers lint bench
 check: deps ## install, build, and run every test
 	+@$(MAKE) --no-print-directory -j$$(nproc) all static images
 	@tests/check
@@ -191,8 +191,8 @@ check-unit: $(UNIT) ## the unit tests (of this BUILD)
 	@EMULATOR=$(EMULATOR) tests/unit/run $(UNIT)
 
 # What qemu-user leaves out: filters of system calls, namespaces, io_uring, KVM.
-UNIT_KERNEL := $(filter $(addprefix %/test_,blk block console cpu deadline filter hotpath irq jail net rng sandbox tap \
-		 virtio vm worker),$(UNIT))
+UNIT_KERNEL := $(filter $(addprefix %/test_,blk block console cpu deadline filter hotpath irq jail net rng sandbox scsi \
+		 scsi_target tap virtio vm worker),$(UNIT))
 check-kernel: $(UNIT_KERNEL) host-kernel ## the unit tests that want a kernel of ARCH's, where need be in an emulated host
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 2048 --env BUILD -- tests/unit/run $(UNIT_KERNEL)
 
@@ -239,6 +239,9 @@ fuzz-coverage: ## the lines that the corpus reaches
 
 check-usage: $(BUILD)/microvm ## a user's mistakes and what they are told
 	@tests/guest/mistakes
+
+check-image: $(BUILD)/microvm ## microvm image against qemu-img
+	@tests/image/run
 
 check-guest: $(BUILD)/microvm $(if $(SHORT),guest-kernel initramfs host-kernel,images) ## real guests, where need be in an emulated host (also: SHORT=1)
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 7168 --timeout 1500 --env BUILD -- tests/guest/run $(SHORT:%=--short)

@@ -3,7 +3,6 @@
 
 #include "core/util.h"
 
-
 void bucket_init(struct bucket *bucket, uint64_t rate, uint64_t burst, uint64_t now_ns)
 {
 	if (burst == 0)
@@ -57,4 +56,67 @@ uint64_t bucket_take(struct bucket *bucket, uint64_t want, uint64_t now_ns, uint
 		/* What is left since last_ns is less than a token's time: this is never 0. */
 		*ret_wait_ns = bucket->last_ns + (NS_PER_SEC - 1) / bucket->rate + 1 - now_ns;
 	return taken;
+}
+
+/* How long it takes to earn so many. */
+static uint64_t bucket_time(const struct bucket *bucket, uint64_t tokens)
+{
+	unsigned __int128 ns = (unsigned __int128)tokens * NS_PER_SEC / bucket->rate + 1;
+
+	return ns < UINT64_MAX / 4 ? (uint64_t)ns : UINT64_MAX / 4;
+}
+
+uint64_t bucket_take_all(struct bucket *bucket, uint64_t want, uint64_t now_ns)
+{
+	uint64_t wait, own = util_min(want, bucket->burst);
+
+	if (bucket->rate == 0)
+		return 0;
+
+	bucket_refill(bucket, now_ns);
+	if (bucket->tokens < own) {
+		/* Since last_ns a part of the first may have been earned; after a loan it lies ahead. */
+		wait = bucket->last_ns + bucket_time(bucket, own - bucket->tokens);
+		return wait > now_ns ? wait - now_ns : 1;
+	}
+	bucket->tokens -= own;
+	/* Nothing is earned until the loan is paid back. */
+	if (want > own)
+		bucket->last_ns = util_max(bucket->last_ns, now_ns) +
+				  bucket_time(bucket, want - own);
+	return 0;
+}
+
+/* A tenth of a second's worth: what a disk or a link may gather while its guest is idle. */
+static uint64_t pair_burst(uint64_t rate, uint64_t burst)
+{
+	return burst ? burst : util_max(rate / 10, 1);
+}
+
+void bucket_pair_init(struct bucket_pair *pair, const struct bucket_rates *rates, uint64_t now_ns)
+{
+	pthread_mutex_init(&pair->lock, NULL);
+	bucket_init(&pair->requests, rates->requests,
+		    pair_burst(rates->requests, rates->requests_burst), now_ns);
+	bucket_init(&pair->bytes, rates->bytes, pair_burst(rates->bytes, rates->bytes_burst), now_ns);
+}
+
+uint64_t bucket_pair_take(struct bucket_pair *pair, uint64_t bytes, uint64_t now_ns)
+{
+	uint64_t wait;
+
+	pthread_mutex_lock(&pair->lock);
+	wait = bucket_take_all(&pair->requests, 1, now_ns);
+	if (!wait) {
+		wait = bucket_take_all(&pair->bytes, bytes, now_ns);
+		if (wait)
+			bucket_give(&pair->requests, 1);
+	}
+	pthread_mutex_unlock(&pair->lock);
+	return wait;
+}
+
+bool bucket_pair_limits(const struct bucket_pair *pair)
+{
+	return pair->requests.rate || pair->bytes.rate;
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A token bucket: a rate with a burst. Belongs to one thread. */
+/* Token buckets: a rate with a burst. A bucket belongs to one thread, a pair to any. */
 #ifndef CORE_BUCKET_H
 #define CORE_BUCKET_H
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct bucket {
@@ -23,5 +25,30 @@ uint64_t bucket_take(struct bucket *bucket, uint64_t want, uint64_t now_ns, uint
 
 /* Puts tokens back that were taken and not spent. */
 void bucket_give(struct bucket *bucket, uint64_t unused);
+
+/*
+ * All of want at once: 0 when they were taken, else the nanoseconds after which
+ * they may be there, and none was. What is more than the burst a full bucket
+ * lends, and whoever comes next waits the longer.
+ */
+uint64_t bucket_take_all(struct bucket *bucket, uint64_t want, uint64_t now_ns);
+
+/* What limits I/O: requests, and their bytes. */
+struct bucket_pair {
+	pthread_mutex_t lock;
+	struct bucket requests, bytes;
+};
+
+/* Per second; 0: no limit. Of a burst 0: a tenth of a second's worth. */
+struct bucket_rates {
+	uint64_t requests, requests_burst;
+	uint64_t bytes, bytes_burst;
+};
+
+void bucket_pair_init(struct bucket_pair *pair, const struct bucket_rates *rates, uint64_t now_ns);
+/* One request of so many bytes (may be 0), as bucket_take_all(). */
+uint64_t bucket_pair_take(struct bucket_pair *pair, uint64_t bytes, uint64_t now_ns);
+/* Whether there is a limit at all. */
+bool bucket_pair_limits(const struct bucket_pair *pair);
 
 #endif

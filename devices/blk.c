@@ -8,14 +8,19 @@
  * Each queue has an engine of its own, which nobody but the queue's worker
  * touches. They share the open file and nothing else, and a flush is of the
  * file: it covers what any queue has returned before.
+ *
+ * A request that failed may be kept until a person has mended the host
+ * (werror, rerror): its queue takes no others until then. A queue that is
+ * stopped for another reason returns them with their error after all.
  */
+#include <assert.h>
 #include <endian.h>
+#include <linux/fs.h>
 #include <linux/io_uring.h>
 #include <linux/virtio_blk.h>
 #include "devices/block/block.h"
 #include "devices/virtio/virtio.h"
 
-#define BLK_SECTOR 512
 #define BLK_QUEUE_SIZE 256
 /* The rest of a chain is for header and status, and for buffers that lie across regions of memory. */
 #define BLK_SEG_MAX (CHAIN_IOV_MAX - 24)
@@ -23,51 +28,67 @@
 /* Then it goes to the kernel: the driver can begin with what is done while the rest is copied. */
 #define BLK_BATCH_BYTES KIB(64)
 
-enum blk_engine { BLK_ENGINE_AUTO, BLK_ENGINE_URING, BLK_ENGINE_SYNC };
+/* Of one range: a queue waits for as long as the host takes for it. */
+#define BLK_RANGE_SECTORS (GIB(2) / BLOCK_SECTOR)
 
 struct blk_conf {
 	struct virtio_conf virtio;
-	char *path;
-	uint64_t scratch;
-	bool read_only;
-	bool direct;
+	struct block_conf block;
 	char *serial;
-	int engine;
 };
 
 struct blk_queue {
-	const struct block_engine_ops *ops;
-	struct block_engine *engine;
+	struct block_queue io;
+	struct virtq *virtq;
 	struct event completion;
+	struct timer timer; /* until the limit allows the next request */
+	struct blk_request *stopped; /* those that wait for a person */
 };
 
 struct blk {
 	struct virtio_dev dev;
-	struct block_image image;
+	struct block_disk disk;
+	_Atomic uint64_t sectors;
+	_Atomic bool writeback;
 	struct blk_queue queues[VIRTIO_SETS_MAX];
 };
 
 struct blk_request {
 	struct block_request io;
 	struct chain *chain;
+	struct blk_request *next; /* of those that were stopped */
 };
 
 enum blk_counter {
 	BLK_READS,
 	BLK_WRITES,
 	BLK_FLUSHES,
+	BLK_DISCARDS,
+	BLK_ZEROES,
+	BLK_ERASES,
 	BLK_READ_BYTES,
 	BLK_WRITTEN_BYTES,
 	BLK_ERRORS,
+	BLK_THROTTLED,
+	BLK_STOPS,
 };
+
+/* They come in the order of the operations. */
+static_assert(BLK_READS == (int)BLOCK_READ && BLK_FLUSHES == (int)BLOCK_FLUSH &&
+	      BLK_DISCARDS == (int)BLOCK_DISCARD && BLK_ERASES == (int)BLOCK_ERASE, "a counter each");
 
 static const char *const blk_counters[] = {
 	[BLK_READS] = "reads",
 	[BLK_WRITES] = "writes",
 	[BLK_FLUSHES] = "flushes",
+	[BLK_DISCARDS] = "discards",
+	[BLK_ZEROES] = "write_zeroes",
+	[BLK_ERASES] = "secure_erases",
 	[BLK_READ_BYTES] = "read_bytes",
 	[BLK_WRITTEN_BYTES] = "written_bytes",
 	[BLK_ERRORS] = "errors",
+	[BLK_THROTTLED] = "throttled",
+	[BLK_STOPS] = "stops",
 	NULL,
 };
 
@@ -79,61 +100,127 @@ static void blk_reply(struct chain *chain, uint8_t status)
 	virtq_done(chain->queue, chain);
 }
 
+static struct blk_queue *blk_queue_of(const struct virtq *queue)
+{
+	struct blk *blk = container_of(queue->dev, struct blk, dev);
+
+	return &blk->queues[queue->index];
+}
+
+/* The request waits for a person, who is told once. */
+static void blk_stop(struct blk_queue *queue, struct blk_request *request, int error)
+{
+	struct virtio_dev *dev = queue->virtq->dev;
+
+	if (!queue->stopped) {
+		virtq_count(queue->virtq, BLK_STOPS, 1);
+		if (log_allowed(&dev->complaints))
+			log_warn("%s: stopped until it is told to go on: the host's disk failed: %s",
+				 dev->name, strerror(-error));
+	}
+	request->next = queue->stopped;
+	queue->stopped = request;
+}
+
 static void blk_done(struct block_request *io, int result)
 {
-	struct chain *chain = container_of(io, struct blk_request, io)->chain;
+	struct blk_request *request = container_of(io, struct blk_request, io);
+	struct chain *chain = request->chain;
 	struct virtq *queue = chain->queue;
+	struct blk *blk = container_of(queue->dev, struct blk, dev);
 
 	if (result < 0) {
-		blk_reply(chain, VIRTIO_BLK_S_IOERR);
+		if (block_disk_stops(&blk->disk, io, result))
+			blk_stop(blk_queue_of(queue), request, result);
+		else
+			blk_reply(chain, VIRTIO_BLK_S_IOERR);
 		return;
 	}
-	switch (io->op) {
-	case BLOCK_READ:
+	virtq_count(queue, (unsigned int)io->op, 1);
+	if (io->op == BLOCK_READ) {
 		cursor_advance(&chain->in, io->len);
-		virtq_count(queue, BLK_READS, 1);
 		virtq_count(queue, BLK_READ_BYTES, io->len);
-		break;
-	case BLOCK_WRITE:
-		virtq_count(queue, BLK_WRITES, 1);
+	} else if (io->op == BLOCK_WRITE) {
 		virtq_count(queue, BLK_WRITTEN_BYTES, io->len);
-		break;
-	case BLOCK_FLUSH:
-		virtq_count(queue, BLK_FLUSHES, 1);
-		break;
 	}
 	blk_reply(chain, VIRTIO_BLK_S_OK);
 }
 
-static void blk_submit(struct blk *blk, struct chain *chain, const struct block_request *io)
+static void blk_submit(struct chain *chain, const struct block_request *io)
 {
-	struct blk_queue *queue = &blk->queues[chain->queue->index];
 	struct blk_request *request = chain_request(chain);
 
 	*request = (struct blk_request){ .io = *io, .chain = chain };
 	request->io.done = blk_done;
-	queue->ops->submit(queue->engine, &request->io);
+	block_queue_submit(&blk_queue_of(chain->queue)->io, &request->io);
+}
+
+/* A driver that never flushes expects a write-through disk (5.2.6.2). */
+static bool blk_durable(const struct blk *blk)
+{
+	return !virtio_has(&blk->dev, VIRTIO_BLK_F_FLUSH) ||
+	       !atomic_load_explicit(&blk->writeback, memory_order_relaxed);
+}
+
+static bool blk_within(const struct blk *blk, uint64_t sector, uint64_t count)
+{
+	return util_within(sector, count,
+			   atomic_load_explicit(&blk->sectors, memory_order_relaxed));
 }
 
 static void blk_transfer(struct blk *blk, struct chain *chain, enum block_op op, uint64_t sector)
 {
 	const struct cursor *data = op == BLOCK_READ ? &chain->in : &chain->out;
-	uint64_t sectors = data->left / BLK_SECTOR;
+	uint64_t sectors = data->left / BLOCK_SECTOR;
 
-	if (sectors == 0 || data->left % BLK_SECTOR ||
-	    !util_within(sector, sectors, blk->image.size / BLK_SECTOR) ||
-	    (op == BLOCK_WRITE && blk->image.read_only)) {
+	if (sectors == 0 || data->left % BLOCK_SECTOR ||
+	    !blk_within(blk, sector, sectors) ||
+	    (op == BLOCK_WRITE && blk->disk.image.read_only)) {
 		blk_reply(chain, VIRTIO_BLK_S_IOERR);
 		return;
 	}
-	blk_submit(blk, chain, &(struct block_request){
+	blk_submit(chain, &(struct block_request){
 		.op = op,
-		.offset = sector * BLK_SECTOR,
+		.offset = sector * BLOCK_SECTOR,
 		.iov = data->iov,
 		.iov_count = data->count,
 		.len = data->left,
-		/* A driver that never flushes expects a write-through disk (5.2.6.2). */
-		.durable = !virtio_has(&blk->dev, VIRTIO_BLK_F_FLUSH),
+		.durable = op == BLOCK_WRITE && blk_durable(blk),
+	});
+}
+
+/* One segment, as the configuration says that there may be. */
+static void blk_range(struct blk *blk, struct chain *chain, enum block_op op, unsigned int feature)
+{
+	const uint32_t known = op == BLOCK_ZERO ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
+	struct virtio_blk_discard_write_zeroes range;
+	uint64_t sector, sectors;
+
+	if (!virtio_has(&blk->dev, feature)) {
+		blk_reply(chain, VIRTIO_BLK_S_UNSUPP);
+		return;
+	}
+	if (chain->out.left != sizeof(range)) {
+		blk_reply(chain, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	chain_pull(chain, &range, sizeof(range));
+	if (le32toh(range.flags) & ~known) {
+		blk_reply(chain, VIRTIO_BLK_S_UNSUPP);
+		return;
+	}
+	sector = le64toh(range.sector);
+	sectors = le32toh(range.num_sectors);
+	if (!sectors || sectors > BLK_RANGE_SECTORS || !blk_within(blk, sector, sectors)) {
+		blk_reply(chain, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	blk_submit(chain, &(struct block_request){
+		.op = op,
+		.offset = sector * BLOCK_SECTOR,
+		.len = sectors * BLOCK_SECTOR,
+		.durable = op != BLOCK_DISCARD && blk_durable(blk),
+		.unmap = le32toh(range.flags) & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 	});
 }
 
@@ -169,7 +256,16 @@ static void blk_handle(struct blk *blk, struct chain *chain)
 		blk_transfer(blk, chain, BLOCK_WRITE, le64toh(header.sector));
 		break;
 	case VIRTIO_BLK_T_FLUSH:
-		blk_submit(blk, chain, &(struct block_request){ .op = BLOCK_FLUSH });
+		blk_submit(chain, &(struct block_request){ .op = BLOCK_FLUSH });
+		break;
+	case VIRTIO_BLK_T_DISCARD:
+		blk_range(blk, chain, BLOCK_DISCARD, VIRTIO_BLK_F_DISCARD);
+		break;
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		blk_range(blk, chain, BLOCK_ZERO, VIRTIO_BLK_F_WRITE_ZEROES);
+		break;
+	case VIRTIO_BLK_T_SECURE_ERASE:
+		blk_range(blk, chain, BLOCK_ERASE, VIRTIO_BLK_F_SECURE_ERASE);
 		break;
 	case VIRTIO_BLK_T_GET_ID:
 		blk_get_id(blk, chain);
@@ -179,21 +275,31 @@ static void blk_handle(struct blk *blk, struct chain *chain)
 	}
 }
 
-static struct blk_queue *blk_queue_of(const struct virtq *queue)
-{
-	struct blk *blk = container_of(queue->dev, struct blk, dev);
-
-	return &blk->queues[queue->index];
-}
-
 /* Hands what was popped to the kernel, and shows the driver what is over at once. */
 static void blk_push(struct virtq *virtq)
 {
-	struct blk_queue *queue = blk_queue_of(virtq);
+	const struct block_queue *queue = &blk_queue_of(virtq)->io;
 
 	queue->ops->flush(queue->engine);
 	queue->ops->complete(queue->engine);
 	virtq_show(virtq);
+}
+
+/* Whether the chain may go to the disk now; else something will kick the queue when it may. */
+static bool blk_allowed(struct blk *blk, struct blk_queue *queue, const struct chain *chain)
+{
+	uint64_t wait;
+
+	if (queue->stopped)
+		return false;
+	if (!blk->disk.limited)
+		return true;
+	wait = bucket_pair_take(&blk->disk.limit, chain->in.left + chain->out.left, util_now_ns());
+	if (!wait)
+		return true;
+	virtq_count(queue->virtq, BLK_THROTTLED, 1);
+	timer_set(&queue->timer, wait);
+	return false;
 }
 
 static void blk_kick(struct virtio_dev *dev, struct virtq *virtq)
@@ -203,6 +309,10 @@ static void blk_kick(struct virtio_dev *dev, struct virtq *virtq)
 	size_t batch = 0;
 
 	while ((chain = virtq_pop(virtq))) {
+		if (!blk_allowed(blk, &blk->queues[virtq->index], chain)) {
+			virtq_unpop(virtq, chain);
+			break;
+		}
 		batch += chain->in.left + chain->out.left;
 		blk_handle(blk, chain);
 		if (batch < BLK_BATCH_BYTES)
@@ -213,9 +323,36 @@ static void blk_kick(struct virtio_dev *dev, struct virtq *virtq)
 	blk_push(virtq);
 }
 
+static void blk_timer(struct timer *timer)
+{
+	virtio_kick(container_of(timer, struct blk_queue, timer)->virtq);
+}
+
+static struct blk_request *blk_take_stopped(struct blk_queue *queue)
+{
+	struct blk_request *first = queue->stopped;
+
+	queue->stopped = NULL;
+	return first;
+}
+
+static void blk_retry(struct virtq *virtq)
+{
+	struct blk_queue *queue = blk_queue_of(virtq);
+	struct blk_request *next;
+
+	/* It may be stopped again at once, and is then in another list. */
+	for (struct blk_request *request = blk_take_stopped(queue); request; request = next) {
+		next = request->next;
+		block_queue_submit(&queue->io, &request->io);
+	}
+	blk_push(virtq);
+	virtio_kick(virtq);
+}
+
 static void blk_completion(struct event *event, uint32_t revents)
 {
-	struct blk_queue *queue = container_of(event, struct blk_queue, completion);
+	const struct block_queue *queue = &container_of(event, struct blk_queue, completion)->io;
 
 	(void)revents;
 	queue->ops->complete(queue->engine);
@@ -223,7 +360,7 @@ static void blk_completion(struct event *event, uint32_t revents)
 
 static int blk_queue_start(struct virtq *virtq)
 {
-	struct blk_queue *queue = blk_queue_of(virtq);
+	const struct block_queue *queue = &blk_queue_of(virtq)->io;
 
 	return queue->ops->start(queue->engine);
 }
@@ -231,34 +368,30 @@ static int blk_queue_start(struct virtq *virtq)
 static void blk_queue_stop(struct virtq *virtq)
 {
 	struct blk_queue *queue = blk_queue_of(virtq);
+	struct blk_request *next;
 
-	queue->ops->drain(queue->engine);
-}
-
-static int blk_engine_open(struct blk *blk, struct blk_queue *queue, unsigned int depth)
-{
-	const struct blk_conf *conf = blk->dev.conf;
-	int r = -ENOSYS;
-
-	queue->ops = &block_uring;
-	/* Memory has nothing to wait for; io_uring would hand its requests to threads. */
-	if (conf->engine == BLK_ENGINE_URING ||
-	    (conf->engine == BLK_ENGINE_AUTO && !conf->scratch))
-		r = queue->ops->open(&queue->engine, &blk->image, depth);
-	if (r < 0 && conf->engine != BLK_ENGINE_URING) {
-		queue->ops = &block_sync;
-		r = queue->ops->open(&queue->engine, &blk->image, depth);
+	queue->io.ops->drain(queue->io.engine);
+	/* A pause can put back only what was popped last: they may be older than what is done. */
+	for (struct blk_request *request = blk_take_stopped(queue); request; request = next) {
+		next = request->next;
+		blk_reply(request->chain, VIRTIO_BLK_S_IOERR);
 	}
-	return r;
 }
 
-/* A ring has the image registered: its thread needs no fd that any call would take. */
-static int blk_watch(struct blk *blk, struct blk_queue *queue, struct worker *worker)
+static int blk_watch(struct blk *blk, struct blk_queue *queue)
 {
-	int fd = queue->ops->fd(queue->engine);
+	struct worker *worker = queue->virtq->worker;
+	int fds[BLOCK_FDS_MAX], fd = queue->io.ops->fd(queue->io.engine), r = 0;
+	size_t count = block_disk_fds(&blk->disk, fds);
 
-	if (fd < 0)
-		return worker_keep_fd(worker, blk->image.fd);
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = worker_keep_fd(worker, fds[i]);
+	if (r == 0 && blk->disk.limited)
+		r = timer_init(&queue->timer, &worker->loop, blk_timer);
+	if (r == 0 && blk->disk.limited)
+		r = worker_keep_fd(worker, queue->timer.event.fd);
+	if (r < 0 || fd < 0)
+		return r;
 	queue->completion = (struct event){ .fd = fd, .fn = blk_completion };
 	return worker_watch(worker, &queue->completion, EPOLLIN);
 }
@@ -268,43 +401,107 @@ static int blk_open_queues(struct blk *blk)
 	int r = 0;
 
 	for (unsigned int i = 0; i < blk->dev.queue_count && r == 0; i++) {
-		const struct virtq *virtq = &blk->dev.queues[i];
+		struct blk_queue *queue = &blk->queues[i];
 
-		r = blk_engine_open(blk, &blk->queues[i], virtq->size_max);
+		queue->virtq = &blk->dev.queues[i];
+		r = block_queue_open(&blk->disk, queue->virtq->size_max, &queue->io);
 		if (r == 0)
-			r = blk_watch(blk, &blk->queues[i], virtq->worker);
+			r = blk_watch(blk, queue);
 	}
 	return r;
 }
 
-static int blk_open_image(struct blk *blk)
-{
-	const struct blk_conf *conf = blk->dev.conf;
-
-	if (!conf->scratch)
-		return block_image_open(&blk->image, conf->path, conf->read_only, conf->direct);
-	if (conf->direct)
-		return -EOPNOTSUPP;
-	return block_image_scratch(&blk->image, conf->scratch, conf->read_only);
-}
-
 static void blk_set_config(struct blk *blk)
 {
+	const struct block_image *image = &blk->disk.image;
 	struct virtio_dev *dev = &blk->dev;
 	/* Two descriptors of a full ring belong to the header and the status. */
 	uint64_t segments = util_min(dev->queues[0].size_max - 2u, BLK_SEG_MAX);
+	uint32_t block = image->block_size, physical = (uint32_t)util_max(image->physical_block_size, block);
 	const struct virtio_blk_config config = {
-		.capacity = htole64(blk->image.size / BLK_SECTOR),
+		.capacity = htole64(atomic_load(&blk->sectors)),
 		.seg_max = htole32((uint32_t)util_max(segments, 1)),
-		.blk_size = htole32(blk->image.block_size),
+		.blk_size = htole32(block),
+		.physical_block_exp = (uint8_t)__builtin_ctz(physical / block),
+		.min_io_size = htole16((uint16_t)(physical / block)),
+		.wce = atomic_load(&blk->writeback),
 		.num_queues = htole16((uint16_t)dev->queue_count),
+		.max_discard_sectors = htole32(BLK_RANGE_SECTORS),
+		.max_discard_seg = htole32(1),
+		.discard_sector_alignment = htole32(physical / BLOCK_SECTOR),
+		.max_write_zeroes_sectors = htole32(BLK_RANGE_SECTORS),
+		.max_write_zeroes_seg = htole32(1),
+		.write_zeroes_may_unmap = 1,
+		.max_secure_erase_sectors = htole32(BLK_RANGE_SECTORS),
+		.max_secure_erase_seg = htole32(1),
+		.secure_erase_sector_alignment = htole32(physical / BLOCK_SECTOR),
 	};
 
-	if (!blk->image.read_only)
+	virtio_config_update(dev, 0, &config, sizeof(config));
+}
+
+static void blk_set_features(struct blk *blk)
+{
+	struct virtio_dev *dev = &blk->dev;
+
+	if (blk->disk.image.read_only) {
+		virtio_withhold(dev, VIRTIO_BLK_F_DISCARD);
+		virtio_withhold(dev, VIRTIO_BLK_F_WRITE_ZEROES);
+	} else {
 		virtio_withhold(dev, VIRTIO_BLK_F_RO);
+	}
+	if (!blk->disk.can_erase)
+		virtio_withhold(dev, VIRTIO_BLK_F_SECURE_ERASE);
 	if (dev->queue_count == 1)
 		virtio_withhold(dev, VIRTIO_BLK_F_MQ);
-	virtio_config_update(dev, 0, &config, sizeof(config));
+}
+
+/* The cache that the user wants, until the driver chooses another. */
+static bool blk_default_writeback(const struct blk *blk)
+{
+	const struct blk_conf *conf = blk->dev.conf;
+
+	return conf->block.cache != BLOCK_CACHE_WRITETHROUGH;
+}
+
+/* The driver may choose a cache (5.2.5.2); everything else stays as it was. */
+static void blk_config_write(struct virtio_dev *dev, uint32_t offset, uint32_t len)
+{
+	struct blk *blk = container_of(dev, struct blk, dev);
+	uint32_t wce = offsetof(struct virtio_blk_config, wce);
+
+	if (virtio_has(dev, VIRTIO_BLK_F_CONFIG_WCE) && offset <= wce && wce - offset < len)
+		atomic_store(&blk->writeback, dev->config[wce] & 1);
+	blk_set_config(blk);
+}
+
+static void blk_reset(struct virtio_dev *dev)
+{
+	struct blk *blk = container_of(dev, struct blk, dev);
+	bool wanted = blk_default_writeback(blk);
+
+	if (atomic_exchange(&blk->writeback, wanted) != wanted)
+		blk_set_config(blk);
+}
+
+static int blk_load(struct virtio_dev *dev)
+{
+	struct blk *blk = container_of(dev, struct blk, dev);
+
+	atomic_store(&blk->writeback, dev->config[offsetof(struct virtio_blk_config, wce)] & 1);
+	return 0;
+}
+
+static int blk_resize_disk(struct virtio_dev *dev, uint64_t bytes)
+{
+	struct blk *blk = container_of(dev, struct blk, dev);
+	int r = block_disk_resize(&blk->disk, bytes);
+
+	if (r < 0)
+		return r;
+	atomic_store(&blk->sectors, blk->disk.image.size / BLOCK_SECTOR);
+	blk_set_config(blk);
+	return 0;
 }
 
 static int blk_init(struct virtio_dev *dev)
@@ -313,12 +510,14 @@ static int blk_init(struct virtio_dev *dev)
 	const struct blk_conf *conf = dev->conf;
 	int r;
 
-	blk->image.fd = -1;
 	if (conf->serial && strlen(conf->serial) > VIRTIO_BLK_ID_BYTES)
 		return -E2BIG;
-	r = blk_open_image(blk);
+	r = block_disk_open(&blk->disk, &conf->block);
 	if (r < 0)
 		return r;
+	atomic_store(&blk->sectors, blk->disk.image.size / BLOCK_SECTOR);
+	atomic_store(&blk->writeback, blk_default_writeback(blk));
+	blk_set_features(blk);
 	blk_set_config(blk);
 	return blk_open_queues(blk);
 }
@@ -327,62 +526,23 @@ static void blk_free(struct virtio_dev *dev)
 {
 	struct blk *blk = container_of(dev, struct blk, dev);
 
-	for (size_t i = 0; i < ARRAY_SIZE(blk->queues); i++)
-		if (blk->queues[i].engine)
-			blk->queues[i].ops->close(blk->queues[i].engine);
-	block_image_close(&blk->image);
+	for (size_t i = 0; i < ARRAY_SIZE(blk->queues); i++) {
+		timer_free(&blk->queues[i].timer);
+		block_queue_close(&blk->queues[i].io);
+	}
+	block_disk_close(&blk->disk);
 }
 
-static const char *const blk_engines[] = {
-	[BLK_ENGINE_AUTO] = "auto",
-	[BLK_ENGINE_URING] = "uring",
-	[BLK_ENGINE_SYNC] = "sync",
-	NULL,
-};
-
 static const struct opt blk_opts[] = {
-	{ .key = "path", .type = OPT_STRING, .bare = true, .required = true, .one_of = true,
-	  .offset = offsetof(struct blk_conf, path), .arg = "PATH",
-	  .help = "a raw image or a block device" },
-	{ .key = "scratch", .type = OPT_SIZE, .required = true, .one_of = true, .min = BLK_SECTOR,
-	  .max = 1ULL << 60, .offset = offsetof(struct blk_conf, scratch), .arg = "SIZE",
-	  .help = "instead of a path: an empty disk in memory, gone after the run" },
-	{ .key = "ro", .type = OPT_BOOL, .offset = offsetof(struct blk_conf, read_only),
-	  .help = "the guest cannot write; several VMs may share the image" },
-	{ .key = "direct", .type = OPT_BOOL, .offset = offsetof(struct blk_conf, direct),
-	  .help = "go past the host's page cache" },
+	BLOCK_OPTS(struct blk_conf, block),
 	{ .key = "serial", .type = OPT_STRING, .offset = offsetof(struct blk_conf, serial),
 	  .arg = "TEXT", .help = "what the guest sees as the serial number, at most 20 bytes" },
-	{ .key = "engine", .type = OPT_CHOICE, .offset = offsetof(struct blk_conf, engine),
-	  .choices = blk_engines, .help = "how I/O is done; auto takes uring where it is permitted" },
 	VIRTIO_OPT_QUEUES("queues, each served by a thread of its own"),
 	VIRTIO_OPTS,
 	{ 0 },
 };
 
-static const struct hint blk_hints[] = {
-	{ EAGAIN, "locked by another VM: stop it, or open both with ro" },
-	{ EACCES, "not accessible: give ,ro or make it writable" },
-	{ EROFS, "on a read-only file system: give ,ro" },
-	{ EISDIR, "a directory: give a raw image or a block device" },
-	{ ENOTBLK, "neither a file nor a block device: give a raw image" },
-	{ EINVAL, "empty or not a multiple of 512 bytes long: truncate -s %512 pads an image" },
-	{ EOPNOTSUPP, "its file system has no direct I/O: leave direct out" },
-	{ E2BIG, "the serial is longer than 20 bytes: shorten it" },
-	{ ENOSYS, "this kernel has no io_uring: leave engine=uring out" },
-	{ EPERM, "not permitted; if it is io_uring that is not, leave engine=uring out" },
-	{ 0 },
-};
-
-static const struct sandbox blk_sandbox = SANDBOX(
-	/* uring.c */
-	SC(io_uring_enter),
-	SC_ARG(io_uring_register, 1, IORING_REGISTER_ENABLE_RINGS),
-	/* sync.c */
-	SC(preadv),
-	SC(pwritev2),
-	SC(fdatasync),
-);
+static const struct sandbox blk_sandbox = SANDBOX(BLOCK_CALLS);
 
 const struct virtio_class blk_class = {
 	.name = "blk",
@@ -397,17 +557,24 @@ const struct virtio_class blk_class = {
 	.request_size = sizeof(struct blk_request),
 	.features = 1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_BLK_SIZE |
 		    1ULL << VIRTIO_BLK_F_FLUSH | 1ULL << VIRTIO_BLK_F_RO |
-		    1ULL << VIRTIO_BLK_F_MQ,
+		    1ULL << VIRTIO_BLK_F_MQ | 1ULL << VIRTIO_BLK_F_TOPOLOGY |
+		    1ULL << VIRTIO_BLK_F_CONFIG_WCE | 1ULL << VIRTIO_BLK_F_DISCARD |
+		    1ULL << VIRTIO_BLK_F_WRITE_ZEROES | 1ULL << VIRTIO_BLK_F_SECURE_ERASE,
 	.config_size = sizeof(struct virtio_blk_config),
 	.dev_size = sizeof(struct blk),
 	.opts = blk_opts,
 	.conf_size = sizeof(struct blk_conf),
-	.hints = blk_hints,
+	.hints = block_hints,
 	.counters = blk_counters,
 	.sandbox = &blk_sandbox,
 	.init = blk_init,
 	.queue_start = blk_queue_start,
 	.kick = blk_kick,
 	.queue_stop = blk_queue_stop,
+	.retry = blk_retry,
+	.config_write = blk_config_write,
+	.reset = blk_reset,
+	.load = blk_load,
+	.resize_disk = blk_resize_disk,
 	.free = blk_free,
 };

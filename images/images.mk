@@ -1,6 +1,6 @@
 # What tests boot, made from Debian's packages. Include it after BUILD, ARCH (as uname -m has it), DEBIAN_ARCH and CROSS (empty
 # for this machine's own architecture) are set; it wants nothing else.
-#   make images          guest kernel, initramfs, root disk, and the kernel of the emulated host
+#   make images          guest kernel, initramfs, tools for tests of disks, root disk, and the kernel of the emulated host
 #   make tuned-kernel    a small guest kernel of our own configuration; takes minutes, so it is made on request only
 # Programs in $(BUILD)/guest-bin become part of the initramfs: whoever makes them adds them to the prerequisites of
 # $(BUILD)/images/initramfs.cpio.
@@ -15,12 +15,13 @@ images_x86_64 := linux-image-cloud-amd64 linux-image-amd64 vmlinux bzImage
 images_aarch64 := linux-image-arm64 linux-image-arm64 Image Image.gz
 KERNELS := $(wordlist 3,4,$(images_$(ARCH)))
 
-.PHONY: images guest-kernel host-kernel initramfs debian-image tuned-kernel
-images: guest-kernel initramfs debian-image host-kernel ## guest kernel, initramfs, root disk, the emulated host's kernel
+.PHONY: images guest-kernel host-kernel initramfs storage debian-image tuned-kernel
+images: guest-kernel initramfs storage debian-image host-kernel ## guest kernel, initramfs, root disk, the emulated host's kernel
 guest-kernel: $(images_out)/guest/version
 # A host of this machine's architecture has this machine's root.
 host-kernel: $(images_out)/host/version $(images_out)/host/initramfs.cpio $(if $(CROSS),$(images_out)/host-root.img)
 initramfs: $(images_out)/initramfs.cpio
+storage: $(images_out)/storage.cpio
 debian-image: $(images_out)/debian.img
 tuned-kernel: $(images_out)/tuned/vmlinux ## a small guest kernel of our own configuration; takes minutes
 
@@ -45,6 +46,9 @@ $(images_out)/host-root.img: $(addprefix $(images_src)/,host-root lib.sh)
 $(images_out)/initramfs.cpio: $(images_out)/guest/version $(addprefix $(images_src)/,initramfs initramfs-init lib.sh) \
 		$(shell find $(images_tests) $(BUILD)/guest-bin 2>/dev/null)
 	@$(images_src)/initramfs $(DEBIAN_ARCH) $(images_out)/guest $@ $(images_tests) $(BUILD)/guest-bin
+
+$(images_out)/storage.cpio: $(addprefix $(images_src)/,storage lib.sh)
+	@$(images_src)/storage $(DEBIAN_ARCH) "$(CROSS)" $@
 
 $(images_out)/debian.img: $(images_out)/guest/version $(addprefix $(images_src)/,debian emulated lib.sh)
 	@$(images_src)/debian $(DEBIAN_ARCH) $(images_out)/guest $@

@@ -17,7 +17,8 @@
 #include "core/loop.h"
 #include "seccomp/filter.h"
 
-#define WORKER_FDS_MAX 160
+/* A controller has hundreds of disks, each with a ring. */
+#define WORKER_FDS_MAX 1200
 
 /* Something to do on a worker. Embedded in its owner, who leaves it alone until it is over. */
 struct worker_job {

@@ -62,11 +62,16 @@ static bool nth_target(struct config *config, size_t n, struct config_target *re
 		}
 	}
 	for (const struct virtio_class *const *class = config->classes; *class; class++) {
-		if (n-- != 0)
-			continue;
+		const char *flag = (*class)->flag_option;
+
 		*ret = (struct config_target){
 			.name = (*class)->option, .opts = (*class)->opts, .class = *class,
 		};
+		if (n-- == 0)
+			return true;
+		if (!flag || n-- != 0)
+			continue;
+		ret->name = ret->flag = flag;
 		return true;
 	}
 	return false;
@@ -132,13 +137,15 @@ static int set_keys(const struct opt *opts, const struct config_value *value, vo
 }
 
 static int add_device(struct config_source *source, const struct virtio_class *class,
-		      const struct config_value *value)
+		      const char *flag, const struct config_value *value)
 {
 	struct config_device device = { .class = class, .conf = calloc(1, class->conf_size + 1) };
 	int err = -ENOMEM;
 
 	if (device.conf)
 		err = set_keys(class->opts, value, device.conf, source->error);
+	if (!err && flag)
+		err = opt_set(class->opts, flag, "on", device.conf, source->error);
 	if (!err) {
 		device.text = config_device_text(&device, source->file);
 		err = device.text ? config_devices_insert(source->config, &device) : -ENOMEM;
@@ -148,9 +155,11 @@ static int add_device(struct config_source *source, const struct virtio_class *c
 	return err;
 }
 
-static int set_device(struct config_source *source, const struct virtio_class *class, bool first,
+static int set_device(struct config_source *source, const struct config_target *target, bool first,
 		      const struct config_value *value)
 {
+	const struct virtio_class *class = target->class;
+
 	if (class->by_default && value->text && !strcmp(value->text, "none")) {
 		config_devices_remove(source->config, class);
 		return 0;
@@ -160,7 +169,7 @@ static int set_device(struct config_source *source, const struct virtio_class *c
 		config_devices_remove(source->config, class);
 	if (class->max && config_devices_count(source->config, class) >= class->max)
 		return config_fail(source->error, "", "there can be only %u of it", class->max);
-	return add_device(source, class, value);
+	return add_device(source, class, target->flag, value);
 }
 
 static int set_target(struct config_source *source, const struct config_target *target,
@@ -172,7 +181,7 @@ static int set_target(struct config_source *source, const struct config_target *
 	if (err)
 		return err;
 	if (target->class)
-		return set_device(source, target->class, first, value);
+		return set_device(source, target, first, value);
 	if (!first)
 		return config_fail(source->error, "", "it is given twice, keep one");
 	if (target->row)
@@ -340,7 +349,7 @@ static int add_defaults(struct config_source *source)
 			continue;
 		if (config->serial.stdio && wants_terminal(*class))
 			continue;
-		err = add_device(source, *class, &nothing);
+		err = add_device(source, *class, NULL, &nothing);
 		if (err)
 			return config_blame(source->error, (*class)->option, err);
 	}
@@ -364,6 +373,8 @@ static int complete(struct config_source *source)
 		err = add_defaults(source);
 	if (!err)
 		err = config_devices_check(config, source->error);
+	if (!err)
+		err = config_devices_join(config, source->error);
 	if (err)
 		return err;
 	if (!config->kernel && !config->help && !config->version && !config->print)

@@ -86,6 +86,9 @@ extern const struct config_group config_groups[];
 int config_parse(struct config *config, const struct virtio_class *const *classes, int argc,
 		 char *const *argv, struct opt_error *error);
 
+/* Whether a device, which is not the first of all, is a unit of the device before it. */
+bool config_is_unit(const struct config_device *device);
+
 /* Accepts a zeroed object. */
 void config_free(struct config *config);
 

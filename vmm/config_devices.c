@@ -114,3 +114,44 @@ int config_devices_check(const struct config *config, struct opt_error *error)
 	}
 	return 0;
 }
+
+bool config_is_unit(const struct config_device *device)
+{
+	return device->class->units && device[-1].class == device->class;
+}
+
+/* The first of the device's own options (queues, their size ...) that is given. */
+static const char *device_option(const struct config_device *device)
+{
+	char value[64];
+
+	for (const struct opt *opt = device->class->opts; opt->key; opt++)
+		if (opt->offset < sizeof(struct virtio_conf) &&
+		    opt_format(opt, device->conf, value, sizeof(value)))
+			return opt->key;
+	return NULL;
+}
+
+int config_devices_join(struct config *config, struct opt_error *error)
+{
+	unsigned int units = 1;
+
+	for (size_t i = 1; i < config->device_count; i++) {
+		struct config_device *device = &config->devices[i];
+		const char *option;
+
+		units = config_is_unit(device) ? units + 1 : 1;
+		if (units == 1)
+			continue;
+		if (units > device->class->units)
+			return config_fail(error, device->text, "there can be only %u of them",
+					   device->class->units);
+		option = device_option(device);
+		if (option)
+			return config_fail(error, device->text, "%s is for all of them together, "
+					   "say it with the first --%s", option,
+					   device->class->option);
+		((struct virtio_conf *)device[-1].conf)->next = device->conf;
+	}
+	return 0;
+}

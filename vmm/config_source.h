@@ -21,6 +21,7 @@ struct config_target {
 	void *conf;            /* with row, or of a keyed group */
 	size_t conf_size;
 	const struct virtio_class *class; /* each use of the option makes a device */
+	const char *flag;                 /* which has this key on */
 	bool action;
 };
 
@@ -78,6 +79,9 @@ int config_devices_insert(struct config *config, const struct config_device *dev
 
 /* Frees all of a class. */
 void config_devices_remove(struct config *config, const struct virtio_class *class);
+
+/* Links the units of a device. -EINVAL: too many, or what is the device's is said with a later one. */
+int config_devices_join(struct config *config, struct opt_error *error);
 
 /* -EINVAL when two have the same MAC address. */
 int config_devices_check(const struct config *config, struct opt_error *error);

@@ -4,12 +4,15 @@
 #include "core/util.h"
 #include "devices/virtio/virtio.h"
 #include "vmm/config.h"
+#include "vmm/image.h"
 
 static const char usage[] =
 	"Usage: microvm --kernel FILE [OPTION]...\n"
 	"       microvm check\n"
+	"       microvm image create|info|resize|check PATH [SIZE] [OPTION]...\n"
 	"\n"
-	"Runs a guest in a virtual machine, or tells what this host can do.\n"
+	"Runs a guest in a virtual machine, tells what this host can do, or makes disk\n"
+	"images and looks after them.\n"
 	"microvm --help GROUP explains the options of a group:\n"
 	"\n";
 
@@ -40,8 +43,7 @@ static void print_line(FILE *out, const char *left, const char *right)
 	fprintf(out, "  %-27s %s\n", left, right);
 }
 
-/* "--cpus N", "path=PATH", "engine=uring|sync": prefix, name, separator and value. */
-static void print_opt(FILE *out, const char *prefix, const char *separator, const struct opt *opt)
+void help_print_opt(FILE *out, const char *prefix, const char *separator, const struct opt *opt)
 {
 	char left[256], *end = left + sizeof(left), *at = left;
 
@@ -57,7 +59,7 @@ static void print_rows(FILE *out, const struct config_group *group)
 {
 	fprintf(out, "%s: %s\n\n", group->name, group->summary);
 	for (const struct opt *row = group->opts; row->key; row++)
-		print_opt(out, "--", " ", row);
+		help_print_opt(out, "--", " ", row);
 }
 
 /* "KEY=VALUE,KEY,...", or "stdio|file=PATH" where just one of the keys may be given. */
@@ -83,7 +85,7 @@ static void print_keys(FILE *out, const char *name, const char *summary, const s
 	print_syntax(out, opts);
 	fprintf(out, ": %s\n\n", summary);
 	for (const struct opt *opt = opts; opt->key; opt++)
-		print_opt(out, "", "=", opt);
+		help_print_opt(out, "", "=", opt);
 	fputc('\n', out);
 	for (const struct opt *opt = opts; opt->key; opt++)
 		if (opt->bare)
@@ -97,6 +99,9 @@ static void print_class(FILE *out, const struct virtio_class *class)
 	print_keys(out, class->option, class->summary, class->opts);
 	if (class->max != 1)
 		fputs("The option may be given several times.\n", out);
+	if (class->flag_option)
+		fprintf(out, "--%s is --%s with %s.\n", class->flag_option, class->option,
+			class->flag_option);
 	if (class->by_default)
 		fprintf(out, "There is one unless it is turned off: --%s none\n", class->option);
 }
@@ -113,8 +118,9 @@ static void print_overview(const struct virtio_class *const *classes, FILE *out)
 		fputc('\n', out);
 	}
 	for (; *classes; classes++)
-		fprintf(out, "  %-8s %s: --%s\n", (*classes)->option, (*classes)->summary,
-			(*classes)->option);
+		fprintf(out, "  %-8s %s: --%s%s%s\n", (*classes)->option, (*classes)->summary,
+			(*classes)->option, (*classes)->flag_option ? " --" : "",
+			(*classes)->flag_option ? (*classes)->flag_option : "");
 	fputs(examples, out);
 }
 
@@ -132,6 +138,7 @@ static int fail_topic(const struct virtio_class *const *classes, const char *top
 	struct opt_guess guess = { .word = topic };
 
 	opt_guess(&guess, "check");
+	opt_guess(&guess, "image");
 	for (const struct config_group *group = config_groups; group->name; group++) {
 		opt_guess(&guess, group->name);
 		for (const struct opt *row = group->opts; !group->size && row->key; row++)
@@ -156,6 +163,10 @@ int help_print(const struct virtio_class *const *classes, const char *topic, FIL
 		fputs(check_help, out);
 		return 0;
 	}
+	if (!strcmp(topic, "image")) {
+		image_help(out);
+		return 0;
+	}
 	for (const struct config_group *group = config_groups; group->name; group++) {
 		if (strcmp(group->name, topic) && !has_row(group, topic))
 			continue;
@@ -166,7 +177,9 @@ int help_print(const struct virtio_class *const *classes, const char *topic, FIL
 		return 0;
 	}
 	for (const struct virtio_class *const *class = classes; *class; class++) {
-		if (strcmp((*class)->option, topic))
+		const char *flag = (*class)->flag_option;
+
+		if (strcmp((*class)->option, topic) && !(flag && !strcmp(flag, topic)))
 			continue;
 		print_class(out, *class);
 		return 0;

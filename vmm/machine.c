@@ -249,6 +249,17 @@ static int attach(struct machine *machine, struct machine_device *device, uint32
 			       arch_layout.mmio_first_pin + index, &device->mmio);
 }
 
+/* Of a device that several options make: the one that is at fault. */
+static const char *blamed_text(const struct machine *machine, const struct config_device *wanted)
+{
+	const struct config *config = machine->config;
+
+	for (size_t i = 0; machine->blamed && i < config->device_count; i++)
+		if (config->devices[i].conf == machine->blamed)
+			return config->devices[i].text;
+	return wanted->text;
+}
+
 static int add_device(struct machine *machine, const struct config_device *wanted,
 		      unsigned int index, const struct machine_events *events)
 {
@@ -258,7 +269,7 @@ static int add_device(struct machine *machine, const struct config_device *wante
 	err = virtio_dev_new(wanted->class, index, wanted->conf, &machine->virtio_host,
 			     &device->dev);
 	if (err)
-		return report(err, wanted->class->hints, "%s", wanted->text);
+		return report(err, wanted->class->hints, "%s", blamed_text(machine, wanted));
 	if (device->dev->where)
 		log_warn("%s: it is at %s", device->dev->name, device->dev->where);
 	err = attach(machine, device, (uint32_t)machine->device_count++);
@@ -287,6 +298,7 @@ static int add_devices(struct machine *machine, const struct machine_events *eve
 		.vm_name = config->name ? config->name : "",
 		.confine = !config->no_sandbox,
 		.poll_us = spare_cores(config) ? POLL_US : 0,
+		.blamed = &machine->blamed,
 		.opaque = events->opaque,
 		.escape = events->escape,
 	};
@@ -300,6 +312,8 @@ static int add_devices(struct machine *machine, const struct machine_events *eve
 	for (size_t i = 0; !err && i < config->device_count; i++) {
 		const struct config_device *wanted = &config->devices[i];
 
+		if (i && config_is_unit(wanted))
+			continue;
 		/* The devices of a class stand together: each class counts from 0. */
 		index = i && wanted->class == wanted[-1].class ? index + 1 : 0;
 		err = add_device(machine, wanted, index, events);

@@ -52,6 +52,7 @@ struct machine {
 	struct platform_host platform_host;
 	struct machine_device *devices;
 	size_t device_count;
+	const struct virtio_conf *blamed; /* the unit that a device could not be made for */
 	struct irq_line power_button; /* its own line, or that of the gpio that it is on */
 	struct pl061 *gpio;           /* these two where the architecture has them */
 	struct pl031 *clock;

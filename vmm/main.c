@@ -6,6 +6,7 @@
 #include "vmm/check.h"
 #include "vmm/config.h"
 #include "vmm/help.h"
+#include "vmm/image.h"
 #include "vmm/vm.h"
 
 static int refuse(const char *reason)
@@ -53,11 +54,20 @@ static int check(void)
 	return runnable ? status : EXIT_FAILURE;
 }
 
+static int image(int count, char *const *words)
+{
+	int status = image_run(count, words);
+
+	return finish_output() == EXIT_SUCCESS ? status : EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
 	_cleanup_(config_free) struct config config = { 0 };
 	struct opt_error error;
 
+	if (argc > 1 && !strcmp(argv[1], "image"))
+		return image(argc - 2, argv + 2);
 	if (config_parse(&config, virtio_classes, argc, argv, &error) < 0)
 		return refuse(error.text);
 	if (config.help)

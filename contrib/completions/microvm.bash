@@ -9,11 +9,35 @@ _microvm_values() {
 	"$1" --help "$2" 2>/dev/null | sed -n "s/^  --$2 \([a-z|]*\) .*/\1/p" | tr '|' ' '
 }
 
+# Of a command of microvm image: its options, the choices of one, or a file.
+_microvm_image() {
+	local program=$1 command=$2 prev=$3 cur=$4 words
+	if [[ ! $command ]]; then
+		words="create info resize check --help"
+	elif [[ $prev == --* ]]; then
+		words=$("$program" image "$command" --help 2>/dev/null |
+			sed -n "s/^  $prev \([a-z0-9|]*\) .*/\1/p" | tr '|' ' ')
+	elif [[ $cur == -* ]]; then
+		words="--help $("$program" image "$command" --help 2>/dev/null | sed -n 's/^  \(--[a-z-]*\).*/\1/p')"
+	fi
+	if [[ $words ]]; then
+		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+	else
+		compopt -o filenames
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+	fi
+}
+
 _microvm() {
 	local program=${COMP_WORDS[0]} cur prev words
 	cur=${COMP_WORDS[COMP_CWORD]}
 	prev=${COMP_WORDS[COMP_CWORD - 1]}
 
+	if ((COMP_CWORD > 1)) && [[ ${COMP_WORDS[1]} == image ]]; then
+		((COMP_CWORD == 2)) || words=${COMP_WORDS[2]}
+		_microvm_image "$program" "$words" "$prev" "$cur"
+		return
+	fi
 	case $prev in
 	--kernel | --initrd | --config | --summary | --pidfile)
 		compopt -o filenames
@@ -21,7 +45,7 @@ _microvm() {
 		return
 		;;
 	--help | -h)
-		words="check $("$program" --help 2>/dev/null | sed -n 's/^  \([a-z]*\) .*: --.*/\1/p')"
+		words="check image $("$program" --help 2>/dev/null | sed -n 's/^  \([a-z]*\) .*: --.*/\1/p')"
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 		return
 		;;
@@ -49,7 +73,7 @@ _microvm() {
 	esac
 
 	words=$("$program" --help 2>/dev/null | sed -n '/^  [a-z]* .*: --/{s/.*: --/--/;p}')
-	((COMP_CWORD == 1)) && words+=" check"
+	((COMP_CWORD == 1)) && words+=" check image"
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }
 

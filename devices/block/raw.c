@@ -1,135 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <time.h>
-#include "core/util.h"
+#include <unistd.h>
 #include "devices/block/block.h"
 
-#define RAW_SECTOR 512
-#define RAW_LOCK_TRIES 100
-#define RAW_LOCK_PAUSE_NS 10000000
+#define RAW_ALIGN 4096 /* of direct I/O, at the most */
 
-static int raw_try_lock(int fd, bool read_only)
+/* A guest that could write this would choose its disk's format the next time, backing file and all. */
+static bool raw_looks_like_qcow2(int fd)
 {
-	struct flock lock = { .l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+	static const char magic[] = { 'Q', 'F', 'I', '\xfb' };
+	_Alignas(RAW_ALIGN) char head[RAW_ALIGN];
+	ssize_t n = pread(fd, head, sizeof(head), 0);
 
-	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-		return 0;
-	return errno == EACCES ? -EAGAIN : -errno;
+	return n >= (ssize_t)sizeof(magic) && !memcmp(head, magic, sizeof(magic));
 }
 
-/*
- * Another VM may hold the image: the lock goes with the open file, not with the
- * process. The file of a VM that has just ended stays open a little longer,
- * since the kernel takes io_uring instances apart in the background.
- */
-static int raw_lock(int fd, bool read_only)
+static int raw_open(struct block_disk *disk)
 {
-	const struct timespec moment = { .tv_nsec = RAW_LOCK_PAUSE_NS };
-	int r = raw_try_lock(fd, read_only);
+	const struct block_image *image = &disk->image;
 
-	for (int i = 0; r == -EAGAIN && i < RAW_LOCK_TRIES; i++) {
-		nanosleep(&moment, NULL);
-		r = raw_try_lock(fd, read_only);
-	}
-	return r;
-}
-
-static int raw_file_size(int fd, const struct stat *st, uint64_t *ret_size)
-{
-	uint64_t size = (uint64_t)st->st_size;
-
-	if (S_ISBLK(st->st_mode) && ioctl(fd, BLKGETSIZE64, &size) < 0)
-		return -errno;
-	if (size == 0 || size % RAW_SECTOR)
-		return -EINVAL;
-	*ret_size = size;
+	if (disk->conf->format == BLOCK_FORMAT_DEFAULT && !disk->conf->scratch &&
+	    raw_looks_like_qcow2(image->fd))
+		return -EMEDIUMTYPE;
 	return 0;
 }
 
-/* What offsets and lengths of direct I/O must be multiples of. */
-static int raw_direct_align(int fd, const struct stat *st, uint32_t *ret_align)
+static int raw_resize(struct block_disk *disk, uint64_t bytes, uint64_t *ret_size)
 {
-	int sector;
+	int fd = disk->image.fd;
+	off_t end;
 
-	if (S_ISBLK(st->st_mode)) {
-		if (ioctl(fd, BLKSSZGET, &sector) < 0)
-			return -errno;
-		*ret_align = (uint32_t)util_max((uint64_t)sector, RAW_SECTOR);
-		return 0;
-	}
-	*ret_align = RAW_SECTOR;
-#ifdef STATX_DIOALIGN
-	struct statx stx;
-
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 &&
-	    stx.stx_mask & STATX_DIOALIGN) {
-		if (!stx.stx_dio_offset_align)
-			return -EOPNOTSUPP;
-		*ret_align = (uint32_t)util_max(stx.stx_dio_offset_align, RAW_SECTOR);
-	}
-#endif
+	if (bytes && !disk->image.device && ftruncate(fd, (off_t)bytes) < 0)
+		return -errno;
+	/* Of a device, too. */
+	end = lseek(fd, 0, SEEK_END);
+	if (end < 0)
+		return -errno;
+	/* Nobody but its owner makes a device longer, and it may be by more than what was asked for. */
+	if ((uint64_t)end < bytes)
+		return -ENOSPC;
+	*ret_size = bytes ? bytes : (uint64_t)end;
 	return 0;
 }
 
-int block_image_open(struct block_image *image, const char *path, bool read_only, bool direct)
-{
-	struct block_image opened = { .read_only = read_only, .block_size = RAW_SECTOR };
-	_cleanup_close_ int fd = -1;
-	struct stat st;
-	int r;
-
-	/* O_NONBLOCK: a FIFO must be refused, not waited for. */
-	fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return -ENOTBLK;
-	r = raw_lock(fd, read_only);
-	if (r < 0)
-		return r;
-	r = raw_file_size(fd, &st, &opened.size);
-	if (r < 0)
-		return r;
-	/* Takes O_NONBLOCK away, with which io_uring would give up instead of waiting. */
-	if (fcntl(fd, F_SETFL, direct ? O_DIRECT : 0) < 0)
-		return errno == EINVAL ? -EOPNOTSUPP : -errno;
-	if (direct) {
-		r = raw_direct_align(fd, &st, &opened.block_size);
-		if (r < 0)
-			return r;
-	}
-	opened.fd = util_steal_fd(&fd);
-	*image = opened;
-	return 0;
-}
-
-int block_image_scratch(struct block_image *image, uint64_t size, bool read_only)
-{
-	struct block_image made = { .size = size, .block_size = RAW_SECTOR, .read_only = read_only };
-	_cleanup_close_ int fd = -1;
-
-	if (size == 0 || size % RAW_SECTOR)
-		return -EINVAL;
-	fd = memfd_create("scratch", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0)
-		return -errno;
-	/* A write can then not make it longer, whatever it was asked for. */
-	if (ftruncate(fd, (off_t)size) < 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		return -errno;
-	made.fd = util_steal_fd(&fd);
-	*image = made;
-	return 0;
-}
-
-void block_image_close(struct block_image *image)
-{
-	util_closep(&image->fd);
-}
+const struct block_format block_raw = {
+	.open = raw_open,
+	.resize = raw_resize,
+	.queue_open = block_file_queue_open,
+};

@@ -5,20 +5,24 @@
 #include "devices/block/block.h"
 
 struct block_engine {
-	const struct block_image *image;
+	struct block_image *image;
+	struct block_bounce *bounce;
 };
 
-static int sync_open(struct block_engine **ret_engine, const struct block_image *image,
+static int sync_open(struct block_engine **ret_engine, struct block_image *image,
 		     unsigned int depth)
 {
-	struct block_engine *engine = malloc(sizeof(*engine));
+	_cleanup_free_ struct block_engine *engine = calloc(1, sizeof(*engine));
+	int r;
 
 	(void)depth;
 	if (!engine)
 		return -ENOMEM;
 	engine->image = image;
-	*ret_engine = engine;
-	return 0;
+	r = block_bounce_new(image, &engine->bounce);
+	if (r == 0)
+		*ret_engine = util_steal_ptr(&engine);
+	return r;
 }
 
 static int sync_fd(const struct block_engine *engine)
@@ -33,31 +37,34 @@ static int sync_start(struct block_engine *engine)
 	return 0;
 }
 
-static ssize_t sync_move(int fd, struct block_request *request)
+static ssize_t sync_move(const struct block_engine *engine, struct block_request *request)
 {
+	const struct block_image *image = engine->image;
 	off_t offset = (off_t)(request->offset + request->moved);
 	const struct iovec *iov;
-	unsigned int count = block_request_rest(request, &iov);
+	unsigned int count;
+	ssize_t moved;
 
-	switch (request->op) {
-	case BLOCK_READ:
-		return preadv(fd, iov, (int)count, offset);
-	case BLOCK_WRITE:
-		return pwritev2(fd, iov, (int)count, offset, request->durable ? RWF_DSYNC : 0);
-	case BLOCK_FLUSH:
-		return fdatasync(fd);
-	}
-	__builtin_unreachable();
+	if (block_request_is_range(request))
+		return block_range_call(image, request);
+	if (block_bounce_wanted(image, request))
+		return block_bounce_move(engine->bounce, image, request);
+	count = block_request_rest(request, &iov);
+	if (request->op == BLOCK_READ)
+		moved = preadv(image->fd, iov, (int)count, offset);
+	else if (block_request_is_flush(request))
+		moved = fdatasync(image->fd);
+	else
+		moved = pwritev2(image->fd, iov, (int)count, offset,
+				 request->durable ? RWF_DSYNC : 0);
+	return moved < 0 ? -errno : moved;
 }
 
 static void sync_submit(struct block_engine *engine, struct block_request *request)
 {
-	ssize_t moved;
-
-	request->moved = 0;
-	do
-		moved = sync_move(engine->image->fd, request);
-	while (!block_request_moved(request, moved < 0 ? -errno : moved));
+	block_request_begin(request);
+	while (!block_request_moved(engine->image, request, sync_move(engine, request)))
+		;
 }
 
 /* Requests are over when submit returns. */
@@ -68,6 +75,9 @@ static void sync_nothing(struct block_engine *engine)
 
 static void sync_close(struct block_engine *engine)
 {
+	if (!engine)
+		return;
+	block_bounce_free(engine->bounce);
 	free(engine);
 }
 

@@ -2,7 +2,7 @@
 /*
  * The ring is made disabled, on the thread that opens files: the image becomes
  * its only (registered) file, and the ring is told to accept nothing but reads,
- * writes and syncs of registered files. The thread that does the I/O enables
+ * writes, syncs and allocation of registered files. The thread that does the I/O enables
  * it, which ends registration for good and makes that thread the single issuer.
  *
  * There is an entry for each request that can be in flight, so that there is
@@ -20,12 +20,14 @@
 #include "devices/block/block.h"
 
 struct block_engine {
+	struct block_image *image;
+	struct block_bounce *bounce;
 	struct io_uring ring;
 	unsigned int in_flight;
 	bool started;
 };
 
-static int uring_init(struct io_uring *ring, unsigned int depth)
+static int uring_init(struct io_uring *ring, unsigned int depth, bool sqpoll)
 {
 	/*
 	 * What Linux 6.0, 5.19 and 5.10 have. IORING_SETUP_DEFER_TASKRUN would not do:
@@ -38,6 +40,9 @@ static int uring_init(struct io_uring *ring, unsigned int depth)
 	};
 	int r = -EINVAL;
 
+	if (sqpoll)
+		return io_uring_queue_init(depth, ring,
+					   IORING_SETUP_R_DISABLED | IORING_SETUP_SQPOLL);
 	for (size_t i = 0; i < ARRAY_SIZE(flags) && r == -EINVAL; i++)
 		r = io_uring_queue_init(depth, ring, flags[i]);
 	return r;
@@ -58,13 +63,14 @@ static int uring_restrict(const struct io_uring *ring)
 		{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITE },
 		{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITEV },
 		{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FSYNC },
+		{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FALLOCATE },
 		{ .opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED, .sqe_flags = IOSQE_FIXED_FILE },
 	};
 
 	return uring_register(ring, IORING_REGISTER_RESTRICTIONS, rules, ARRAY_SIZE(rules));
 }
 
-static int uring_open(struct block_engine **ret_engine, const struct block_image *image,
+static int uring_open(struct block_engine **ret_engine, struct block_image *image,
 		      unsigned int depth)
 {
 	_cleanup_free_ struct block_engine *engine = calloc(1, sizeof(*engine));
@@ -72,16 +78,19 @@ static int uring_open(struct block_engine **ret_engine, const struct block_image
 
 	if (!engine)
 		return -ENOMEM;
-	r = uring_init(&engine->ring, depth);
+	r = uring_init(&engine->ring, depth, image->sqpoll);
 	if (r < 0)
 		return r;
 	r = io_uring_register_files(&engine->ring, &image->fd, 1);
 	if (r == 0)
 		r = uring_restrict(&engine->ring);
+	if (r == 0)
+		r = block_bounce_new(image, &engine->bounce);
 	if (r < 0) {
 		io_uring_queue_exit(&engine->ring);
 		return r;
 	}
+	engine->image = image;
 	*ret_engine = util_steal_ptr(&engine);
 	return 0;
 }
@@ -106,7 +115,7 @@ static int uring_start(struct block_engine *engine)
 
 static void uring_prepare_transfer(struct io_uring_sqe *sqe, struct block_request *request)
 {
-	bool write = request->op == BLOCK_WRITE;
+	bool write = request->op != BLOCK_READ;
 	uint64_t offset = request->offset + request->moved;
 	const struct iovec *iov;
 	unsigned int count = block_request_rest(request, &iov);
@@ -127,23 +136,48 @@ static void uring_queue(struct block_engine *engine, struct block_request *reque
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&engine->ring);
 
 	assert(sqe);
-	if (request->op == BLOCK_FLUSH)
+	if (block_request_is_flush(request))
 		io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
+	else if (block_request_is_range(request))
+		io_uring_prep_fallocate(sqe, 0, block_range_mode(request),
+					(off_t)request->offset, (off_t)request->len);
 	else
 		uring_prepare_transfer(sqe, request);
 	sqe->flags |= IOSQE_FIXED_FILE;
 	io_uring_sqe_set_data(sqe, request);
 }
 
+/* What a ring has no operation for, or not with these buffers, is over or becomes something else at once. */
+static bool uring_call(struct block_engine *engine, struct block_request *request)
+{
+	struct block_image *image = engine->image;
+
+	while (block_request_is_range(request) && (image->device || request->op == BLOCK_ERASE))
+		if (block_request_moved(image, request, block_range_call(image, request)))
+			return true;
+	while (block_bounce_wanted(image, request))
+		if (block_request_moved(image, request,
+					block_bounce_move(engine->bounce, image, request)))
+			return true;
+	return false;
+}
+
 static void uring_submit(struct block_engine *engine, struct block_request *request)
 {
-	request->moved = 0;
+	block_request_begin(request);
+	if (uring_call(engine, request))
+		return;
 	engine->in_flight++;
 	uring_queue(engine, request);
 }
 
 static void uring_flush(struct block_engine *engine)
 {
+	/* The kernel's thread takes them in its own time; all that it can want is to be woken. */
+	if (engine->image->sqpoll) {
+		io_uring_submit(&engine->ring);
+		return;
+	}
 	/* The kernel takes less than all when it is short of memory, or after a faulty entry. */
 	while (io_uring_sq_ready(&engine->ring)) {
 		int r = io_uring_submit(&engine->ring);
@@ -161,7 +195,7 @@ static void uring_complete(struct block_engine *engine)
 		int result = cqe->res;
 
 		io_uring_cqe_seen(&engine->ring, cqe);
-		if (block_request_moved(request, result))
+		if (block_request_moved(engine->image, request, result))
 			engine->in_flight--;
 		else
 			uring_queue(engine, request);
@@ -183,6 +217,7 @@ static void uring_close(struct block_engine *engine)
 		return;
 	assert(!engine->in_flight);
 	io_uring_queue_exit(&engine->ring);
+	block_bounce_free(engine->bounce);
 	free(engine);
 }
 

@@ -168,3 +168,30 @@ int chain_split(struct chain *chain, size_t len)
 	in->left -= len;
 	return 0;
 }
+
+int chain_split_front(struct chain *chain, size_t len)
+{
+	struct cursor *in = &chain->in, *tail = &chain->tail;
+	size_t rest = len;
+
+	if (in->left < len || !len)
+		return -EINVAL;
+	*tail = (struct cursor){ .iov = in->iov, .left = len };
+	while (rest && rest >= in->iov->iov_len) {
+		rest -= in->iov->iov_len;
+		in->iov++;
+		in->count--;
+		tail->count++;
+	}
+	if (rest) {
+		/* As above; what stays is the back half. */
+		memmove(in->iov + 1, in->iov, in->count * sizeof(*in->iov));
+		in->iov[0].iov_len = rest;
+		in->iov[1].iov_base = (uint8_t *)in->iov[1].iov_base + rest;
+		in->iov[1].iov_len -= rest;
+		in->iov++;
+		tail->count++;
+	}
+	in->left -= len;
+	return 0;
+}

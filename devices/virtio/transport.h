@@ -96,6 +96,10 @@ int virtio_dev_load(struct virtio_dev *dev, struct state_reader *reader);
 /* The class's drain or resize, on the first worker; nothing where it has none. */
 void virtio_dev_drain(struct virtio_dev *dev);
 void virtio_dev_resize(struct virtio_dev *dev);
+/* The class's resize_disk; -EOPNOTSUPP where it has none. */
+int virtio_dev_resize_disk(struct virtio_dev *dev, uint64_t bytes);
+/* The class's retry, for each queue that is active. */
+void virtio_dev_retry(struct virtio_dev *dev);
 
 /* The transports. Each frees with its own function and accepts NULL. */
 struct virtio_mmio;

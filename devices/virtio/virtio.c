@@ -204,6 +204,27 @@ static int resize(void *arg)
 	return 0;
 }
 
+struct disk_size {
+	struct virtio_dev *dev;
+	uint64_t bytes;
+};
+
+static int resize_disk(void *arg)
+{
+	const struct disk_size *size = arg;
+
+	return size->dev->class->resize_disk(size->dev, size->bytes);
+}
+
+static int retry_queues(void *first)
+{
+	for (struct virtq *queue = first; queue; queue = next_queue(queue))
+		if (queue->active)
+			queue->dev->class->retry(queue);
+	publish(first);
+	return 0;
+}
+
 struct config_change {
 	struct virtio_dev *dev;
 	uint32_t offset, len;
@@ -221,7 +242,7 @@ static int config_written(void *arg)
 
 static struct virtq *first_queue(const struct virtio_dev *dev, unsigned int worker)
 {
-	return &dev->queues[(size_t)worker * dev->class->queue_count];
+	return &dev->queues[worker ? dev->class->head_count + worker * dev->class->queue_count : 0];
 }
 
 static void start(struct virtio_dev *dev)
@@ -673,6 +694,9 @@ static uint16_t queue_size(const struct virtio_dev *dev, unsigned int index)
 	const struct virtio_conf *conf = dev->conf;
 	const struct virtio_class *class = dev->class;
 
+	if (index < class->head_count)
+		return class->head_sizes[index];
+	index -= class->head_count;
 	if (index == dev->worker_count * class->queue_count)
 		return class->control_size;
 	return conf->queue_size ? (uint16_t)conf->queue_size :
@@ -681,7 +705,8 @@ static uint16_t queue_size(const struct virtio_dev *dev, unsigned int index)
 
 static int add_queue(struct virtio_dev *dev)
 {
-	unsigned int index = dev->queue_count, set = index / dev->class->queue_count;
+	unsigned int index = dev->queue_count, head = dev->class->head_count;
+	unsigned int set = index < head ? 0 : (index - head) / dev->class->queue_count;
 	struct virtq *queue = &dev->queues[dev->queue_count++];
 	int err = virtq_init(queue, dev, index, queue_size(dev, index), dev->class->request_size);
 
@@ -703,7 +728,7 @@ static int furnish(struct virtio_dev *dev)
 	const struct virtio_conf *conf = dev->conf;
 	const struct virtio_class *class = dev->class;
 	unsigned int sets = (unsigned int)util_max(conf->queues, 1);
-	unsigned int queues = sets * class->queue_count + !!class->control_size;
+	unsigned int queues = class->head_count + sets * class->queue_count + !!class->control_size;
 	int err = 0;
 
 	assert(sets <= VIRTIO_SETS_MAX && queues <= VIRTIO_QUEUES_MAX);
@@ -822,4 +847,19 @@ void virtio_dev_resize(struct virtio_dev *dev)
 {
 	if (dev->class->resize)
 		worker_call(&dev->workers[0], resize, dev);
+}
+
+int virtio_dev_resize_disk(struct virtio_dev *dev, uint64_t bytes)
+{
+	struct disk_size size = { dev, bytes };
+
+	if (!dev->class->resize_disk)
+		return -EOPNOTSUPP;
+	return worker_call(&dev->workers[0], resize_disk, &size);
+}
+
+void virtio_dev_retry(struct virtio_dev *dev)
+{
+	for (unsigned int i = 0; dev->class->retry && i < dev->worker_count; i++)
+		worker_call(&dev->workers[i], retry_queues, first_queue(dev, i));
 }

@@ -6,7 +6,7 @@
  *
  * Threads: a device has one worker, or with several sets of queues one for
  * each set; a queue belongs to exactly one. init, load and free run on the main
- * thread; start, reset, config_write, drain and resize on the first worker; kick,
+ * thread; start, reset, config_write, drain, resize and resize_disk on the first worker; kick, retry,
  * queue_start, queue_stop, queue_reset and the queue's event handlers on the queue's. The
  * transports call the functions in transport.h from vCPU threads.
  */
@@ -50,6 +50,7 @@ struct virtio_conf {
 	uint64_t poll;       /* microseconds that a worker looks for work before it sleeps; 0: the host's poll_us */
 	bool packed;
 	bool in_order;
+	const struct virtio_conf *next; /* of a class with units: the next unit of the same device */
 };
 
 /* The last rows of every class's option table; VIRTIO_OPT_QUEUES before them where there can be several sets. */
@@ -73,10 +74,13 @@ struct virtio_conf {
 struct virtio_class {
 	const char *name;    /* "blk"; a device is "blk0" in logs and counters */
 	const char *option;  /* "disk": --disk, and the key of the JSON form */
+	const char *flag_option; /* a flag of opts that is an option, too: "cdrom" for --cdrom PATH; NULL: none */
 	const char *summary; /* one line for --help */
 	const char *sample;  /* the option's value for a device that needs nothing of the host: what tests build */
 	uint16_t id;         /* VIRTIO_ID_... */
 	uint32_t pci_class;  /* base class, subclass, interface: 0x010000 */
+	const uint16_t *head_sizes;  /* of queues in front of all sets, which the first worker serves */
+	unsigned int head_count;
 	const uint16_t *queue_sizes; /* of the queues of one set, unless queue-size= says otherwise */
 	unsigned int queue_count;    /* of one set */
 	uint16_t control_size; /* of one queue more behind all sets; 0: there is none */
@@ -93,6 +97,7 @@ struct virtio_class {
 	const char *const *counters;  /* names, ended by NULL; indexed by the device's own enum */
 	const struct sandbox *sandbox;
 	unsigned int max;   /* devices of this class at the most; 0: no limit */
+	unsigned int units; /* so many uses of the option make one device; 0: each makes a device */
 	bool by_default;    /* one is there unless it is turned off */
 	const char *kernel_words; /* for the kernel's command line, where there is such a device; NULL: none */
 
@@ -129,6 +134,10 @@ struct virtio_class {
 	void (*drain)(struct virtio_dev *dev);
 	/* A person's request: the window of the terminal changed. */
 	void (*resize)(struct virtio_dev *dev);
+	/* A person's request: the disk is to have so many bytes; 0: as many as its backing has by now. -errno. */
+	int (*resize_disk)(struct virtio_dev *dev, uint64_t bytes);
+	/* A person's request: what a host's error stopped is to be tried again. On the queue's worker. */
+	void (*retry)(struct virtq *queue);
 	/* Closes what init opened. Must accept a half-built device. */
 	void (*free)(struct virtio_dev *dev);
 };
@@ -140,6 +149,8 @@ struct virtio_host {
 	bool confine;
 	uint64_t poll_us;
 	void *opaque;
+	/* Where an init that fails tells for which unit; may be NULL. */
+	const struct virtio_conf **blamed;
 	/* A person at a terminal asked for something; any thread. */
 	void (*escape)(void *opaque, enum chardev_escape escape);
 };

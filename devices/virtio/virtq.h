@@ -58,7 +58,7 @@ struct chain {
 	bool returned;  /* done, but with VIRTIO_F_IN_ORDER an earlier one is not */
 	struct cursor out;  /* device-readable */
 	struct cursor in;   /* device-writable */
-	struct cursor tail; /* what chain_split() took off the end of in */
+	struct cursor tail; /* what chain_split() took off the end of in, or chain_split_front() off its front */
 	struct iovec *block; /* from the queue's pool: CHAIN_IOV_MAX entries */
 };
 
@@ -156,6 +156,8 @@ size_t chain_push(struct chain *chain, const void *buffer, size_t len);
  * that follows data of a length that only the chain knows. -EINVAL when there are fewer.
  */
 int chain_split(struct chain *chain, size_t len);
+/* The same with the first len bytes: a status in front of the data. One of the two for a chain. */
+int chain_split_front(struct chain *chain, size_t len);
 /* Writes into the tail, as chain_push(). */
 size_t chain_push_tail(struct chain *chain, const void *buffer, size_t len);
 

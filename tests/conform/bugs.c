@@ -307,7 +307,17 @@ static int make_file(char *path, const void *data, size_t len, off_t size)
 	return fd;
 }
 
-/* A raw image whose owner wrote the header of another format into it: it is a raw image. */
+static int open_error(const char *class, const char *options)
+{
+	const struct vdrv_setup setup = { .class = find_class(class), .options = options };
+	struct vdrv vdrv;
+	int err = vdrv_open(&vdrv, &setup);
+
+	vdrv_close(&vdrv);
+	return err;
+}
+
+/* A raw image whose owner wrote the header of another format into it: it is a raw image or none. */
 static void no_probing(struct conform *c, const void *arg)
 {
 	/* Version 2, a backing file's name of 11 bytes at 64, clusters of 64 KiB, and a size of 1 GiB. */
@@ -315,13 +325,15 @@ static void no_probing(struct conform *c, const void *arg)
 					"\0\0\0\0\x40\0\0\0\0\0\0\0\0\0\0\1";
 	struct vdrv_buffer buffers[] = { { .len = 16 }, { .len = 513, .writable = true } };
 	struct vdrv vdrv;
-	char path[32];
+	char path[32], options[64];
 	uint64_t capacity;
 
 	(void)c;
 	(void)arg;
 	close(make_file(path, header, sizeof(header), MIB(1)));
-	buffers[0].gpa = open_device(&vdrv, find_class("blk"), path);
+	CHECK(open_error("blk", path) == -EMEDIUMTYPE);
+	snprintf(options, sizeof(options), "%s,format=raw", path);
+	buffers[0].gpa = open_device(&vdrv, find_class("blk"), options);
 	buffers[1].gpa = buffers[0].gpa + 0x1000;
 	unlink(path);
 	vdrv_config_read(&vdrv, offsetof(struct virtio_blk_config, capacity), &capacity,
@@ -332,16 +344,6 @@ static void no_probing(struct conform *c, const void *arg)
 	CHECK(vdrv_wait(&vdrv.queues[0], VDRV_TIMEOUT_MS) == 0);
 	CHECK(!memcmp(vdrv_ptr(&vdrv, buffers[1].gpa, sizeof(header)), header, sizeof(header)));
 	vdrv_close(&vdrv);
-}
-
-static int open_error(const char *class, const char *options)
-{
-	const struct vdrv_setup setup = { .class = find_class(class), .options = options };
-	struct vdrv vdrv;
-	int err = vdrv_open(&vdrv, &setup);
-
-	vdrv_close(&vdrv);
-	return err;
 }
 
 static void special_files(struct conform *c, const void *arg)

@@ -330,10 +330,11 @@ class Group:
         self.stack.callback(guest.close)
         return guest
 
-    def boot(self, *arguments, kernel=MACHINE.kernel, words="", timeout=600, **keys):
+    def boot(self, *arguments, kernel=MACHINE.kernel, initrd="initramfs.cpio", words="",
+             timeout=600, **keys):
         """A guest in which the agent runs, or will; words are for the kernel."""
         return self.launch("--kernel", self.files / kernel,
-                           "--initrd", self.files / "initramfs.cpio",
+                           "--initrd", self.files / initrd,
                            "--transport", self.transport, "--timeout", timeout,
                            "--cmdline", f"quiet root= test=agent {words}",
                            *arguments, **keys)

@@ -7,8 +7,11 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <linux/virtio_blk.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include "tests/lib/child.h"
 #include "tests/unit/driver.h"
@@ -20,7 +23,8 @@ extern const struct virtio_class blk_class;
 #define HEADER (VQ_RAM_BASE + MIB(4))
 #define STATUS (HEADER + 2048)
 #define DATA (HEADER + 4096)
-#define FEATURES (1ULL << VIRTIO_BLK_F_FLUSH | 1ULL << VIRTIO_BLK_F_RO)
+#define FEATURES (1ULL << VIRTIO_BLK_F_FLUSH | 1ULL << VIRTIO_BLK_F_RO | 1ULL << VIRTIO_BLK_F_DISCARD | \
+		  1ULL << VIRTIO_BLK_F_WRITE_ZEROES | 1ULL << VIRTIO_BLK_F_CONFIG_WCE)
 
 struct blk_test {
 	struct vq_guest guest;
@@ -72,6 +76,18 @@ static void kick(struct vq_guest *guest)
 	vq_turn(guest);
 }
 
+/* Lets something happen. A ring that ends in the background interrupts waits, any number of them. */
+static bool wait_turn(struct vq_guest *guest)
+{
+	const uint64_t end = util_now_ns() + VQ_WAIT_MS * NS_PER_MS;
+	int ran;
+
+	do
+		ran = vq_wait(guest);
+	while (ran == 0 && util_now_ns() < end);
+	return ran > 0;
+}
+
 /* Waits for an answer as long as the host may take for one. */
 static bool used_entry(struct vq_guest *guest, uint32_t *ret_len)
 {
@@ -80,7 +96,7 @@ static bool used_entry(struct vq_guest *guest, uint32_t *ret_len)
 	if (guest->dev->workers[0].running)
 		return vq_await(guest, 0, &head, ret_len);
 	while (!vq_take(guest, 0, &head, ret_len))
-		if (vq_wait(guest) <= 0)
+		if (!wait_turn(guest))
 			return false;
 	return true;
 }
@@ -135,6 +151,22 @@ static uint8_t request(struct vq_guest *guest, uint32_t type, uint64_t sector, u
 		return 0xff;
 	*ret_used = len;
 	return *byte(guest, STATUS);
+}
+
+/* DISCARD, WRITE_ZEROES or SECURE_ERASE of one range. */
+static uint8_t range(struct vq_guest *guest, uint32_t type, uint64_t sector, uint32_t sectors,
+		     uint32_t flags)
+{
+	const struct virtio_blk_discard_write_zeroes one = {
+		.sector = sector, .num_sectors = sectors, .flags = flags,
+	};
+	uint32_t used;
+	uint8_t status;
+
+	memcpy(data(guest), &one, sizeof(one));
+	status = request(guest, type, 0, sizeof(one), false, &used);
+	assert_int_equal(used, 1);
+	return status;
 }
 
 static void test_read_write(void **state)
@@ -333,6 +365,332 @@ static void test_read_only(void **state)
 	unmake(&test);
 }
 
+static void test_ranges(void **state)
+{
+	static const uint8_t zeroes[8192];
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	struct stat before, after;
+	uint32_t used;
+
+	if (!setup(&test, state))
+		skip();
+	assert_int_equal(request(guest, VIRTIO_BLK_T_FLUSH, 0, 0, false, &used), VIRTIO_BLK_S_OK);
+	assert_int_equal(stat(test.path, &before), 0);
+	assert_int_equal(range(guest, VIRTIO_BLK_T_DISCARD, 64, 64, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(stat(test.path, &after), 0);
+	assert_int_equal(after.st_size, DISK);
+	assert_int_equal(before.st_blocks - after.st_blocks, 64);
+	assert_int_equal(vq_counter(guest, "discards"), 1);
+
+	for (uint32_t unmap = 0; unmap < 2; unmap++) {
+		uint64_t sector = 8 + 16 * unmap;
+
+		assert_int_equal(range(guest, VIRTIO_BLK_T_WRITE_ZEROES, sector, 16, unmap),
+				 VIRTIO_BLK_S_OK);
+		assert_int_equal(request(guest, VIRTIO_BLK_T_IN, sector, 8192, true, &used),
+				 VIRTIO_BLK_S_OK);
+		assert_memory_equal(data(guest), zeroes, 8192);
+	}
+	assert_int_equal(vq_counter(guest, "write_zeroes"), 2);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 0, 4096, true, &used), VIRTIO_BLK_S_OK);
+	assert_memory_equal(data(guest), test.disk, 4096);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 40, 4096, true, &used), VIRTIO_BLK_S_OK);
+	assert_memory_equal(data(guest), test.disk + 40 * 512, 4096);
+	unmake(&test);
+}
+
+static void test_bad_ranges(void **state)
+{
+	static const struct { uint64_t sector; uint32_t sectors; } table[] = {
+		{ 0, 0 },
+		{ 0, DISK / 512 + 1 },
+		{ DISK / 512, 1 },
+		{ UINT64_MAX, 1 },
+		{ UINT64_MAX, 2 },
+		{ UINT64_MAX / 512, 8 },
+		{ 0, UINT32_MAX },
+	};
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	uint32_t used;
+
+	if (!setup(&test, state))
+		skip();
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		assert_int_equal(range(guest, VIRTIO_BLK_T_DISCARD, table[i].sector,
+				       table[i].sectors, 0), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(range(guest, VIRTIO_BLK_T_WRITE_ZEROES, table[i].sector,
+				       table[i].sectors, 0), VIRTIO_BLK_S_IOERR);
+	}
+	/* Flags that are not defined; one that is, for zeroes only (5.2.6.2). */
+	assert_int_equal(range(guest, VIRTIO_BLK_T_DISCARD, 0, 1, 1), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(range(guest, VIRTIO_BLK_T_WRITE_ZEROES, 0, 1, 2), VIRTIO_BLK_S_UNSUPP);
+	/* A file cannot erase securely, and the device did not offer to. */
+	assert_false(guest->dev->offered >> VIRTIO_BLK_F_SECURE_ERASE & 1);
+	assert_int_equal(range(guest, VIRTIO_BLK_T_SECURE_ERASE, 0, 1, 0), VIRTIO_BLK_S_UNSUPP);
+	/* No range, half of one, more than one. */
+	assert_int_equal(request(guest, VIRTIO_BLK_T_DISCARD, 0, 0, false, &used), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_DISCARD, 0, 8, false, &used), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_DISCARD, 0, 32, false, &used), VIRTIO_BLK_S_IOERR);
+	/* Not agreed. */
+	vq_reset(guest);
+	vq_start(guest, 0);
+	assert_int_equal(range(guest, VIRTIO_BLK_T_DISCARD, 0, 1, 0), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 0, 4096, true, &used), VIRTIO_BLK_S_OK);
+	assert_memory_equal(data(guest), test.disk, 4096);
+	assert_false(vq_failed(guest));
+	unmake(&test);
+}
+
+static void test_ranges_of_read_only(void **state)
+{
+	const uint64_t changes = 1ULL << VIRTIO_BLK_F_DISCARD | 1ULL << VIRTIO_BLK_F_WRITE_ZEROES;
+	struct blk_test test;
+
+	(void)state;
+	assert_int_equal(make(&test, ",ro"), 0);
+	assert_int_equal(test.guest.dev->offered & changes, 0);
+	unmake(&test);
+}
+
+static struct virtio_blk_config config_of(struct vq_guest *guest)
+{
+	struct virtio_blk_config config;
+
+	virtio_config_read(guest->dev, 0, &config, sizeof(config));
+	return config;
+}
+
+static void test_topology(void **state)
+{
+	static const struct { const char *options; uint32_t block; } table[] = {
+		{ "", 512 }, { ",block-size=512", 512 }, { ",block-size=4096", 4096 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		struct virtio_blk_config config;
+		struct blk_test test;
+		uint64_t physical;
+
+		assert_int_equal(make(&test, table[i].options), 0);
+		config = config_of(&test.guest);
+		physical = (uint64_t)config.blk_size << config.physical_block_exp;
+		assert_int_equal(config.blk_size, table[i].block);
+		assert_int_equal(config.capacity, DISK / 512);
+		assert_int_equal((uint64_t)config.min_io_size * config.blk_size, physical);
+		assert_int_equal(config.discard_sector_alignment, physical / 512);
+		assert_true(config.max_discard_sectors > 0 && config.max_write_zeroes_sectors > 0);
+		assert_int_equal(config.max_discard_seg, 1);
+		unmake(&test);
+	}
+}
+
+/* The driver chooses, everything else in the configuration stays, and a reset forgets the choice. */
+static void test_cache(void **state)
+{
+	static const struct { const char *options; uint8_t wce; } table[] = {
+		{ "", 1 }, { ",cache=writeback", 1 }, { ",cache=writethrough", 0 },
+		{ ",cache=unsafe", 1 },
+	};
+	const uint8_t off = 0, on = 1;
+	const uint32_t wce = offsetof(struct virtio_blk_config, wce);
+	uint8_t ones[64];
+
+	(void)state;
+	memset(ones, 0xff, sizeof(ones));
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		struct virtio_blk_config before;
+		struct blk_test test;
+		struct vq_guest *guest = &test.guest;
+		uint32_t used;
+
+		assert_int_equal(make(&test, table[i].options), 0);
+		start(guest);
+		before = config_of(guest);
+		assert_int_equal(before.wce, table[i].wce);
+		virtio_config_write(guest->dev, wce, &off, 1);
+		assert_int_equal(config_of(guest).wce, 0);
+		if (!child_emulator()) { /* pwritev2() with flags */
+			assert_int_equal(request(guest, VIRTIO_BLK_T_OUT, 0, 512, false, &used),
+					 VIRTIO_BLK_S_OK);
+			assert_int_equal(range(guest, VIRTIO_BLK_T_WRITE_ZEROES, 8, 8, 0),
+					 VIRTIO_BLK_S_OK);
+		}
+		virtio_config_write(guest->dev, wce, &on, 1);
+		assert_int_equal(config_of(guest).wce, 1);
+		assert_int_equal(request(guest, VIRTIO_BLK_T_FLUSH, 0, 0, false, &used),
+				 VIRTIO_BLK_S_OK);
+		virtio_config_write(guest->dev, 0, ones, sizeof(ones));
+		assert_int_equal(config_of(guest).wce, 1);
+		before.wce = 1;
+		assert_memory_equal(&(struct virtio_blk_config[]){ config_of(guest) }, &before,
+				    sizeof(before));
+		virtio_config_write(guest->dev, wce, &off, 1);
+		vq_reset(guest);
+		assert_int_equal(config_of(guest).wce, table[i].wce);
+		unmake(&test);
+	}
+}
+
+/* What is more than the limit allows stays in the ring, and comes when its time has. */
+static void test_limit(void **state)
+{
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	unsigned int served = 0;
+	uint16_t head;
+
+	if (!setup(&test, state))
+		skip();
+	set_header(guest, VIRTIO_BLK_T_IN, 0);
+	for (int i = 0; i < 5; i++)
+		vq_post(guest, 0, (struct vq_buffer[]){ { HEADER, 16, false }, { DATA, 512, true },
+							{ STATUS, 1, true } }, 3);
+	kick(guest);
+	while (vq_counter(guest, "throttled") == 0)
+		assert_true(wait_turn(guest));
+	while (served < 5) {
+		if (vq_take(guest, 0, &head, NULL))
+			served++;
+		else
+			assert_true(wait_turn(guest));
+	}
+	assert_int_equal(vq_counter(guest, "reads"), 5);
+	assert_true(no_answer(guest));
+	unmake(&test);
+}
+
+/* A read that fails waits, and so do those behind it, until somebody says that the host is mended. */
+static void test_read_stops(void **state)
+{
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	uint32_t len;
+
+	if (!setup(&test, state))
+		skip();
+	assert_int_equal(truncate(test.path, 0), 0);
+	set_header(guest, VIRTIO_BLK_T_IN, 8);
+	for (int i = 0; i < 2; i++)
+		vq_post(guest, 0, (struct vq_buffer[]){ { HEADER, 16, false }, { DATA, 512, true },
+							{ STATUS, 1, true } }, 3);
+	kick(guest);
+	while (vq_counter(guest, "stops") == 0)
+		assert_true(wait_turn(guest));
+	kick(guest);
+	virtio_dev_retry(guest->dev);
+	while (vq_counter(guest, "stops") == 1)
+		assert_true(wait_turn(guest));
+	assert_true(no_answer(guest));
+
+	assert_int_equal(truncate(test.path, DISK), 0);
+	virtio_dev_retry(guest->dev);
+	for (int i = 0; i < 2; i++) {
+		assert_true(used_entry(guest, &len));
+		assert_int_equal(len, 513);
+		assert_int_equal(*byte(guest, STATUS), VIRTIO_BLK_S_OK);
+	}
+	assert_int_equal(vq_counter(guest, "errors"), 0);
+	assert_true(no_answer(guest));
+	virtio_dev_retry(guest->dev);
+	unmake(&test);
+}
+
+/* The same for a write that finds no room; nothing of it is lost. */
+static void test_write_stops(void **state)
+{
+	struct rlimit old, low;
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	uint32_t used;
+
+	if (!setup(&test, state))
+		skip();
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	low = (struct rlimit){ DISK / 2, old.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+	memset(data(guest), 0xa5, 512);
+	set_header(guest, VIRTIO_BLK_T_OUT, 100);
+	vq_post(guest, 0, (struct vq_buffer[]){ { HEADER, 16, false }, { DATA, 512, false },
+						{ STATUS, 1, true } }, 3);
+	kick(guest);
+	while (vq_counter(guest, "stops") == 0)
+		assert_true(wait_turn(guest));
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	assert_true(no_answer(guest));
+	virtio_dev_retry(guest->dev);
+	assert_true(used_entry(guest, &used));
+	assert_int_equal(*byte(guest, STATUS), VIRTIO_BLK_S_OK);
+	memset(data(guest), 0, 512);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 100, 512, true, &used), VIRTIO_BLK_S_OK);
+	assert_int_equal(*data(guest), 0xa5);
+	unmake(&test);
+}
+
+/* A reset and a pause do not wait for a person. */
+static void test_stopped_and_paused(void **state)
+{
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	uint32_t used;
+
+	if (!setup(&test, state))
+		skip();
+	assert_int_equal(truncate(test.path, 0), 0);
+	for (int reset = 0; reset < 2; reset++) {
+		set_header(guest, VIRTIO_BLK_T_IN, 8);
+		vq_post(guest, 0, (struct vq_buffer[]){ { HEADER, 16, false }, { DATA, 512, true },
+							{ STATUS, 1, true } }, 3);
+		kick(guest);
+		while (vq_counter(guest, "stops") == (uint64_t)reset)
+			assert_true(wait_turn(guest));
+		if (reset) {
+			vq_reset(guest);
+			continue;
+		}
+		virtio_dev_pause(guest->dev);
+		assert_true(used_entry(guest, &used));
+		assert_int_equal(*byte(guest, STATUS), VIRTIO_BLK_S_IOERR);
+		virtio_dev_resume(guest->dev);
+	}
+	assert_int_equal(truncate(test.path, DISK), 0);
+	start(guest);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 8, 512, true, &used), VIRTIO_BLK_S_OK);
+	unmake(&test);
+}
+
+static void test_resize(void **state)
+{
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	uint32_t used;
+
+	if (!setup(&test, state))
+		skip();
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, DISK / 512, 512, true, &used),
+			 VIRTIO_BLK_S_IOERR);
+	assert_int_equal(virtio_dev_resize_disk(guest->dev, DISK / 2), -EINVAL);
+	assert_int_equal(virtio_dev_resize_disk(guest->dev, DISK + 1), -EINVAL);
+	assert_int_equal(guest->config_interrupts, 0);
+	assert_int_equal(virtio_dev_resize_disk(guest->dev, 2 * DISK), 0);
+	assert_int_equal(guest->config_interrupts, 1);
+	assert_int_equal(config_of(guest).capacity, 2 * DISK / 512);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_OUT, 2 * DISK / 512 - 1, 512, false, &used),
+			 VIRTIO_BLK_S_OK);
+	/* Somebody else made the file longer. */
+	assert_int_equal(truncate(test.path, 3 * DISK), 0);
+	assert_int_equal(virtio_dev_resize_disk(guest->dev, 0), 0);
+	assert_int_equal(config_of(guest).capacity, 3 * DISK / 512);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 3 * DISK / 512 - 1, 512, true, &used),
+			 VIRTIO_BLK_S_OK);
+	assert_int_equal(request(guest, VIRTIO_BLK_T_IN, 3 * DISK / 512, 512, true, &used),
+			 VIRTIO_BLK_S_IOERR);
+	unmake(&test);
+}
+
 static void test_config_and_id(void **state)
 {
 	struct virtio_blk_config config;
@@ -364,7 +722,11 @@ static void test_config_and_id(void **state)
 /* On its own thread, behind its filter, in a process that ends if the filter trips. */
 static int confined(void *arg)
 {
-	static const uint32_t types[] = { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_FLUSH };
+	static const struct { uint32_t type, data; } table[] = {
+		{ VIRTIO_BLK_T_IN, 512 }, { VIRTIO_BLK_T_OUT, 512 }, { VIRTIO_BLK_T_FLUSH, 512 },
+		{ VIRTIO_BLK_T_DISCARD, 16 }, { VIRTIO_BLK_T_WRITE_ZEROES, 16 },
+	};
+	const struct virtio_blk_discard_write_zeroes one = { .num_sectors = 8 };
 	struct blk_test test;
 	struct vq_guest *guest = &test.guest;
 	uint32_t len;
@@ -373,15 +735,17 @@ static int confined(void *arg)
 	CHILD_CHECK(make(&test, arg) == 0);
 	CHILD_CHECK(vq_run(guest, true) == 0);
 	start(guest);
-	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
-		set_header(guest, types[i], 0);
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		set_header(guest, table[i].type, 0);
+		memcpy(data(guest), &one, sizeof(one));
 		vq_post(guest, 0, (struct vq_buffer[]){ { HEADER, 16, false },
-							{ DATA, 512, types[i] == VIRTIO_BLK_T_IN },
+							{ DATA, table[i].data, i == 0 },
 							{ STATUS, 1, true } }, 3);
 		vq_notify(guest, 0);
 		CHILD_CHECK(used_entry(guest, &len));
 		CHILD_CHECK(*byte(guest, STATUS) == VIRTIO_BLK_S_OK);
 	}
+	CHILD_CHECK(virtio_dev_resize_disk(guest->dev, 2 * DISK) == 0);
 	virtio_set_status(guest->dev, 0);
 	unmake(&test);
 	return 0;
@@ -618,6 +982,9 @@ static void test_queue_reset_hung(void **state)
 int main(void)
 {
 	char sync[] = ",engine=sync", uring[] = ",engine=uring", automatic[] = "";
+	char limited[] = ",iops=2,iops-burst=3", limited_bytes[] = ",bw=2K,bw-burst=2K,engine=sync";
+	char stop_sync[] = ",rerror=stop,werror=stop,engine=sync", stop_uring[] = ",rerror=stop,werror=stop";
+	char durable_sync[] = ",cache=writethrough,engine=sync", sqpoll[] = ",sqpoll,engine=uring";
 	char sync_queues[] = ",queues=2,engine=sync", uring_queues[] = ",queues=2,engine=uring";
 	const struct CMUnitTest tests[] = {
 		{ "read, write, flush, sync", test_read_write, NULL, NULL, sync },
@@ -637,6 +1004,26 @@ int main(void)
 		{ "reset of a hung disk, uring", test_reset_hung, NULL, NULL, uring_queues },
 		{ "reset of a hung queue, sync", test_queue_reset_hung, NULL, NULL, sync_queues },
 		{ "reset of a hung queue, uring", test_queue_reset_hung, NULL, NULL, uring_queues },
+		{ "ranges, sync", test_ranges, NULL, NULL, sync },
+		{ "ranges, uring", test_ranges, NULL, NULL, uring },
+		{ "ranges, written through", test_ranges, NULL, NULL, durable_sync },
+		{ "bad ranges, sync", test_bad_ranges, NULL, NULL, sync },
+		{ "bad ranges, uring", test_bad_ranges, NULL, NULL, uring },
+		{ "read, write, flush, sqpoll", test_read_write, NULL, NULL, sqpoll },
+		{ "reset in flight, sqpoll", test_reset_in_flight, NULL, NULL, sqpoll },
+		{ "limit of requests", test_limit, NULL, NULL, limited },
+		{ "limit of bytes", test_limit, NULL, NULL, limited_bytes },
+		{ "a failed read stops, sync", test_read_stops, NULL, NULL, stop_sync },
+		{ "a failed read stops, auto", test_read_stops, NULL, NULL, stop_uring },
+		{ "a failed write stops, sync", test_write_stops, NULL, NULL, stop_sync },
+		{ "a failed write stops, auto", test_write_stops, NULL, NULL, stop_uring },
+		{ "stopped and paused, sync", test_stopped_and_paused, NULL, NULL, stop_sync },
+		{ "stopped and paused, auto", test_stopped_and_paused, NULL, NULL, stop_uring },
+		{ "resize, sync", test_resize, NULL, NULL, sync },
+		{ "resize, auto", test_resize, NULL, NULL, automatic },
+		cmocka_unit_test(test_ranges_of_read_only),
+		cmocka_unit_test(test_topology),
+		cmocka_unit_test(test_cache),
 		cmocka_unit_test(test_scratch),
 		cmocka_unit_test(test_scratch_options),
 		cmocka_unit_test(test_segments),

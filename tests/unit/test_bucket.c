@@ -102,6 +102,63 @@ static void long_pauses_do_not_overflow(void **state)
 	assert_true(bucket_take(&bucket, UINT64_MAX, UINT64_MAX, &wait) == UINT64_MAX);
 }
 
+static void all_or_nothing(void **state)
+{
+	struct bucket bucket;
+	uint64_t wait;
+
+	(void)state;
+	bucket_init(&bucket, 10, 10, SECOND);
+	assert_int_equal(bucket_take_all(&bucket, 8, SECOND), 0);
+	wait = bucket_take_all(&bucket, 5, SECOND);
+	assert_in_range(wait, 3 * SECOND / 10, 3 * SECOND / 10 + 1);
+	assert_int_equal(bucket_take_all(&bucket, 2, SECOND), 0);
+	assert_int_not_equal(bucket_take_all(&bucket, 5, SECOND + 4 * SECOND / 10), 0);
+	assert_int_equal(bucket_take_all(&bucket, 5, SECOND + 5 * SECOND / 10), 0);
+	bucket_init(&bucket, 0, 0, 0);
+	assert_int_equal(bucket_take_all(&bucket, UINT64_MAX, 0), 0);
+}
+
+/* A request that is larger than the burst is served, and the rate holds all the same. */
+static void a_full_bucket_lends(void **state)
+{
+	struct bucket bucket;
+	uint64_t now = SECOND, wait, taken = 0;
+
+	(void)state;
+	bucket_init(&bucket, 100, 10, now);
+	while (now < 11 * SECOND) {
+		wait = bucket_take_all(&bucket, 60, now);
+		if (!wait)
+			taken += 60;
+		now += wait;
+	}
+	assert_in_range(taken, 960, 1070);
+}
+
+/* The rates hold together, and what one refuses costs nothing of the other. */
+static void pairs_take_of_both(void **state)
+{
+	const struct bucket_rates rates = { .requests = 100, .bytes = 1000 };
+	struct bucket_pair pair;
+	uint64_t now = SECOND, wait, small = 0, large = 0;
+
+	(void)state;
+	bucket_pair_init(&pair, &rates, now);
+	assert_true(bucket_pair_limits(&pair));
+	for (; now < 11 * SECOND; now += wait, small += !wait)
+		wait = bucket_pair_take(&pair, 1, now);
+	assert_in_range(small, 1000, 1011);
+	for (; now < 21 * SECOND; now += wait, large += !wait)
+		wait = bucket_pair_take(&pair, 100, now);
+	assert_in_range(large, 99, 102);
+	while (!bucket_pair_take(&pair, 100, now))
+		;
+	assert_int_equal(bucket_pair_take(&pair, 0, now), 0);
+	bucket_pair_init(&pair, &(struct bucket_rates){ 0 }, now);
+	assert_false(bucket_pair_limits(&pair));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -112,6 +169,9 @@ int main(void)
 		cmocka_unit_test(asking_often_neither_gains_nor_loses),
 		cmocka_unit_test(a_clock_that_steps_back_gives_nothing),
 		cmocka_unit_test(long_pauses_do_not_overflow),
+		cmocka_unit_test(all_or_nothing),
+		cmocka_unit_test(a_full_bucket_lends),
+		cmocka_unit_test(pairs_take_of_both),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -76,7 +76,8 @@ static const struct virtio_class rng = {
 static const struct virtio_class *const classes[] = { &console, &disk, &net, &rng, NULL };
 
 /* Parses words separated by blanks. */
-static int parse(const char *line, struct config *config, struct opt_error *error)
+static int parse_for(const struct virtio_class *const *registry, const char *line,
+		     struct config *config, struct opt_error *error)
 {
 	_cleanup_free_ char *copy = strdup(line);
 	char *argv[ARGS_MAX] = { (char[]){ "microvm" } }, *rest;
@@ -86,7 +87,12 @@ static int parse(const char *line, struct config *config, struct opt_error *erro
 		assert_in_range(argc, 1, ARGS_MAX - 1);
 		argv[argc++] = word;
 	}
-	return config_parse(config, classes, argc, argv, error);
+	return config_parse(config, registry, argc, argv, error);
+}
+
+static int parse(const char *line, struct config *config, struct opt_error *error)
+{
+	return parse_for(classes, line, config, error);
 }
 
 static void parse_ok(const char *line, struct config *config)
@@ -516,6 +522,58 @@ static void test_help_for_what_is_not_there(void **state)
 	}
 }
 
+struct unit {
+	struct virtio_conf virtio;
+	char *path;
+	bool hole;
+};
+
+static const struct opt unit_opts[] = {
+	{ "path", OPT_STRING, .bare = true, .offset = offsetof(struct unit, path), .arg = "PATH",
+	  .help = "the image" },
+	{ "hole", OPT_BOOL, .offset = offsetof(struct unit, hole), .help = "has a hole" },
+	VIRTIO_OPTS,
+	{ 0 },
+};
+
+/* Uses of an option that make one device. */
+static void test_units(void **state)
+{
+	static const struct virtio_class unit = {
+		.option = "unit", .summary = "A unit", .opts = unit_opts,
+		.conf_size = sizeof(struct unit), .units = 3, .flag_option = "hole",
+	};
+	static const struct virtio_class *const registry[] = { &disk, &unit, &rng, NULL };
+	struct opt_error error;
+	struct config config;
+	const struct unit *first;
+
+	(void)state;
+	assert_int_equal(parse_for(registry, "--kernel k --unit a,queue-size=64 --disk d --unit b "
+				   "--hole c", &config, &error), 0);
+	assert_int_equal(config.device_count, 5);
+	for (size_t i = 1; i < config.device_count; i++)
+		assert_int_equal(config_is_unit(&config.devices[i]), i == 2 || i == 3);
+	first = config.devices[1].conf;
+	assert_string_equal(first->path, "a");
+	assert_int_equal(first->virtio.queue_size, 64);
+	assert_ptr_equal(first->virtio.next, config.devices[2].conf);
+	assert_ptr_equal(first->virtio.next->next, config.devices[3].conf);
+	assert_null(first->virtio.next->next->next);
+	/* An option of its own for those with a flag. */
+	assert_false(first->hole);
+	assert_true(((const struct unit *)config.devices[3].conf)->hole);
+	assert_string_equal(((const struct unit *)config.devices[3].conf)->path, "c");
+	config_free(&config);
+	assert_int_equal(parse_for(registry, "--kernel k --unit a --unit b --unit c --unit d",
+				   &config, &error), -EINVAL);
+	assert_string_equal(error.text, "--unit d: there can be only 3 of them");
+	assert_int_equal(parse_for(registry, "--kernel k --unit a --unit b,packed", &config, &error),
+			 -EINVAL);
+	assert_string_equal(error.text, "--unit b: packed is for all of them together, "
+					"say it with the first --unit");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -529,6 +587,7 @@ int main(void)
 		cmocka_unit_test(test_json_mistakes),
 		cmocka_unit_test(test_long_text),
 		cmocka_unit_test(test_mutations),
+		cmocka_unit_test(test_units),
 		cmocka_unit_test(test_help),
 		cmocka_unit_test(test_help_says_what_may_be_given),
 		cmocka_unit_test(test_help_for_what_is_not_there),

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Reference counts. A new refcount block lies in the first of the clusters that
+ * it counts: as none of them had a count, that one is free, and nothing else
+ * has to be counted before. A table that has become too short moves to where
+ * its successor begins to count, for the same reason.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include "devices/block/qcow2_run.h"
+
+static bool overlaps(uint64_t offset, uint64_t len, uint64_t other, uint64_t other_len)
+{
+	return offset < other + other_len && other < offset + len;
+}
+
+bool qcow2_is_metadata(const struct qcow2 *q, uint64_t offset, uint64_t len)
+{
+	const struct qcow2_header *header = &q->header;
+	uint64_t cluster = qcow2_cluster_size(header);
+
+	if (overlaps(offset, len, 0, cluster) ||
+	    overlaps(offset, len, header->l1_offset, header->l1_size * sizeof(uint64_t)) ||
+	    overlaps(offset, len, header->refcount_table_offset,
+		     header->refcount_table_clusters * cluster) ||
+	    (header->snapshots && overlaps(offset, len, header->snapshots_offset, cluster)))
+		return true;
+	for (uint32_t i = 0; i < q->refcount_blocks; i++)
+		if (q->refcount_table[i] && overlaps(offset, len, q->refcount_table[i], cluster))
+			return true;
+	for (uint32_t i = 0; i < header->l1_size; i++)
+		if (q->l1[i] && overlaps(offset, len, q->l1[i] & QCOW2_OFFSET, cluster))
+			return true;
+	return false;
+}
+
+static uint64_t table_entries(const struct qcow2 *q)
+{
+	return (uint64_t)q->header.refcount_table_clusters << (q->header.cluster_bits - 3);
+}
+
+/* A cluster of counts, the first count of which are one. */
+static int write_block(struct qcow2 *q, uint64_t offset, uint64_t count)
+{
+	memset(q->bounce, 0, qcow2_cluster_size(&q->header));
+	for (uint64_t i = 0; i < count; i++)
+		qcow2_refcount_set(q->bounce, q->header.refcount_order, i, 1);
+	qcow2_cache_drop(q, offset);
+	return qcow2_pwrite(q, q->bounce, qcow2_cluster_size(&q->header), offset);
+}
+
+static int check_room(struct qcow2 *q, uint64_t offset, uint64_t len)
+{
+	if (!util_within(offset, len, q->limit))
+		return -ENOSPC;
+	return qcow2_is_metadata(q, offset, len) ? qcow2_lies(q) : 0;
+}
+
+/* Shows the file the table's new place: both numbers of the header in one write. */
+static int move_table(struct qcow2 *q, uint64_t offset, uint32_t clusters)
+{
+	struct { __be64 offset; __be32 clusters; } __attribute__((packed)) place = {
+		.offset = htobe64(offset), .clusters = htobe32(clusters),
+	};
+	int r = qcow2_sync(q);
+
+	if (r == 0)
+		r = qcow2_pwrite(q, &place, sizeof(place),
+				 offsetof(struct qcow2_disk_header, refcount_table_offset));
+	return r < 0 ? r : qcow2_sync(q);
+}
+
+/* The new table as the file has it, with blocks that lie one after the other from offset on. */
+static int write_table(struct qcow2 *q, const uint64_t *table, uint64_t entries, uint64_t offset)
+{
+	_cleanup_free_ __be64 *disk = calloc(entries, sizeof(*disk));
+
+	if (!disk)
+		return -ENOMEM;
+	for (uint64_t i = 0; i < entries; i++)
+		disk[i] = htobe64(table[i]);
+	return qcow2_pwrite(q, disk, entries * sizeof(*disk), offset);
+}
+
+/* Twice as many clusters, behind as many blocks as it takes to count both. */
+static int grow_table(struct qcow2 *q)
+{
+	uint32_t bits = q->header.cluster_bits, block_bits = qcow2_refcount_block_bits(&q->header);
+	uint64_t clusters = 2 * (uint64_t)q->header.refcount_table_clusters;
+	uint64_t old_entries = table_entries(q), entries = clusters << (bits - 3);
+	uint64_t old_first = q->header.refcount_table_offset >> bits, blocks = 1, place;
+	_cleanup_free_ uint64_t *table = NULL;
+	int r;
+
+	if (clusters << bits > QCOW2_REFCOUNT_TABLE_BYTES_MAX)
+		return -ENOSPC;
+	while (blocks << block_bits < blocks + clusters)
+		blocks++;
+	place = old_entries << block_bits << bits;
+	r = check_room(q, place, (blocks + clusters) << bits);
+	if (r < 0)
+		return r;
+	table = calloc(entries, sizeof(*table));
+	if (!table)
+		return -ENOMEM;
+	memcpy(table, q->refcount_table, old_entries * sizeof(*table));
+	for (uint64_t i = 0; i < blocks && r == 0; i++) {
+		uint64_t counted = blocks + clusters - (i << block_bits);
+
+		table[old_entries + i] = place + (i << bits);
+		r = write_block(q, place + (i << bits),
+				util_min(counted, UINT64_C(1) << block_bits));
+	}
+	if (r == 0)
+		r = write_table(q, table, entries, place + (blocks << bits));
+	if (r == 0)
+		r = move_table(q, place + (blocks << bits), (uint32_t)clusters);
+	if (r < 0)
+		return r;
+	qcow2_free_later(q, old_first, q->header.refcount_table_clusters);
+	q->header.refcount_table_offset = place + (blocks << bits);
+	q->header.refcount_table_clusters = (uint32_t)clusters;
+	q->refcount_blocks = (uint32_t)(old_entries + blocks);
+	free(q->refcount_table);
+	q->refcount_table = util_steal_ptr(&table);
+	return 0;
+}
+
+static int new_block(struct qcow2 *q, uint64_t index)
+{
+	uint64_t place = index << qcow2_refcount_block_bits(&q->header) << q->header.cluster_bits;
+	__be64 entry = htobe64(place);
+	int r;
+
+	if (index >= table_entries(q))
+		return grow_table(q);
+	r = check_room(q, place, qcow2_cluster_size(&q->header));
+	if (r == 0)
+		r = write_block(q, place, 1);
+	if (r == 0)
+		r = qcow2_sync(q);
+	if (r == 0)
+		r = qcow2_pwrite(q, &entry, sizeof(entry),
+				 q->header.refcount_table_offset + index * sizeof(entry));
+	if (r < 0)
+		return r;
+	q->refcount_table[index] = place;
+	q->refcount_blocks = (uint32_t)util_max(q->refcount_blocks, index + 1);
+	return 0;
+}
+
+/* The slice that has cluster's count, and where in it; -ENOENT: there is no block for it. */
+static int find_count(struct qcow2 *q, uint64_t cluster, void **ret_slice, uint64_t *ret_index)
+{
+	uint32_t order = q->header.refcount_order, bits = qcow2_refcount_block_bits(&q->header);
+	uint64_t index = cluster & ((UINT64_C(1) << bits) - 1), block = 0;
+	int r;
+
+	if (cluster >> bits < table_entries(q))
+		block = q->refcount_table[cluster >> bits];
+	if (!block)
+		return -ENOENT;
+	r = qcow2_cache_get(q, QCOW2_REFCOUNTS, block + (index << order >> 3), ret_slice);
+	if (r < 0)
+		return r;
+	*ret_index = index & ((UINT64_C(8) * q->cache.slice_size >> order) - 1);
+	return 0;
+}
+
+/* The first free cluster from the hint on, making the block that counts it where need be. */
+static int find_free(struct qcow2 *q, void **ret_slice, uint64_t *ret_index)
+{
+	uint32_t order = q->header.refcount_order;
+	uint64_t entries = UINT64_C(8) * q->cache.slice_size >> order, index;
+	void *slice;
+	int r;
+
+	while (q->free_hint << q->header.cluster_bits < q->limit) {
+		r = find_count(q, q->free_hint, &slice, &index);
+		if (r == -ENOENT) {
+			r = new_block(q, q->free_hint >> qcow2_refcount_block_bits(&q->header));
+			if (r < 0)
+				return r;
+			continue;
+		}
+		if (r < 0)
+			return r;
+		while (index < entries && qcow2_refcount_get(slice, order, index)) {
+			index++;
+			q->free_hint++;
+		}
+		if (index < entries) {
+			*ret_slice = slice;
+			*ret_index = index;
+			return 0;
+		}
+	}
+	return -ENOSPC;
+}
+
+int qcow2_alloc(struct qcow2 *q, uint64_t count, struct qcow2_clusters *ret_clusters)
+{
+	uint32_t order = q->header.refcount_order, bits = q->header.cluster_bits;
+	uint64_t entries = UINT64_C(8) * q->cache.slice_size >> order, index, taken = 0;
+	uint64_t first;
+	void *slice;
+	int r = find_free(q, &slice, &index);
+
+	if (r < 0)
+		return r;
+	first = q->free_hint;
+	while (taken < count && index + taken < entries &&
+	       !qcow2_refcount_get(slice, order, index + taken))
+		taken++;
+	r = check_room(q, first << bits, taken << bits);
+	if (r < 0)
+		return r;
+	for (uint64_t i = 0; i < taken; i++)
+		qcow2_refcount_set(slice, order, index + i, 1);
+	qcow2_cache_dirty(q, slice);
+	q->free_hint = first + taken;
+	*ret_clusters = (struct qcow2_clusters){ first, taken };
+	return 0;
+}
+
+bool qcow2_frees_room(const struct qcow2 *q)
+{
+	/* A step's entries, and what it allocated in vain; tables that move. */
+	return q->free_count + QCOW2_RUN_MAX + 8 <= QCOW2_FREES;
+}
+
+void qcow2_free_later(struct qcow2 *q, uint64_t first, uint64_t count)
+{
+	struct qcow2_clusters *last = q->free_count ? &q->frees[q->free_count - 1] : NULL;
+
+	if (last && last->first + last->count == first)
+		last->count += count;
+	else
+		q->frees[q->free_count++] = (struct qcow2_clusters){ first, count };
+}
+
+static int free_cluster(struct qcow2 *q, uint64_t cluster)
+{
+	uint32_t order = q->header.refcount_order, bits = q->header.cluster_bits;
+	uint64_t index, count;
+	void *slice;
+	int r = find_count(q, cluster, &slice, &index);
+
+	if (r < 0)
+		return r == -ENOENT ? qcow2_lies(q) : r;
+	count = qcow2_refcount_get(slice, order, index);
+	if (count == 0)
+		return qcow2_lies(q);
+	qcow2_refcount_set(slice, order, index, count - 1);
+	qcow2_cache_dirty(q, slice);
+	if (count > 1)
+		return 0;
+	q->free_hint = util_min(q->free_hint, cluster);
+	/* The host's room, where it can have it back. */
+	if (!q->fixed)
+		(void)!fallocate(q->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				 (off_t)(cluster << bits), (off_t)1 << bits);
+	return 0;
+}
+
+int qcow2_free_now(struct qcow2 *q)
+{
+	int r = 0;
+
+	qcow2_inflate_forget(q);
+	/* What an error leaves out is lost room, no more. */
+	for (unsigned int i = 0; i < q->free_count && r == 0; i++)
+		for (uint64_t j = 0; j < q->frees[i].count && r == 0; j++)
+			r = free_cluster(q, q->frees[i].first + j);
+	q->free_count = 0;
+	return r;
+}

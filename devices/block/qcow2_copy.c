@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What takes more than moving bytes between a guest and their place: clusters
+ * that have none yet, or one that they share, or that are compressed; backing
+ * files; ranges. All of it is done on the spot, on the caller's thread.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+#include "devices/block/qcow2_run.h"
+
+bool qcow2_is_zero(const struct qcow2 *q, const struct qcow2_extent *extent, uint64_t offset)
+{
+	return extent->content == QCOW2_ZEROES ||
+	       (extent->content == QCOW2_HOLE && offset >= q->backing.size);
+}
+
+static int read_backing(struct qcow2 *q, void *buffer, size_t len, uint64_t offset)
+{
+	const struct qcow2 file = { .fd = q->backing.image.fd };
+	uint64_t size = q->backing.size;
+	size_t there = offset < size ? util_min(len, size - offset) : 0;
+
+	memset((uint8_t *)buffer + there, 0, len - there);
+	if (!there)
+		return 0;
+	if (q->backing.qcow2)
+		return qcow2_read(q->backing.qcow2, buffer, there, offset);
+	return qcow2_pread(&file, buffer, there, offset);
+}
+
+static int read_extent(struct qcow2 *q, const struct qcow2_extent *extent, void *buffer,
+		       uint64_t offset)
+{
+	const uint8_t *data;
+	int r;
+
+	switch (extent->content) {
+	case QCOW2_DATA:
+		return qcow2_pread(q, buffer, extent->len, extent->host);
+	case QCOW2_HOLE:
+		return read_backing(q, buffer, extent->len, offset);
+	case QCOW2_ZEROES:
+		memset(buffer, 0, extent->len);
+		return 0;
+	case QCOW2_PACKED:
+		r = qcow2_inflate(q, extent->entry, &data);
+		if (r == 0)
+			memcpy(buffer, data + qcow2_in_cluster(q, offset), extent->len);
+		return r;
+	}
+	__builtin_unreachable();
+}
+
+int qcow2_read(struct qcow2 *q, void *buffer, size_t len, uint64_t offset)
+{
+	struct qcow2_extent extent;
+	uint8_t *at = buffer;
+	int r = 0;
+
+	for (; len && r == 0; len -= extent.len, at += extent.len, offset += extent.len) {
+		r = qcow2_map(q, offset, len, &extent);
+		if (r == 0)
+			r = read_extent(q, &extent, at, offset);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Less than a cluster of what the guest has at offset, to where it will be. */
+static int copy(struct qcow2 *q, bool zero, bool fresh, uint64_t offset, size_t len, uint64_t place)
+{
+	int r;
+
+	if (len == 0)
+		return 0;
+	if (zero)
+		/* A file reads as zeroes where it grows. */
+		return fresh ? 0 : qcow2_pwrite(q, q->zeroes, len, place);
+	r = qcow2_read(q, q->bounce, len, offset);
+	return r < 0 ? r : qcow2_pwrite(q, q->bounce, len, place);
+}
+
+/* Whole clusters at place: what is written, and around it what was there. */
+static int fill(struct qcow2 *q, const struct qcow2_extent *extent, struct iovec *iov,
+		unsigned int count, size_t len, uint64_t offset, uint64_t place)
+{
+	uint64_t cluster = qcow2_cluster_size(&q->header), within = qcow2_in_cluster(q, offset);
+	uint64_t size = util_align_up(within + len, cluster), tail = size - within - len;
+	bool zero = qcow2_is_zero(q, extent, offset - within);
+	bool fresh = place >= q->file_size && !q->fixed;
+	int r = copy(q, zero, fresh, offset - within, within, place);
+
+	if (r == 0)
+		r = copy(q, zero, fresh, offset + len, tail, place + within + len);
+	if (r == 0)
+		r = qcow2_pwritev(q, iov, count, place + within);
+	return r < 0 ? r : qcow2_extend(q, place + size);
+}
+
+static void cut(struct iovec *iov, unsigned int *count, size_t len)
+{
+	unsigned int i = 0;
+
+	while (i < *count && len > iov[i].iov_len)
+		len -= iov[i++].iov_len;
+	iov[i].iov_len = len;
+	*count = i + 1;
+}
+
+/* Zeroes that have a place already. */
+static ssize_t write_in_place(struct qcow2 *q, const struct qcow2_extent *extent,
+			      struct iovec *iov, unsigned int count, size_t len, uint64_t offset)
+{
+	uint64_t within = qcow2_in_cluster(q, offset), cluster = qcow2_cluster_size(&q->header);
+	uint64_t place = extent->host - within;
+	uint64_t clusters = util_align_up(within + len, cluster) >> q->header.cluster_bits;
+	int r;
+
+	if (qcow2_is_metadata(q, place, clusters << q->header.cluster_bits))
+		return qcow2_lies(q);
+	r = fill(q, extent, iov, count, len, offset, place);
+	if (r == 0)
+		r = qcow2_map_set(q, offset, clusters, place | QCOW2_COPIED, cluster);
+	return r < 0 ? r : (ssize_t)len;
+}
+
+ssize_t qcow2_write(struct qcow2 *q, const struct qcow2_extent *extent, struct iovec *iov,
+		    unsigned int count, size_t len, uint64_t offset)
+{
+	uint32_t bits = q->header.cluster_bits;
+	uint64_t within = qcow2_in_cluster(q, offset), wanted;
+	struct qcow2_clusters clusters;
+	int r;
+
+	len = util_min(len, util_min(extent->len, ((uint64_t)QCOW2_RUN_MAX << bits) - within));
+	if (extent->content == QCOW2_ZEROES && extent->own) {
+		cut(iov, &count, len);
+		return write_in_place(q, extent, iov, count, len, offset);
+	}
+	wanted = ((within + len - 1) >> bits) + 1;
+	r = qcow2_alloc(q, wanted, &clusters);
+	if (r < 0)
+		return r;
+	len = util_min(len, (clusters.count << bits) - within);
+	cut(iov, &count, len);
+	r = fill(q, extent, iov, count, len, offset, clusters.first << bits);
+	if (r == 0)
+		r = qcow2_map_set(q, offset, clusters.count,
+				  clusters.first << bits | QCOW2_COPIED, UINT64_C(1) << bits);
+	if (r < 0)
+		qcow2_free_later(q, clusters.first, clusters.count);
+	return r < 0 ? r : (ssize_t)len;
+}
+
+/* The whole clusters that a range has, as a range; its length is 0 when there are none. */
+static uint64_t whole_clusters(const struct qcow2 *q, uint64_t offset, uint64_t len)
+{
+	uint64_t cluster = qcow2_cluster_size(&q->header), end = offset + len;
+
+	/* The disk's last cluster may go on behind its end. */
+	if (end < q->header.size)
+		end &= ~(cluster - 1);
+	return qcow2_in_cluster(q, offset) || end <= offset ? 0 : end - offset;
+}
+
+/* Takes the clusters' places away, or lets them be of no account. */
+static ssize_t set_range(struct qcow2 *q, const struct qcow2_extent *extent, uint64_t offset,
+			 uint64_t entry)
+{
+	uint32_t bits = q->header.cluster_bits;
+	uint64_t most = (uint64_t)QCOW2_RUN_MAX << bits, len = util_min(extent->len, most);
+	uint64_t step = (entry & QCOW2_OFFSET) ? UINT64_C(1) << bits : 0;
+	int r = 0;
+
+	if (extent->entry != entry)
+		r = qcow2_map_set(q, offset, ((len - 1) >> bits) + 1, entry, step);
+	return r < 0 ? r : (ssize_t)len;
+}
+
+static ssize_t write_zeroes(struct qcow2 *q, const struct qcow2_extent *extent, uint64_t offset)
+{
+	uint64_t cluster = qcow2_cluster_size(&q->header);
+	size_t len = util_min(extent->len, cluster - qcow2_in_cluster(q, offset));
+	struct iovec iov = { (void *)q->zeroes, len };
+	int r;
+
+	if (qcow2_is_zero(q, extent, offset))
+		return (ssize_t)len;
+	if (extent->content != QCOW2_DATA || !extent->own)
+		return qcow2_write(q, extent, &iov, 1, len, offset);
+	if (qcow2_is_metadata(q, extent->host, len))
+		return qcow2_lies(q);
+	r = qcow2_pwritev(q, &iov, 1, extent->host);
+	return r < 0 ? r : (ssize_t)len;
+}
+
+ssize_t qcow2_zero(struct qcow2 *q, uint64_t offset, uint64_t len, bool unmap)
+{
+	uint64_t whole = whole_clusters(q, offset, len), cluster = qcow2_cluster_size(&q->header);
+	struct qcow2_extent extent;
+	int r;
+
+	/* Up to the first whole cluster, or up to the end when there is none. */
+	if (!whole)
+		len = util_min(len, cluster - qcow2_in_cluster(q, offset));
+	r = qcow2_map(q, offset, whole ?: len, &extent);
+	if (r < 0)
+		return r;
+	if (!whole)
+		return write_zeroes(q, &extent, offset);
+	if (qcow2_is_zero(q, &extent, offset) && (!unmap || !(extent.entry & QCOW2_OFFSET)))
+		return (ssize_t)extent.len;
+	if (q->header.version < 3 && q->backing.size)
+		return write_zeroes(q, &extent, offset);
+	if (q->header.version < 3)
+		return unmap ? set_range(q, &extent, offset, 0) : write_zeroes(q, &extent, offset);
+	return set_range(q, &extent, offset, extent.own && !unmap ? extent.entry | QCOW2_ZERO :
+			 QCOW2_ZERO);
+}
+
+ssize_t qcow2_discard(struct qcow2 *q, uint64_t offset, uint64_t len)
+{
+	uint64_t whole = whole_clusters(q, offset, len), cluster = qcow2_cluster_size(&q->header);
+	struct qcow2_extent extent;
+	int r;
+
+	if (!whole)
+		return (ssize_t)util_min(len, cluster - qcow2_in_cluster(q, offset));
+	r = qcow2_map(q, offset, whole, &extent);
+	if (r < 0)
+		return r;
+	if (extent.content == QCOW2_HOLE)
+		return (ssize_t)extent.len;
+	/* What the backing file has must not come to light. */
+	if (!q->backing.size)
+		return set_range(q, &extent, offset, 0);
+	return q->header.version < 3 ? (ssize_t)extent.len :
+				       set_range(q, &extent, offset, QCOW2_ZERO);
+}

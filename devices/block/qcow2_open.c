@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What leads to tables is checked once, here: each lies in the file, and no two
+ * of them overlap. Later it is believed.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "devices/block/image.h"
+#include "devices/block/qcow2_run.h"
+
+#define BACKING_DEPTH_MAX 8 /* images of a chain, each of which has a file to keep open */
+#define CACHE_DEFAULT MIB(4)
+#define LIMIT_MAX (UINT64_C(1) << 56)
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int load_table(struct qcow2 *q, uint64_t offset, uint64_t entries, uint64_t **ret_table)
+{
+	_cleanup_free_ uint64_t *table = calloc(util_max(entries, 1), sizeof(*table));
+	int r;
+
+	if (!table)
+		return -ENOMEM;
+	r = qcow2_pread(q, table, entries * sizeof(*table), offset);
+	if (r < 0)
+		return r;
+	for (uint64_t i = 0; i < entries; i++)
+		table[i] = be64toh(table[i]);
+	*ret_table = util_steal_ptr(&table);
+	return 0;
+}
+
+/* Adds where the entries lead to. */
+static int collect(const struct qcow2 *q, const uint64_t *entries, uint64_t count,
+		   uint64_t reserved, uint64_t *places, size_t *len)
+{
+	uint64_t cluster = qcow2_cluster_size(&q->header), place;
+
+	for (uint64_t i = 0; i < count; i++) {
+		if (!entries[i])
+			continue;
+		place = entries[i] & ~QCOW2_COPIED;
+		if (!place || entries[i] & reserved || !qcow2_is_aligned(&q->header, place) ||
+		    !util_within(place, cluster, q->file_size))
+			return -EUCLEAN;
+		places[(*len)++] = place;
+	}
+	return 0;
+}
+
+/* The clusters of a table that the header names. */
+static void collect_run(const struct qcow2 *q, uint64_t offset, uint64_t bytes, uint64_t *places,
+			size_t *len)
+{
+	uint64_t cluster = qcow2_cluster_size(&q->header);
+
+	for (uint64_t at = 0; at < bytes; at += cluster)
+		places[(*len)++] = offset + at;
+}
+
+static int check_tables(const struct qcow2 *q, uint64_t blocks)
+{
+	const struct qcow2_header *header = &q->header;
+	uint64_t l1_bytes = header->l1_size * sizeof(uint64_t);
+	uint64_t blocks_bytes = blocks * sizeof(uint64_t);
+	size_t most = 3 + header->l1_size + blocks +
+		      ((l1_bytes + blocks_bytes) >> header->cluster_bits), len = 0;
+	_cleanup_free_ uint64_t *places = calloc(most, sizeof(*places));
+	int r;
+
+	if (!places)
+		return -ENOMEM;
+	collect_run(q, header->l1_offset, l1_bytes, places, &len);
+	collect_run(q, header->refcount_table_offset, blocks_bytes, places, &len);
+	if (header->snapshots)
+		places[len++] = header->snapshots_offset;
+	r = collect(q, q->l1, header->l1_size, QCOW2_L1_RESERVED, places, &len);
+	if (r == 0)
+		r = collect(q, q->refcount_table, blocks,
+			    QCOW2_REFCOUNT_TABLE_RESERVED | QCOW2_COPIED, places, &len);
+	if (r < 0)
+		return r;
+	qsort(places, len, sizeof(*places), compare);
+	for (size_t i = 1; i < len; i++)
+		if (places[i] == places[i - 1])
+			return -EUCLEAN;
+	return 0;
+}
+
+static int load_tables(struct qcow2 *q)
+{
+	uint64_t blocks = (uint64_t)q->header.refcount_table_clusters <<
+			  (q->header.cluster_bits - 3);
+	int r = load_table(q, q->header.l1_offset, q->header.l1_size, &q->l1);
+
+	if (r == 0)
+		r = load_table(q, q->header.refcount_table_offset, blocks, &q->refcount_table);
+	if (r == 0)
+		r = check_tables(q, blocks);
+	if (r < 0)
+		return r;
+	while (blocks && !q->refcount_table[blocks - 1])
+		blocks--;
+	q->refcount_blocks = (uint32_t)blocks;
+	return 0;
+}
+
+/* What we do not keep up to date is no longer so from our first write on. */
+static int clear_autoclear(struct qcow2 *q)
+{
+	const __be64 none = 0;
+
+	if (!q->header.autoclear)
+		return 0;
+	return qcow2_pwrite(q, &none, sizeof(none),
+			    offsetof(struct qcow2_disk_header, autoclear_features));
+}
+
+static int prepare_to_write(struct qcow2 *q)
+{
+	int r;
+
+	if (q->header.incompatible & QCOW2_CORRUPT)
+		return -EUCLEAN;
+	r = clear_autoclear(q);
+	/* From here on the file ends where a cluster does. */
+	return r < 0 || q->fixed ? r : qcow2_extend(q, util_align_up(q->file_size,
+						    qcow2_cluster_size(&q->header)));
+}
+
+/* Whoever had it open left with its counts to be made up: lazy refcounts. */
+static int clean_up(struct qcow2 *q)
+{
+	struct qcow2_findings findings;
+	const char *reason;
+	int r = qcow2_check(q->fd, QCOW2_REPAIR_ALL, &findings, &reason);
+
+	if (r < 0)
+		return r;
+	if (qcow2_corruptions(&findings))
+		return -EUCLEAN;
+	return qcow2_header_read(q->fd, &q->header, &q->file_size, &reason);
+}
+
+static int read_header(struct qcow2 *q)
+{
+	const char *reason;
+	int r = qcow2_header_read(q->fd, &q->header, &q->file_size, &reason);
+
+	/* These mean something else where disks are opened. */
+	if (r == -EMEDIUMTYPE)
+		return -EILSEQ;
+	return r == -EOPNOTSUPP ? -ENOPKG : r;
+}
+
+static int allocate(struct qcow2 *q, uint64_t cache_size)
+{
+	uint64_t cluster = qcow2_cluster_size(&q->header);
+
+	q->bounce = malloc(cluster);
+	q->zeroes = calloc(1, cluster);
+	if (!q->bounce || !q->zeroes)
+		return -ENOMEM;
+	return qcow2_cache_init(q, cache_size ?: CACHE_DEFAULT);
+}
+
+static void qcow2_close(struct qcow2 *q)
+{
+	if (!q)
+		return;
+	qcow2_close(q->backing.qcow2);
+	block_image_close(&q->backing.image);
+	qcow2_inflate_free(q->inflate);
+	qcow2_cache_free(&q->cache);
+	free((void *)q->zeroes);
+	free(q->bounce);
+	free(q->refcount_table);
+	free(q->l1);
+	util_closep(&q->fd);
+	free(q);
+}
+
+static void qcow2_closep(struct qcow2 **q)
+{
+	qcow2_close(*q);
+}
+
+/* The same file once more: metadata is not aligned as O_DIRECT wants it. */
+static int open_again(const struct block_image *image)
+{
+	int flags = fcntl(image->fd, F_GETFL), fd;
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", image->fd);
+	if (flags & O_DIRECT)
+		fd = open(path, (image->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	else
+		fd = fcntl(image->fd, F_DUPFD_CLOEXEC, 0);
+	return fd < 0 ? -errno : fd;
+}
+
+static int open_backing(struct qcow2 *q, const char *path, const struct block_conf *conf,
+			unsigned int depth);
+
+static int open_image(struct qcow2 **ret_qcow2, struct block_image *image, const char *path,
+		      const struct block_conf *conf, unsigned int depth)
+{
+	_cleanup_(qcow2_closep) struct qcow2 *q = calloc(1, sizeof(*q));
+	int r;
+
+	if (!q)
+		return -ENOMEM;
+	q->backing.image.fd = -1;
+	q->image = image;
+	q->read_only = image->read_only;
+	q->fixed = image->device;
+	q->fd = open_again(image);
+	r = q->fd < 0 ? q->fd : read_header(q);
+	if (r == 0 && q->header.incompatible & QCOW2_DIRTY && !q->read_only)
+		r = clean_up(q);
+	if (r == 0)
+		r = allocate(q, conf->cache_size);
+	if (r == 0)
+		r = load_tables(q);
+	if (r == 0 && !q->read_only)
+		r = prepare_to_write(q);
+	if (r == 0 && *q->header.backing)
+		r = open_backing(q, path, conf, depth);
+	if (r < 0)
+		return r;
+	q->limit = q->fixed ? q->file_size & ~(qcow2_cluster_size(&q->header) - 1) : LIMIT_MAX;
+	*ret_qcow2 = util_steal_ptr(&q);
+	return 0;
+}
+
+/* What an image calls its backing file is relative to where the image is. */
+static char *backing_path(const struct qcow2 *q, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *joined;
+
+	if (!slash || *q->header.backing == '/')
+		return strdup(q->header.backing);
+	return asprintf(&joined, "%.*s%s", (int)(slash + 1 - path), path, q->header.backing) < 0 ?
+	       NULL : joined;
+}
+
+static int open_backing(struct qcow2 *q, const char *path, const struct block_conf *conf,
+			unsigned int depth)
+{
+	bool raw = !strcmp(q->header.backing_format, "raw");
+	_cleanup_free_ char *name = backing_path(q, path);
+
+	if (!conf->backing)
+		return -EXDEV;
+	if (!name)
+		return -ENOMEM;
+	if (!raw && strcmp(q->header.backing_format, "qcow2") != 0)
+		return -ENOMSG;
+	if (depth == BACKING_DEPTH_MAX)
+		return -ELOOP;
+	if (block_image_open(&q->backing.image, name, true, false) < 0)
+		return -ELIBACC;
+	q->backing.size = q->backing.image.size;
+	if (raw)
+		return 0;
+	if (open_image(&q->backing.qcow2, &q->backing.image, name, conf, depth + 1) < 0)
+		return -ELIBACC;
+	q->backing.size = q->backing.qcow2->header.size;
+	return 0;
+}
+
+static int format_open(struct block_disk *disk)
+{
+	struct qcow2 *q;
+	int r;
+
+	if (disk->conf->scratch)
+		return -EILSEQ;
+	r = open_image(&q, &disk->image, disk->conf->path, disk->conf, 1);
+	if (r < 0)
+		return r;
+	disk->own = q;
+	disk->image.size = q->header.size;
+	/* Direct I/O that wants more than a cluster at once. */
+	return disk->image.buffer_align && disk->image.block_size > qcow2_cluster_size(&q->header) ?
+	       -EOPNOTSUPP : 0;
+}
+
+static void format_close(struct block_disk *disk)
+{
+	qcow2_close(disk->own);
+}
+
+static size_t format_fds(const struct block_disk *disk, int fds[BLOCK_FDS_MAX - 1])
+{
+	const struct qcow2 *q = disk->own;
+	size_t n = 0;
+
+	for (; q; q = q->backing.qcow2) {
+		fds[n++] = q->fd;
+		if (q->backing.image.fd >= 0 && !q->backing.qcow2)
+			fds[n++] = q->backing.image.fd;
+	}
+	return n;
+}
+
+static int format_resize(struct block_disk *disk, uint64_t bytes, uint64_t *ret_size)
+{
+	struct qcow2 *q = disk->own;
+	/* Nobody else can have made it longer: it is locked. */
+	int r = bytes > q->header.size ? qcow2_grow(q, bytes) : 0;
+
+	if (r == 0)
+		*ret_size = q->header.size;
+	return r;
+}
+
+static_assert(BACKING_DEPTH_MAX + 1 <= BLOCK_FDS_MAX - 1, "a chain has an fd for each file");
+
+const struct block_format block_qcow2 = {
+	.open = format_open,
+	.close = format_close,
+	.fds = format_fds,
+	.resize = format_resize,
+	.queue_open = qcow2_queue_open,
+};
