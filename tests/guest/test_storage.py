@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Formats, engines and buses of disks under load, and losses of power."""
+"""Formats, engines and buses of disks under load, losses of power, and the tools of SCSI."""
 import hashlib
 import itertools
 import random
@@ -182,3 +182,75 @@ class Losses(Storage, Group):
             if found < 2 * MIB:
                 raise Failure(f"{path.name}: {found} bytes shorter")
         equal(vm.power_off(), 0)
+
+
+class SgTools(Storage, Group):
+    """sg3-utils against what SPC-4 and SBC-3 have them told, and as many units as there can be."""
+
+    # Each command, its exit status and lines of what it prints.
+    answers = (
+        ("sg_inq -d", 0, ["PQual=0  PDT=0  RMB=0", "version=0x06  [SPC-4]", "Resp_data_format=2",
+                          "CmdQue=1", "length=64 (0x40)   Peripheral device type: disk",
+                          "Vendor identification: MICROVM", "Product identification: SAMPLE",
+                          "Unit serial number: first", "SPC-4 (no version claimed)",
+                          "SBC-3 (no version claimed)"]),
+        ("sg_vpd", 0, ["Supported VPD pages [sv]", "Unit serial number [sn]",
+                       "Device identification [di]", "Block limits (SBC) [bl]",
+                       "Block device characteristics (SBC) [bdc]",
+                       "Logical block provisioning (SBC) [lbpv]"]),
+        ("sg_vpd -p sn", 0, ["Unit serial number: first"]),
+        ("sg_vpd -p di", 0, ["Addressed logical unit:",
+                             "designator type: T10 vendor identification,  code set: ASCII",
+                             "vendor id: MICROVM", "vendor specific: SAMPLE          first",
+                             "designator type: NAA,  code set: Binary",
+                             "\n      0x3"]),
+        ("sg_vpd -p bl", 0, ["Write same non-zero (WSNZ): 1",
+                             "Maximum compare and write length: 128 blocks",
+                             "Maximum unmap LBA count: -1 [unbounded]",
+                             "Maximum unmap block descriptor count: 64",
+                             "Optimal unmap granularity: 8 blocks"]),
+        ("sg_vpd -p bdc", 0, ["Non-rotating medium (e.g. solid state)"]),
+        ("sg_vpd -p lbpv", 0, ["Unmap command supported (LBPU): 1",
+                               "Write same (16) with unmap bit supported (LBPWS): 1",
+                               "Write same (10) with unmap bit supported (LBPWS10): 1",
+                               "Provisioning type: 2 (thin provisioned)"]),
+        ("sg_readcap", 0, ["Last LBA=8191 (0x1fff), Number of logical blocks=8192",
+                           "Logical block length=512 bytes"]),
+        ("sg_readcap --long", 0, ["Protection: prot_en=0", "lbpme=1",
+                                  "Last LBA=8191 (0x1fff), Number of logical blocks=8192"]),
+        ("sg_turs", 0, []),
+        ("sg_verify --lba=0 --count=8192", 0, []),
+        # LBA out of range, of which sg3-utils have a status of its own.
+        ("sg_verify --lba=8190 --count=16", 22, []),
+        ("sg_luns", 0, ["Lun list length = 2048 which imples 256 lun entries",
+                        "0000000000000000", "00ff000000000000"]),
+        ("sg_reset -d", 0, []),
+        # Power on, reset, or bus device reset occurred: told once.
+        ("sg_turs", 6, ["Power on, reset, or bus device reset occurred"]),
+        ("sg_turs", 0, []),
+    )
+
+    def start(self):
+        arguments = ["--scsi", "scratch=4M,serial=first,product=SAMPLE"]
+        for _ in range(255):
+            arguments += "--scsi", "scratch=1M"
+        self.vm = self.boot("--memory", "512M", *arguments).ready()
+        self.names = self.units(self.vm, 256)
+        self.device = f"/dev/{self.names[0]}"
+
+    def test_are_answered(self):
+        wrong = []
+        for command, wanted, lines in self.answers:
+            status, output = self.vm.ask(f"{command} {self.device}")
+            missing = [line for line in lines if line not in output]
+            if status != wanted or missing:
+                wrong.append(f"{command}: status {status}, without {missing}: {output}")
+        equal(wrong, [])
+
+    def test_all_units_keep_their_own(self):
+        every = " ".join(self.names)
+        self.vm.sh(f"for i in {every}; do echo I am $i | dd of=/dev/$i bs=512 conv=sync,fsync "
+                   "2>/dev/null || break; done", 180)
+        self.vm.sh("echo 3 >/proc/sys/vm/drop_caches")
+        equal(self.vm.sh(f"for i in {every}; do head -n 1 /dev/$i; done", 180).splitlines(),
+              [f"I am {name}" for name in self.names])
