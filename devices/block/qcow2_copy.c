@@ -15,18 +15,15 @@ bool qcow2_is_zero(const struct qcow2 *q, const struct qcow2_extent *extent, uin
 	       (extent->content == QCOW2_HOLE && offset >= q->backing.size);
 }
 
-static int read_backing(struct qcow2 *q, void *buffer, size_t len, uint64_t offset)
+/* Where nobody in the chain has anything: a raw file at its end, or nothing. */
+static int read_end(const struct qcow2 *q, void *buffer, size_t len, uint64_t offset)
 {
 	const struct qcow2 file = { .fd = q->backing.image.fd };
 	uint64_t size = q->backing.size;
 	size_t there = offset < size ? util_min(len, size - offset) : 0;
 
 	memset((uint8_t *)buffer + there, 0, len - there);
-	if (!there)
-		return 0;
-	if (q->backing.qcow2)
-		return qcow2_read(q->backing.qcow2, buffer, there, offset);
-	return qcow2_pread(&file, buffer, there, offset);
+	return there ? qcow2_pread(&file, buffer, there, offset) : 0;
 }
 
 static int read_extent(struct qcow2 *q, const struct qcow2_extent *extent, void *buffer,
@@ -39,7 +36,7 @@ static int read_extent(struct qcow2 *q, const struct qcow2_extent *extent, void 
 	case QCOW2_DATA:
 		return qcow2_pread(q, buffer, extent->len, extent->host);
 	case QCOW2_HOLE:
-		return read_backing(q, buffer, extent->len, offset);
+		return read_end(q, buffer, extent->len, offset);
 	case QCOW2_ZEROES:
 		memset(buffer, 0, extent->len);
 		return 0;
@@ -52,16 +49,33 @@ static int read_extent(struct qcow2 *q, const struct qcow2_extent *extent, void 
 	__builtin_unreachable();
 }
 
-int qcow2_read(struct qcow2 *q, void *buffer, size_t len, uint64_t offset)
+/* The beginning of a range, from the first image in the chain that has it. */
+static int read_some(struct qcow2 *q, void *buffer, size_t len, uint64_t offset, size_t *ret_len)
 {
 	struct qcow2_extent extent;
+	int r = qcow2_map(q, offset, len, &extent);
+
+	while (r == 0 && extent.content == QCOW2_HOLE && q->backing.qcow2 &&
+	       offset < q->backing.size) {
+		len = util_min(extent.len, q->backing.size - offset);
+		q = q->backing.qcow2;
+		r = qcow2_map(q, offset, len, &extent);
+	}
+	if (r == 0)
+		r = read_extent(q, &extent, buffer, offset);
+	if (r == 0)
+		*ret_len = extent.len;
+	return r;
+}
+
+int qcow2_read(struct qcow2 *q, void *buffer, size_t len, uint64_t offset)
+{
 	uint8_t *at = buffer;
+	size_t moved;
 	int r = 0;
 
-	for (; len && r == 0; len -= extent.len, at += extent.len, offset += extent.len) {
-		r = qcow2_map(q, offset, len, &extent);
-		if (r == 0)
-			r = read_extent(q, &extent, at, offset);
+	for (; len && r == 0; len -= moved, at += moved, offset += moved) {
+		r = read_some(q, at, len, offset, &moved);
 		if (r < 0)
 			return r;
 	}

@@ -43,7 +43,7 @@ void qcow2_inflate_free(struct qcow2_inflate *state)
 	free(state);
 }
 
-static bool unpack_zlib(struct qcow2_inflate *state, size_t packed_len, size_t len)
+static bool unpack_zlib(struct qcow2_inflate *state, size_t packed_len, size_t cluster)
 {
 	z_stream *zlib = &state->zlib;
 	int r;
@@ -53,16 +53,16 @@ static bool unpack_zlib(struct qcow2_inflate *state, size_t packed_len, size_t l
 	zlib->next_in = state->packed;
 	zlib->avail_in = (uInt)packed_len;
 	zlib->next_out = state->data;
-	zlib->avail_out = (uInt)len;
+	zlib->avail_out = (uInt)cluster;
 	r = inflate(zlib, Z_FINISH);
 	/* What is behind in its last sector is not its own. */
 	return (r == Z_STREAM_END || r == Z_BUF_ERROR || r == Z_OK) && zlib->avail_out == 0;
 }
 
-static bool unpack_zstd(struct qcow2_inflate *state, size_t packed_len, size_t len)
+static bool unpack_zstd(struct qcow2_inflate *state, size_t packed_len, size_t cluster)
 {
 	ZSTD_inBuffer in = { state->packed, packed_len, 0 };
-	ZSTD_outBuffer out = { state->data, len, 0 };
+	ZSTD_outBuffer out = { state->data, cluster, 0 };
 	size_t in_before, out_before;
 
 	ZSTD_DCtx_reset(state->zstd, ZSTD_reset_session_only);
@@ -71,8 +71,8 @@ static bool unpack_zstd(struct qcow2_inflate *state, size_t packed_len, size_t l
 		out_before = out.pos;
 		if (ZSTD_isError(ZSTD_decompressStream(state->zstd, &out, &in)))
 			return false;
-	} while (out.pos < len && (in.pos > in_before || out.pos > out_before));
-	return out.pos == len;
+	} while (out.pos < cluster && (in.pos > in_before || out.pos > out_before));
+	return out.pos == cluster;
 }
 
 int qcow2_inflate(struct qcow2 *q, uint64_t entry, const uint8_t **ret_data)

@@ -175,18 +175,20 @@ static int allocate(struct qcow2 *q, uint64_t cache_size)
 
 static void qcow2_close(struct qcow2 *q)
 {
-	if (!q)
-		return;
-	qcow2_close(q->backing.qcow2);
-	block_image_close(&q->backing.image);
-	qcow2_inflate_free(q->inflate);
-	qcow2_cache_free(&q->cache);
-	free((void *)q->zeroes);
-	free(q->bounce);
-	free(q->refcount_table);
-	free(q->l1);
-	util_closep(&q->fd);
-	free(q);
+	while (q) {
+		struct qcow2 *next = q->backing.qcow2;
+
+		block_image_close(&q->backing.image);
+		qcow2_inflate_free(q->inflate);
+		qcow2_cache_free(&q->cache);
+		free((void *)q->zeroes);
+		free(q->bounce);
+		free(q->refcount_table);
+		free(q->l1);
+		util_closep(&q->fd);
+		free(q);
+		q = next;
+	}
 }
 
 static void qcow2_closep(struct qcow2 **q)
@@ -208,11 +210,8 @@ static int open_again(const struct block_image *image)
 	return fd < 0 ? -errno : fd;
 }
 
-static int open_backing(struct qcow2 *q, const char *path, const struct block_conf *conf,
-			unsigned int depth);
-
-static int open_image(struct qcow2 **ret_qcow2, struct block_image *image, const char *path,
-		      const struct block_conf *conf, unsigned int depth)
+/* One image, without what it is based on. */
+static int open_image(struct qcow2 **ret_qcow2, struct block_image *image, uint64_t cache_size)
 {
 	_cleanup_(qcow2_closep) struct qcow2 *q = calloc(1, sizeof(*q));
 	int r;
@@ -228,13 +227,11 @@ static int open_image(struct qcow2 **ret_qcow2, struct block_image *image, const
 	if (r == 0 && q->header.incompatible & QCOW2_DIRTY && !q->read_only)
 		r = clean_up(q);
 	if (r == 0)
-		r = allocate(q, conf->cache_size);
+		r = allocate(q, cache_size);
 	if (r == 0)
 		r = load_tables(q);
 	if (r == 0 && !q->read_only)
 		r = prepare_to_write(q);
-	if (r == 0 && *q->header.backing)
-		r = open_backing(q, path, conf, depth);
 	if (r < 0)
 		return r;
 	q->limit = q->fixed ? q->file_size & ~(qcow2_cluster_size(&q->header) - 1) : LIMIT_MAX;
@@ -254,42 +251,59 @@ static char *backing_path(const struct qcow2 *q, const char *path)
 	       NULL : joined;
 }
 
-static int open_backing(struct qcow2 *q, const char *path, const struct block_conf *conf,
-			unsigned int depth)
+/* What q is based on. Replaces *path, the image's, by the path of that. */
+static int open_backing(struct qcow2 *q, char **path, uint64_t cache_size)
 {
 	bool raw = !strcmp(q->header.backing_format, "raw");
-	_cleanup_free_ char *name = backing_path(q, path);
+	char *name = backing_path(q, *path);
 
-	if (!conf->backing)
-		return -EXDEV;
 	if (!name)
 		return -ENOMEM;
+	free(*path);
+	*path = name;
 	if (!raw && strcmp(q->header.backing_format, "qcow2") != 0)
 		return -ENOMSG;
-	if (depth == BACKING_DEPTH_MAX)
-		return -ELOOP;
 	if (block_image_open(&q->backing.image, name, true, false) < 0)
 		return -ELIBACC;
 	q->backing.size = q->backing.image.size;
 	if (raw)
 		return 0;
-	if (open_image(&q->backing.qcow2, &q->backing.image, name, conf, depth + 1) < 0)
+	if (open_image(&q->backing.qcow2, &q->backing.image, cache_size) < 0)
 		return -ELIBACC;
 	q->backing.size = q->backing.qcow2->header.size;
 	return 0;
 }
 
+static int open_chain(struct qcow2 *q, const struct block_conf *conf)
+{
+	_cleanup_free_ char *path = strdup(conf->path);
+	int r = path ? 0 : -ENOMEM;
+
+	for (unsigned int depth = 1; r == 0 && q && *q->header.backing; depth++) {
+		if (!conf->backing)
+			return -EXDEV;
+		if (depth == BACKING_DEPTH_MAX)
+			return -ELOOP;
+		r = open_backing(q, &path, conf->cache_size);
+		q = q->backing.qcow2;
+	}
+	return r;
+}
+
 static int format_open(struct block_disk *disk)
 {
+	_cleanup_(qcow2_closep) struct qcow2 *opened = NULL;
 	struct qcow2 *q;
 	int r;
 
 	if (disk->conf->scratch)
 		return -EILSEQ;
-	r = open_image(&q, &disk->image, disk->conf->path, disk->conf, 1);
+	r = open_image(&opened, &disk->image, disk->conf->cache_size);
+	if (r == 0)
+		r = open_chain(opened, disk->conf);
 	if (r < 0)
 		return r;
-	disk->own = q;
+	q = disk->own = util_steal_ptr(&opened);
 	disk->image.size = q->header.size;
 	/* Direct I/O that wants more than a cluster at once. */
 	return disk->image.buffer_align && disk->image.block_size > qcow2_cluster_size(&q->header) ?

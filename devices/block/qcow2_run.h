@@ -178,7 +178,7 @@ bool qcow2_is_zero(const struct qcow2 *q, const struct qcow2_extent *extent, uin
 int qcow2_inflate(struct qcow2 *q, uint64_t entry, const uint8_t **ret_data);
 /* What is compressed where may change. */
 void qcow2_inflate_forget(struct qcow2 *q);
-void qcow2_inflate_free(struct qcow2_inflate *inflate);
+void qcow2_inflate_free(struct qcow2_inflate *state);
 
 /* ---- qcow2_grow.c ---- */
 
