@@ -71,15 +71,17 @@ static int read_some(struct qcow2 *q, void *buffer, size_t len, uint64_t offset,
 int qcow2_read(struct qcow2 *q, void *buffer, size_t len, uint64_t offset)
 {
 	uint8_t *at = buffer;
-	size_t moved;
 	int r = 0;
 
-	for (; len && r == 0; len -= moved, at += moved, offset += moved) {
+	while (len && r == 0) {
+		size_t moved = 0;
+
 		r = read_some(q, at, len, offset, &moved);
-		if (r < 0)
-			return r;
+		at += moved;
+		offset += moved;
+		len -= moved;
 	}
-	return 0;
+	return r;
 }
 
 /* Less than a cluster of what the guest has at offset, to where it will be. */
