@@ -2,7 +2,7 @@
 """The SCSI controller: many units, what sg3-utils finds, a CD-ROM."""
 import os
 
-from guest import Group, equal, run
+from guest import Group, equal, run, until
 
 SIZE = 4 << 20
 MANY = 256
@@ -23,43 +23,51 @@ class Scsi(Group):
                             "--scsi", f"{self.image('ro', SIZE)},ro").ready()
         for module in "virtio_scsi", "sd_mod", "sr_mod", "sg":
             self.vm.sh(f"modprobe {module}")
-        self.vm.sh("n=0; until [ -b /dev/sdc ] && [ -b /dev/sr0 ] || [ $n = 100 ]; "
-                   "do sleep 0.1; n=$((n + 1)); done; [ -b /dev/sdc ] && [ -b /dev/sr0 ]")
+        # Linux gives names in the order in which it gets to units, which is any.
+        self.first, self.cdrom, self.large, self.fixed = map(self.name_of, range(4))
+
+    def name_of(self, unit):
+        directory = f"/sys/bus/scsi/devices/*:0:0:{unit}/block"
+        until(lambda: self.vm.ask(f"[ -b /dev/$(ls {directory}) ]")[0] == 0)
+        return self.vm.sh(f"ls {directory}")
 
     def test_have_names_and_sizes(self):
-        equal(self.vm.sh("cat /sys/block/sda/device/vendor /sys/block/sda/device/model "
-                         "| tr -d ' '").split(), ["MICROVM", "DATA"])
-        equal(self.vm.sh("cat /sys/block/sda/size /sys/block/sdb/queue/logical_block_size "
-                         "/sys/block/sdb/size /sys/block/sdc/ro /sys/block/sr0/size").split(),
+        equal(self.vm.sh(f"cd /sys/block/{self.first}/device; cat vendor model | tr -d ' '").split(),
+              ["MICROVM", "DATA"])
+        equal(self.vm.sh(f"cd /sys/block; cat {self.first}/size "
+                         f"{self.large}/queue/logical_block_size {self.large}/size "
+                         f"{self.fixed}/ro {self.cdrom}/size").split(),
               [str(SIZE // 512), "4096", str((64 << 20) // 512), "1", str(SIZE // 512)])
-        assert "Unit serial number: first" in self.vm.sh("sg_inq -p sn /dev/sda")
+        assert "Unit serial number: first" in self.vm.sh(f"sg_inq -p sn /dev/{self.first}")
 
     def test_tell_their_capacity(self):
-        assert f"Number of logical blocks={SIZE // 512}" in self.vm.sh("sg_readcap /dev/sda")
-        assert "lbpme=1" in self.vm.sh("sg_readcap --16 /dev/sda")
+        assert f"Number of logical blocks={SIZE // 512}" in self.vm.sh(f"sg_readcap /dev/{self.first}")
+        assert "lbpme=1" in self.vm.sh(f"sg_readcap --16 /dev/{self.first}")
 
     def test_read_what_the_host_has(self):
-        equal(self.vm.sha256("/dev/sda"), run("sha256sum", self.data).split()[0])
-        equal(self.vm.sha256("/dev/sr0"), run("sha256sum", self.disc).split()[0])
+        equal(self.vm.sha256(f"/dev/{self.first}"), run("sha256sum", self.data).split()[0])
+        equal(self.vm.sha256(f"/dev/{self.cdrom}"), run("sha256sum", self.disc).split()[0])
 
     def test_verify_and_fill(self):
-        self.vm.sh("dd if=/dev/sda of=/tmp/is bs=512 count=16")
-        self.vm.sh("sg_verify --16 --ndo=8192 --in=/tmp/is --lba=0 --count=16 /dev/sda")
-        status, _ = self.vm.ask("sg_verify --ndo=8192 --in=/tmp/is --lba=1 --count=16 /dev/sda")
+        self.vm.sh(f"dd if=/dev/{self.first} of=/tmp/is bs=512 count=16")
+        self.vm.sh(f"sg_verify --16 --ndo=8192 --in=/tmp/is --lba=0 --count=16 /dev/{self.first}")
+        status, _ = self.vm.ask("sg_verify --ndo=8192 --in=/tmp/is --lba=1 --count=16 "
+                                f"/dev/{self.first}")
         equal(status, 14)  # a miscompare
-        self.vm.sh("sg_write_same --16 --in=/tmp/is --xferlen=512 --lba=100 --num=50 /dev/sda")
+        self.vm.sh("sg_write_same --16 --in=/tmp/is --xferlen=512 --lba=100 --num=50 "
+                   f"/dev/{self.first}")
         data = self.data.read_bytes()
         equal(data[100 * 512:150 * 512], data[:512] * 50)
-        self.vm.sh("sg_unmap --force --lba=2048 --num=2048 /dev/sda")
+        self.vm.sh(f"sg_unmap --force --lba=2048 --num=2048 /dev/{self.first}")
         self.vm.sh("dd if=/dev/zero of=/tmp/zero bs=4k count=1")
-        self.vm.sh("sg_verify --16 --ndo=4096 --in=/tmp/zero --lba=2048 --count=8 /dev/sda")
+        self.vm.sh(f"sg_verify --16 --ndo=4096 --in=/tmp/zero --lba=2048 --count=8 /dev/{self.first}")
 
     def test_are_reset(self):
-        self.vm.sh("sg_reset --device /dev/sda")
-        self.vm.sh("sg_turs -n 2 /dev/sda || sg_turs -n 2 /dev/sda")
+        self.vm.sh(f"sg_reset --device /dev/{self.first}")
+        self.vm.sh(f"sg_turs -n 2 /dev/{self.first} || sg_turs -n 2 /dev/{self.first}")
 
     def test_refuse_writes_when_read_only(self):
-        for disk in "sdc", "sr0":
+        for disk in self.fixed, self.cdrom:
             status, _ = self.vm.ask(f"dd if=/dev/zero of=/dev/{disk} bs=4k count=1 conv=fsync")
             assert status
 
