@@ -244,7 +244,9 @@ check-image: $(BUILD)/microvm ## microvm image against qemu-img
 	@tests/image/run
 
 check-guest: $(BUILD)/microvm $(if $(SHORT),guest-kernel initramfs host-kernel,images) ## real guests, where need be in an emulated host (also: SHORT=1)
-	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 7168 --timeout 1500 --env BUILD -- tests/guest/run $(SHORT:%=--short)
+	@$(SUDO) rm -rf $(BUILD)/guest-log
+	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 7168 --timeout 1500 --tries 8 --out $(BUILD)/guest-log --env BUILD -- \
+		tests/guest/run $(SHORT:%=--short) --resume $(BUILD)/guest-log
 
 check-budget: $(BUILD)/microvm static images ## size, memory and system calls
 	@$(SUDO) tests/lab/host --arch $(ARCH) --env BUILD -- tests/guest/budget
