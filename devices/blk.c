@@ -381,15 +381,11 @@ static void blk_queue_stop(struct virtq *virtq)
 static int blk_watch(struct blk *blk, struct blk_queue *queue)
 {
 	struct worker *worker = queue->virtq->worker;
-	int fds[BLOCK_FDS_MAX], fd = queue->io.ops->fd(queue->io.engine), r = 0;
-	size_t count = block_disk_fds(&blk->disk, fds);
+	int fds[BLOCK_FDS_MAX], fd = queue->io.ops->fd(queue->io.engine);
+	int r = worker_keep_fds(worker, fds, block_disk_fds(&blk->disk, fds));
 
-	for (size_t i = 0; i < count && r == 0; i++)
-		r = worker_keep_fd(worker, fds[i]);
 	if (r == 0 && blk->disk.limited)
-		r = timer_init(&queue->timer, &worker->loop, blk_timer);
-	if (r == 0 && blk->disk.limited)
-		r = worker_keep_fd(worker, queue->timer.event.fd);
+		r = worker_timer(worker, &queue->timer, blk_timer);
 	if (r < 0 || fd < 0)
 		return r;
 	queue->completion = (struct event){ .fd = fd, .fn = blk_completion };

@@ -279,8 +279,7 @@ static int console_init(struct virtio_dev *dev)
 		dev->where = console->chardev.path;
 	if (console_update_size(console) < 0)
 		virtio_withhold(dev, VIRTIO_CONSOLE_F_SIZE);
-	for (size_t count = chardev_fds(&console->chardev, fds); count-- > 0 && rc == 0;)
-		rc = worker_keep_fd(&dev->workers[0], fds[count]);
+	rc = worker_keep_fds(&dev->workers[0], fds, chardev_fds(&console->chardev, fds));
 	if (rc < 0)
 		return rc;
 	return chardev_attach(&console->chardev, &dev->workers[0].loop, console_ready, console);

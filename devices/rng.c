@@ -205,10 +205,7 @@ static int rng_init(struct virtio_dev *dev)
 	/* The kernel's generator is never dry. */
 	if (!rng_conf->rate && !rng_conf->source)
 		return 0;
-	r = timer_init(&rng->timer, &dev->workers[0].loop, rng_timer);
-	if (r < 0)
-		return r;
-	return worker_keep_fd(&dev->workers[0], rng->timer.event.fd);
+	return worker_timer(&dev->workers[0], &rng->timer, rng_timer);
 }
 
 static void rng_free(struct virtio_dev *dev)

@@ -274,9 +274,12 @@ static uint64_t scsi_admit(struct scsi_port *port, bool all)
 
 static void scsi_wake_in(struct scsi_queue *queue, uint64_t ns)
 {
-	const uint64_t due = util_now_ns() + ns;
+	uint64_t due;
 
-	if (!ns || (queue->due && queue->due <= due))
+	if (!ns)
+		return;
+	due = util_now_ns() + ns;
+	if (queue->due && queue->due <= due)
 		return;
 	queue->due = due;
 	timer_set(&queue->timer, ns);
@@ -856,7 +859,6 @@ static int scsi_open_port(struct scsi_queue *queue, struct scsi_port *port, stru
 {
 	struct worker *worker = queue->virtq->worker;
 	int fds[BLOCK_FDS_MAX], fd, r;
-	size_t count;
 
 	port->queue = queue;
 	port->unit = unit;
@@ -865,9 +867,7 @@ static int scsi_open_port(struct scsi_queue *queue, struct scsi_port *port, stru
 	if (r < 0)
 		return r;
 	fd = port->block.ops->fd(port->block.engine);
-	count = block_disk_fds(&unit->disk, fds);
-	for (size_t i = 0; i < count && !r; i++)
-		r = worker_keep_fd(worker, fds[i]);
+	r = worker_keep_fds(worker, fds, block_disk_fds(&unit->disk, fds));
 	if (r < 0 || fd < 0)
 		return r;
 	port->completion = (struct event){ .fd = fd, .fn = scsi_completion };
@@ -906,14 +906,6 @@ static int scsi_allocate(struct scsi *scsi)
 	return 0;
 }
 
-/* The timers of a queue's thread. */
-static int scsi_add_timer(struct worker *worker, struct timer *timer, void (*fn)(struct timer *))
-{
-	int r = timer_init(timer, &worker->loop, fn);
-
-	return r ? r : worker_keep_fd(worker, timer->event.fd);
-}
-
 static int scsi_init(struct virtio_dev *dev)
 {
 	struct scsi *scsi = container_of(dev, struct scsi, dev);
@@ -927,9 +919,9 @@ static int scsi_init(struct virtio_dev *dev)
 	for (; conf && !r; conf = conf->next)
 		r = scsi_add_unit(scsi, index++, container_of(conf, struct scsi_conf, virtio));
 	if (!r)
-		r = scsi_add_timer(&dev->workers[0], &scsi->look, scsi_look);
+		r = worker_timer(&dev->workers[0], &scsi->look, scsi_look);
 	for (unsigned int i = 0; i < dev->worker_count && !r; i++)
-		r = scsi_add_timer(&dev->workers[i], &scsi->queues[i].timer, scsi_limit);
+		r = worker_timer(&dev->workers[i], &scsi->queues[i].timer, scsi_limit);
 	scsi_set_config(scsi, VIRTIO_SCSI_SENSE_SIZE, VIRTIO_SCSI_CDB_SIZE);
 	return r;
 }

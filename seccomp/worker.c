@@ -114,6 +114,22 @@ int worker_keep_fd(struct worker *worker, int fd)
 	return 0;
 }
 
+int worker_keep_fds(struct worker *worker, const int *fds, size_t count)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < count && rc == 0; i++)
+		rc = worker_keep_fd(worker, fds[i]);
+	return rc;
+}
+
+int worker_timer(struct worker *worker, struct timer *timer, void (*fn)(struct timer *timer))
+{
+	int rc = timer_init(timer, &worker->loop, fn);
+
+	return rc < 0 ? rc : worker_keep_fd(worker, timer->event.fd);
+}
+
 int worker_watch(struct worker *worker, struct event *event, uint32_t events)
 {
 	int rc = worker_keep_fd(worker, event->fd);

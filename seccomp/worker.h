@@ -55,9 +55,13 @@ int worker_init(struct worker *worker, const char *name, const struct sandbox *s
 
 /* An fd that the thread needs; all others are closed in its own fd table. -ENOSPC, -EBADF for a negative one. */
 int worker_keep_fd(struct worker *worker, int fd);
+int worker_keep_fds(struct worker *worker, const int *fds, size_t count);
 
 /* Adds the event to the loop and keeps its fd. */
 int worker_watch(struct worker *worker, struct event *event, uint32_t events);
+
+/* Makes a timer of the loop and keeps its fd. */
+int worker_timer(struct worker *worker, struct timer *timer, void (*fn)(struct timer *timer));
 
 /*
  * Starts the thread, which confines itself (own fd table, Landlock, filter)

@@ -182,8 +182,8 @@ static int add_serial(struct machine *machine, const struct machine_events *even
 			       &machine->uart);
 	if (!err)
 		err = worker_keep_fd(&machine->serial_worker, events->fd);
-	for (size_t count = err ? 0 : uart_fds(machine->uart, fds); !err && count > 0; count--)
-		err = worker_keep_fd(&machine->serial_worker, fds[count - 1]);
+	if (!err)
+		err = worker_keep_fds(&machine->serial_worker, fds, uart_fds(machine->uart, fds));
 	if (err)
 		return report(err, NULL, "--serial");
 	if (*machine->serial.path)
