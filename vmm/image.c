@@ -68,16 +68,20 @@ static int fail(const char *path, const char *format, ...)
 /* Both are files as they are; who wrote to one must not choose its format. */
 static bool is_disguised(int fd, int format)
 {
-	__be32 magic = 0;
-
-	return format == BLOCK_FORMAT_DEFAULT && image_read(fd, &magic, sizeof(magic), 0) == 0 &&
-	       be32toh(magic) == QCOW2_MAGIC;
+	return format == BLOCK_FORMAT_DEFAULT && block_looks_like_qcow2(fd);
 }
 
 static int fail_disguised(const char *path)
 {
 	return fail(path, "it begins as a qcow2 image does: write --format qcow2, or --format raw if "
 			  "it is none");
+}
+
+static int check_size(const struct image_conf *conf)
+{
+	if (conf->size % BLOCK_SECTOR || conf->size > QCOW2_SIZE_MAX)
+		return fail(conf->path, "choose a size that is a multiple of 512 bytes, below 8 EiB");
+	return 0;
 }
 
 static int open_image(struct block_image *image, const char *path, bool read_only)
@@ -109,24 +113,10 @@ static int open_to_look(const char *path, int *ret_fd)
 
 /* ---- backing files ---- */
 
-/* As it stands in an image: relative to where that is. NULL: no memory. */
-static char *backing_path(const char *image, const char *backing)
-{
-	_cleanup_free_ char *copy = NULL;
-	char *path;
-
-	if (*backing == '/')
-		return strdup(backing);
-	copy = strdup(image);
-	if (!copy || asprintf(&path, "%s/%s", dirname(copy), backing) < 0)
-		return NULL;
-	return path;
-}
-
 /* The size of the disk in a backing file. */
 static int backing_size(const char *image, const char *backing, int format, uint64_t *ret_size)
 {
-	_cleanup_free_ char *path = backing_path(image, backing);
+	_cleanup_free_ char *path = qcow2_backing_path(image, backing);
 	_cleanup_close_ int fd = -1;
 	struct qcow2_header header;
 	const char *reason;
@@ -301,9 +291,7 @@ static int check_wishes(struct image_conf *conf)
 		return EXIT_FAILURE;
 	if (!conf->size)
 		return fail(conf->path, "say how large it is to be, for example 10G");
-	if (conf->size % BLOCK_SECTOR || conf->size > QCOW2_SIZE_MAX)
-		return fail(conf->path, "choose a size that is a multiple of 512 bytes, below 8 EiB");
-	return 0;
+	return check_size(conf);
 }
 
 static int run_create(const struct image_conf *given)
@@ -317,7 +305,9 @@ static int run_create(const struct image_conf *given)
 
 	if (check_wishes(&conf) || clear_place(&conf, &old))
 		return EXIT_FAILURE;
-	if (conf.backing && backing_size(conf.path, conf.backing, conf.backing_format, &size))
+	/* Whose size was taken was looked at for that. */
+	if (conf.backing && given->size &&
+	    backing_size(conf.path, conf.backing, conf.backing_format, &size))
 		return EXIT_FAILURE;
 	if (asprintf(&made, "%s.%d.new", conf.path, getpid()) < 0)
 		return fail(conf.path, "%s", strerror(ENOMEM));
@@ -424,8 +414,8 @@ static int run_info(const struct image_conf *conf)
 
 static int permit(const struct image_conf *conf, uint64_t size)
 {
-	if (conf->size % BLOCK_SECTOR || conf->size > QCOW2_SIZE_MAX)
-		return fail(conf->path, "choose a size that is a multiple of 512 bytes, below 8 EiB");
+	if (check_size(conf))
+		return EXIT_FAILURE;
 	if (conf->size < size && !conf->shrink)
 		return fail(conf->path, "it is larger, and what is behind the new end would be lost: "
 					"add --shrink if that is wanted");

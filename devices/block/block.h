@@ -217,6 +217,12 @@ struct block_format {
 
 extern const struct block_format block_raw, block_qcow2;
 
+/*
+ * Whether a file without a stated format begins as qcow2 does. A guest that could write
+ * that would choose its disk's format the next time, backing file and all.
+ */
+bool block_looks_like_qcow2(int fd);
+
 /* For formats: an engine over the file as it is, by what conf says. */
 int block_file_queue_open(struct block_disk *disk, unsigned int depth,
 			  struct block_queue *ret_queue);

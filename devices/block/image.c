@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include "core/util.h"
 
@@ -14,7 +15,10 @@ int image_read(int fd, void *buffer, size_t len, uint64_t offset)
 	ssize_t r;
 
 	while (done < len) {
-		r = pread(fd, (char *)buffer + done, len - done, (off_t)(offset + done));
+		/* Not pread(), which the filter of a disk's thread does not have. */
+		struct iovec iov = { (char *)buffer + done, len - done };
+
+		r = preadv(fd, &iov, 1, (off_t)(offset + done));
 		if (r < 0 && errno != EINTR)
 			return -errno;
 		if (r == 0)

@@ -147,6 +147,12 @@ int qcow2_header_read(int fd, struct qcow2_header *ret_header, uint64_t *ret_fil
  */
 int qcow2_header_format(const struct qcow2_header *header, void *buffer, size_t size);
 
+/*
+ * Where the backing file of an image is, whose name there is relative to the
+ * image's folder. The caller frees it; NULL: no memory.
+ */
+char *qcow2_backing_path(const char *image, const char *backing);
+
 /* ---- arithmetic ---- */
 
 static inline uint64_t qcow2_cluster_size(const struct qcow2_header *header)

@@ -72,18 +72,6 @@ static int move_table(struct qcow2 *q, uint64_t offset, uint32_t clusters)
 	return r < 0 ? r : qcow2_sync(q);
 }
 
-/* The new table as the file has it, with blocks that lie one after the other from offset on. */
-static int write_table(struct qcow2 *q, const uint64_t *table, uint64_t entries, uint64_t offset)
-{
-	_cleanup_free_ __be64 *disk = calloc(entries, sizeof(*disk));
-
-	if (!disk)
-		return -ENOMEM;
-	for (uint64_t i = 0; i < entries; i++)
-		disk[i] = htobe64(table[i]);
-	return qcow2_pwrite(q, disk, entries * sizeof(*disk), offset);
-}
-
 /* Twice as many clusters, behind as many blocks as it takes to count both. */
 static int grow_table(struct qcow2 *q)
 {
@@ -114,7 +102,7 @@ static int grow_table(struct qcow2 *q)
 				util_min(counted, UINT64_C(1) << block_bits));
 	}
 	if (r == 0)
-		r = write_table(q, table, entries, place + (blocks << bits));
+		r = qcow2_write_table(q, table, entries, place + (blocks << bits));
 	if (r == 0)
 		r = move_table(q, place + (blocks << bits), (uint32_t)clusters);
 	if (r < 0)

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
+#include "devices/block/image.h"
 #include "devices/block/qcow2_run.h"
 
 bool qcow2_is_zero(const struct qcow2 *q, const struct qcow2_extent *extent, uint64_t offset)
@@ -18,12 +19,11 @@ bool qcow2_is_zero(const struct qcow2 *q, const struct qcow2_extent *extent, uin
 /* Where nobody in the chain has anything: a raw file at its end, or nothing. */
 static int read_end(const struct qcow2 *q, void *buffer, size_t len, uint64_t offset)
 {
-	const struct qcow2 file = { .fd = q->backing.image.fd };
 	uint64_t size = q->backing.size;
 	size_t there = offset < size ? util_min(len, size - offset) : 0;
 
 	memset((uint8_t *)buffer + there, 0, len - there);
-	return there ? qcow2_pread(&file, buffer, there, offset) : 0;
+	return there ? image_read(q->backing.image.fd, buffer, there, offset) : 0;
 }
 
 static int read_extent(struct qcow2 *q, const struct qcow2_extent *extent, void *buffer,

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
+#include "devices/block/image.h"
 #include "devices/block/qcow2_run.h"
 
 static void advance(struct iovec **iov, unsigned int *count, size_t len)
@@ -20,24 +21,7 @@ static void advance(struct iovec **iov, unsigned int *count, size_t len)
 
 int qcow2_pread(const struct qcow2 *q, void *buffer, size_t len, uint64_t offset)
 {
-	struct iovec iov = { buffer, len };
-	ssize_t n;
-
-	while (iov.iov_len) {
-		n = preadv(q->fd, &iov, 1, (off_t)offset);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n == 0) {
-			memset(iov.iov_base, 0, iov.iov_len);
-			return 0;
-		}
-		if (n > 0) {
-			iov.iov_base = (uint8_t *)iov.iov_base + n;
-			iov.iov_len -= (size_t)n;
-			offset += (uint64_t)n;
-		}
-	}
-	return 0;
+	return image_read(q->fd, buffer, len, offset);
 }
 
 int qcow2_pwritev(struct qcow2 *q, struct iovec *iov, unsigned int count, uint64_t offset)
@@ -65,6 +49,17 @@ int qcow2_pwrite(struct qcow2 *q, const void *buffer, size_t len, uint64_t offse
 	struct iovec iov = { (void *)buffer, len };
 
 	return qcow2_pwritev(q, &iov, 1, offset);
+}
+
+int qcow2_write_table(struct qcow2 *q, const uint64_t *table, uint64_t entries, uint64_t offset)
+{
+	_cleanup_free_ __be64 *disk = calloc(entries, sizeof(*disk));
+
+	if (!disk)
+		return -ENOMEM;
+	for (uint64_t i = 0; i < entries; i++)
+		disk[i] = htobe64(table[i]);
+	return qcow2_pwrite(q, disk, entries * sizeof(*disk), offset);
 }
 
 int qcow2_extend(struct qcow2 *q, uint64_t size)

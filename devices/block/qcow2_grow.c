@@ -29,17 +29,6 @@ static int alloc_run(struct qcow2 *q, uint64_t count, struct qcow2_clusters *ret
 	return 0;
 }
 
-static int write_l1(struct qcow2 *q, const uint64_t *l1, uint64_t entries, uint64_t place)
-{
-	_cleanup_free_ __be64 *disk = calloc(entries, sizeof(*disk));
-
-	if (!disk)
-		return -ENOMEM;
-	for (uint64_t i = 0; i < entries; i++)
-		disk[i] = htobe64(l1[i]);
-	return qcow2_pwrite(q, disk, entries * sizeof(*disk), place);
-}
-
 /* Shows the header the table's new place: both numbers in one write. */
 static int show_l1(struct qcow2 *q, uint64_t place, uint64_t entries)
 {
@@ -78,7 +67,7 @@ static int move_l1(struct qcow2 *q, uint64_t wanted)
 	if (r < 0)
 		return r;
 	place = clusters.first << bits;
-	r = write_l1(q, l1, entries, place);
+	r = qcow2_write_table(q, l1, entries, place);
 	if (r == 0)
 		r = qcow2_extend(q, place + (count << bits));
 	if (r == 0)

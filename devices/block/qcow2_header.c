@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <errno.h>
+#include <stdio.h>
 #include <unistd.h>
 #include "devices/block/qcow2.h"
 
@@ -331,4 +332,15 @@ void qcow2_refcount_set(void *block, uint32_t order, uint64_t index, uint64_t co
 	mask = (uint8_t)(((1u << (1u << order)) - 1) << shift);
 	bytes[index << order >> 3] = (uint8_t)((bytes[index << order >> 3] & ~mask) |
 					       (count << shift & mask));
+}
+
+char *qcow2_backing_path(const char *image, const char *backing)
+{
+	const char *slash = strrchr(image, '/');
+	char *joined;
+
+	if (!slash || *backing == '/')
+		return strdup(backing);
+	return asprintf(&joined, "%.*s%s", (int)(slash + 1 - image), image, backing) < 0 ? NULL :
+											  joined;
 }

@@ -239,23 +239,11 @@ static int open_image(struct qcow2 **ret_qcow2, struct block_image *image, uint6
 	return 0;
 }
 
-/* What an image calls its backing file is relative to where the image is. */
-static char *backing_path(const struct qcow2 *q, const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	char *joined;
-
-	if (!slash || *q->header.backing == '/')
-		return strdup(q->header.backing);
-	return asprintf(&joined, "%.*s%s", (int)(slash + 1 - path), path, q->header.backing) < 0 ?
-	       NULL : joined;
-}
-
 /* What q is based on. Replaces *path, the image's, by the path of that. */
 static int open_backing(struct qcow2 *q, char **path, uint64_t cache_size)
 {
 	bool raw = !strcmp(q->header.backing_format, "raw");
-	char *name = backing_path(q, *path);
+	char *name = qcow2_backing_path(*path, q->header.backing);
 
 	if (!name)
 		return -ENOMEM;

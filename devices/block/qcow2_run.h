@@ -103,6 +103,8 @@ int qcow2_pread(const struct qcow2 *q, void *buffer, size_t len, uint64_t offset
 int qcow2_pwrite(struct qcow2 *q, const void *buffer, size_t len, uint64_t offset);
 /* The iovecs are used up. */
 int qcow2_pwritev(struct qcow2 *q, struct iovec *iov, unsigned int count, uint64_t offset);
+/* A table of 64-bit entries, which the caller has in host order. */
+int qcow2_write_table(struct qcow2 *q, const uint64_t *table, uint64_t entries, uint64_t offset);
 /* Zeroes up to there where the file ends before. */
 int qcow2_extend(struct qcow2 *q, uint64_t size);
 int qcow2_sync(struct qcow2 *q);

@@ -5,8 +5,7 @@
 
 #define RAW_ALIGN 4096 /* of direct I/O, at the most */
 
-/* A guest that could write this would choose its disk's format the next time, backing file and all. */
-static bool raw_looks_like_qcow2(int fd)
+bool block_looks_like_qcow2(int fd)
 {
 	static const char magic[] = { 'Q', 'F', 'I', '\xfb' };
 	_Alignas(RAW_ALIGN) char head[RAW_ALIGN];
@@ -20,7 +19,7 @@ static int raw_open(struct block_disk *disk)
 	const struct block_image *image = &disk->image;
 
 	if (disk->conf->format == BLOCK_FORMAT_DEFAULT && !disk->conf->scratch &&
-	    raw_looks_like_qcow2(image->fd))
+	    block_looks_like_qcow2(image->fd))
 		return -EMEDIUMTYPE;
 	return 0;
 }
