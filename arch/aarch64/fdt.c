@@ -12,6 +12,7 @@
 #include "arch/aarch64/layout.h"
 #include "arch/aarch64/vcpu.h"
 #include "arch/arch.h"
+#include "devices/platform/platform.h"
 
 /* What other nodes refer to. */
 enum { PHANDLE_GIC = 1, PHANDLE_MSI, PHANDLE_CLOCK, PHANDLE_GPIO };
@@ -21,7 +22,6 @@ enum { IRQ_SPI = 0, IRQ_PPI = 1 };
 enum { IRQ_EDGE_RISING = 1, IRQ_LEVEL_HIGH = 4 };
 
 #define TIMER_INTERRUPTS 4
-#define PL061_BUTTON_LINE 3
 #define PCI_MEMORY_32 0x02000000
 #define UART_CLOCK 1843200
 #define SEED_LEN 32
@@ -235,13 +235,13 @@ static void add_primecells(struct tree *tree)
 
 	begin(tree, "rtc@%llx", (unsigned long long)arch_layout.clock.base);
 	put_strings(tree, "compatible", "arm,pl031", "arm,primecell");
-	PUT_CELLS(tree, "reg", WIDE(arch_layout.clock.base), WIDE(0x1000));
+	PUT_CELLS(tree, "reg", WIDE(arch_layout.clock.base), WIDE(PL031_LEN));
 	put_clock(tree);
 	end(tree);
 
 	begin(tree, "gpio@%llx", (unsigned long long)arch_layout.gpio.base);
 	put_strings(tree, "compatible", "arm,pl061", "arm,primecell");
-	PUT_CELLS(tree, "reg", WIDE(arch_layout.gpio.base), WIDE(0x1000));
+	PUT_CELLS(tree, "reg", WIDE(arch_layout.gpio.base), WIDE(PL061_LEN));
 	put_pin(tree, arch_layout.gpio.pin);
 	put_clock(tree);
 	put_empty(tree, "gpio-controller");
@@ -257,7 +257,7 @@ static void add_primecells(struct tree *tree)
 	begin(tree, "power-button");
 	put_string(tree, "label", "Power Button");
 	PUT_CELLS(tree, "linux,code", KEY_POWER);
-	PUT_CELLS(tree, "gpios", PHANDLE_GPIO, PL061_BUTTON_LINE, 0);
+	PUT_CELLS(tree, "gpios", PHANDLE_GPIO, PL061_BUTTON, 0);
 	end(tree);
 	end(tree);
 }
@@ -265,7 +265,7 @@ static void add_primecells(struct tree *tree)
 static void add_platform(struct tree *tree, const struct arch_devices *devices)
 {
 	if (devices->uart) {
-		begin_device(tree, "serial", "ns16550a", &arch_layout.uart, 8);
+		begin_device(tree, "serial", "ns16550a", &arch_layout.uart, UART_LEN);
 		put_pin(tree, arch_layout.uart.pin);
 		PUT_CELLS(tree, "clock-frequency", UART_CLOCK);
 		end(tree);
@@ -275,7 +275,8 @@ static void add_platform(struct tree *tree, const struct arch_devices *devices)
 		end(tree);
 	}
 	if (devices->debug_exit) {
-		begin_device(tree, "debug-exit", "microvm,debug-exit", &arch_layout.debug_exit, 4);
+		begin_device(tree, "debug-exit", "microvm,debug-exit", &arch_layout.debug_exit,
+			     DEBUG_EXIT_LEN);
 		end(tree);
 	}
 	add_primecells(tree);
