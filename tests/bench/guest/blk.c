@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <linux/virtio_blk.h>
-#include "measure.h"
+#include "disk.h"
 
-#define SECTOR 512
-#define PAGE 4096
-#define BYTES_MAX 0x40000
 #define PARTS 3
 
 struct blk_request {
@@ -13,11 +10,8 @@ struct blk_request {
 };
 
 struct blk {
-	struct traffic traffic;
+	struct disk disk;
 	struct blk_request requests[DEPTH_MAX];
-	bool sequential;
-	uint32_t sectors, random;
-	uint64_t places, next; /* in units of a request */
 };
 
 static bool blk_done(struct traffic *traffic, unsigned int request)
@@ -25,59 +19,41 @@ static bool blk_done(struct traffic *traffic, unsigned int request)
 	return ((struct blk *)traffic)->requests[request].status == VIRTIO_BLK_S_OK;
 }
 
-/* xorshift */
-static uint32_t blk_random(struct blk *blk)
-{
-	blk->random ^= blk->random << 13;
-	blk->random ^= blk->random >> 17;
-	return blk->random ^= blk->random << 5;
-}
-
 static void blk_renew(struct traffic *traffic, unsigned int request)
 {
 	struct blk *blk = (struct blk *)traffic;
-	uint64_t place = blk->sequential ? blk->next++ % blk->places : blk_random(blk) % blk->places;
 
-	blk->requests[request].header.sector = place * blk->sectors;
+	blk->requests[request].header.sector = disk_next(&blk->disk);
 	blk->requests[request].status = UINT8_MAX;
 }
 
-static void blk_prepare(struct blk *blk, const struct load *load)
+static void blk_prepare(struct queue *queue, struct blk_request *request, unsigned int number,
+			const struct load *load)
 {
-	for (unsigned int i = 0; i < load->depth; i++) {
-		uint8_t *data = buffers + (size_t)i * BYTES_MAX;
-		struct blk_request *request = &blk->requests[i];
+	request->header.type = load->write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN;
+	queue_part(queue, number, 0, &request->header, sizeof(request->header), false);
+	queue_part(queue, number, 1, disk_buffer(number, load), load->bytes, !load->write);
+	queue_part(queue, number, 2, &request->status, sizeof(request->status), true);
+}
 
-		/* Memory that was never touched costs at the first time. */
-		for (uint32_t at = 0; at < load->bytes; at += PAGE)
-			data[at] = (uint8_t)i;
-		request->header.type = load->write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN;
-		queue_part(blk->traffic.queue, i, 0, &request->header, sizeof(request->header),
-			   false);
-		queue_part(blk->traffic.queue, i, 1, data, load->bytes, !load->write);
-		queue_part(blk->traffic.queue, i, 2, &request->status, sizeof(request->status), true);
-	}
+static uint64_t blk_capacity(const struct device *dev)
+{
+	return (uint64_t)read32(dev->config + 4) << 32 | read32(dev->config);
 }
 
 static bool blk_start(struct blk *blk, const struct target *target, const struct load *load)
 {
+	const struct traffic traffic = { target->queues, blk_done, blk_renew };
 	/* A disk whose driver knows no flush writes through. */
 	uint64_t features = target->ring | (uint64_t)load->write << VIRTIO_BLK_F_FLUSH;
 
-	if (!load->bytes || load->bytes > BYTES_MAX || load->bytes % SECTOR ||
-	    !device_start(target->dev, features, target->queues, 1, PARTS) ||
-	    !traffic_fits(target->queues, load))
+	if (!device_start(target->dev, features, target->queues, 1, PARTS) ||
+	    !traffic_fits(target->queues, load) ||
+	    !disk_init(&blk->disk, &traffic, load, blk_capacity(target->dev)))
 		return false;
-	*blk = (struct blk){
-		.traffic = { target->queues, blk_done, blk_renew },
-		.sequential = load->sequential,
-		.sectors = load->bytes / SECTOR,
-		.random = (uint32_t)cpu_ns() | 1,
-	};
-	blk->places = ((uint64_t)read32(target->dev->config + 4) << 32 | read32(target->dev->config)) /
-		      blk->sectors;
-	blk_prepare(blk, load);
-	return blk->places;
+	for (unsigned int i = 0; i < load->depth; i++)
+		blk_prepare(target->queues, &blk->requests[i], i, load);
+	return true;
 }
 
 enum measure_error measure_blk(const struct target *target, const struct load *load,
@@ -87,7 +63,7 @@ enum measure_error measure_blk(const struct target *target, const struct load *l
 
 	if (!blk_start(&blk, target, load))
 		return MEASURE_REFUSED;
-	return traffic_run(&blk.traffic, load, ret_result);
+	return traffic_run(&blk.disk.traffic, load, ret_result);
 }
 
 /* Posts all requests; returns the time between the first in the used ring and its interrupt. */
@@ -126,7 +102,7 @@ enum measure_error measure_interrupt(const struct target *target, const struct l
 	end = cpu_ns() + load->ns;
 	result_begin(ret_result, target->queues);
 	for (; cpu_ns() < end; ret_result->count++)
-		waited += interrupt_latency(&blk.traffic, load->depth);
+		waited += interrupt_latency(&blk.disk.traffic, load->depth);
 	result_end(ret_result, target->queues);
 	ret_result->ns = waited;
 	return MEASURE_OK;

@@ -41,6 +41,8 @@ measure_fn measure_blk;
 measure_fn measure_doorbell;
 /* How long after the used ring a busy processor sees the interrupt; depth requests come together. */
 measure_fn measure_interrupt;
+/* scsi.c: transfers through SCSI's unit 0. */
+measure_fn measure_scsi;
 /* rng.c */
 measure_fn measure_rng;
 /* net.c */

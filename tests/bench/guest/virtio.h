@@ -9,7 +9,7 @@
 #include "cpu.h"
 
 #define QUEUE_SIZE_MAX 256
-#define QUEUES_MAX 2
+#define QUEUES_MAX 3
 #define DEVICES_MAX 8
 
 struct device;
