@@ -204,13 +204,14 @@ static void packed_want_doorbell(struct virtq *queue, bool wanted)
 	struct vring_packed_desc_event *event = packed_event(queue->device);
 	const struct virtq_position *position = &queue->position;
 
-	if (!queue->event_idx) {
-		ring_store(&event->flags, wanted ? VRING_PACKED_EVENT_FLAG_ENABLE :
-						   VRING_PACKED_EVENT_FLAG_DISABLE);
-	} else if (wanted) {
+	/* A place where to ring is none for never: it comes round again in every other lap. */
+	if (wanted && queue->event_idx) {
 		ring_store(&event->off_wrap, (uint16_t)(position->next_avail |
 							(position->avail_wrap ? EVENT_WRAP : 0)));
 		ring_store(&event->flags, VRING_PACKED_EVENT_FLAG_DESC);
+	} else {
+		ring_store(&event->flags, wanted ? VRING_PACKED_EVENT_FLAG_ENABLE :
+						   VRING_PACKED_EVENT_FLAG_DISABLE);
 	}
 }
 
