@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of virtio-scsi share: scsi.c is the device, scsi_queue.c has the
+ * request queues, scsi_control.c the control queue, scsi_event.c the event queue,
+ * scsi_unit.c the units.
+ */
+#ifndef DEVICES_SCSI_DEVICE_H
+#define DEVICES_SCSI_DEVICE_H
+
+#include <linux/virtio_scsi.h>
+#include <stdatomic.h>
+#include "devices/block/block.h"
+#include "devices/scsi/scsi.h"
+#include "devices/virtio/virtio.h"
+
+#define SCSI_CONTROL 0
+#define SCSI_EVENT 1
+#define SCSI_HEAD 2
+/* CDB and sense data may have so many bytes at the most. */
+#define SCSI_FIELD_MAX 256
+
+struct scsi_conf {
+	struct virtio_conf virtio;
+	struct block_conf block;
+	char *serial, *product;
+	bool cdrom;
+};
+
+enum scsi_event { EVENT_REMOVED = 1, EVENT_ADDED = 2, EVENT_CAPACITY = 4 };
+
+/* What a save takes; for each unit. */
+struct scsi_state {
+	_Atomic uint32_t flags[SCSI_LUNS_MAX];
+	uint8_t events[SCSI_LUNS_MAX]; /* that the driver has still to be told; the first worker's */
+};
+
+struct scsi_unit {
+	struct block_conf conf;
+	struct block_disk disk;
+};
+
+/* A unit as one queue reaches it. */
+struct scsi_port {
+	struct scsi_queue *queue;
+	struct scsi_unit *unit;
+	struct block_queue block;
+	struct event completion;
+	bool busy; /* on the queue's list */
+	struct scsi_port *next;
+	struct scsi_request *waiting, **end; /* for the unit's limit */
+};
+
+#define MARK_OVER (1u << 16)
+
+struct scsi_request {
+	struct scsi_task task;
+	struct chain *chain;
+	struct scsi_request *next; /* of those that wait */
+	_Atomic uint32_t mark; /* the unit's number + 1 while it runs, with MARK_OVER until that is shown */
+	_Atomic uint64_t tag;
+};
+
+struct scsi_queue {
+	struct virtq *virtq;
+	struct scsi_port *ports;  /* one for each unit */
+	struct scsi_port *busy;   /* those that have got requests which the kernel does not have */
+	struct scsi_request **over; /* not shown to the driver yet */
+	unsigned int over_count;
+	struct scsi_request *stopped; /* those that wait for a person */
+	struct timer timer;           /* the next one that a limit allows */
+	uint64_t due;                 /* when that is; 0: never */
+};
+
+/* What a task management function that waits is about. */
+struct scsi_wait {
+	struct chain *chain; /* NULL: none waits */
+	uint32_t function;
+	int unit; /* -1: all */
+	uint64_t tag;
+};
+
+struct scsi {
+	struct virtio_dev dev;
+	struct scsi_state state;
+	struct scsi_target target;
+	struct scsi_unit *units;
+	struct scsi_queue queues[VIRTIO_SETS_MAX];
+	uint32_t cdb_size, sense_size; /* as the driver had set them when it started the device */
+	struct chain *event;           /* a buffer for the next event */
+	struct scsi_wait wait;
+	struct timer look;
+};
+
+enum scsi_counter {
+	SCSI_COMMANDS,
+	SCSI_IN_BYTES,
+	SCSI_OUT_BYTES,
+	SCSI_CHECKS,
+	SCSI_OVERRUNS,
+	SCSI_FUNCTIONS,
+	SCSI_EVENTS,
+	SCSI_THROTTLED,
+	SCSI_STOPS,
+};
+
+static inline struct scsi_queue *scsi_queue_of(const struct virtq *virtq)
+{
+	struct scsi *scsi = container_of(virtq->dev, struct scsi, dev);
+
+	return &scsi->queues[virtq->index - SCSI_HEAD];
+}
+
+/* Section 5.6.6.1: the number of the unit that a driver means; -1: there is no such unit. */
+int scsi_find(const struct scsi *scsi, const uint8_t lun[8]);
+
+/* ---- scsi_queue.c: on the queue's worker ---- */
+
+int scsi_queue_start(struct scsi *scsi, struct scsi_queue *queue);
+void scsi_queue_kick(struct scsi *scsi, struct scsi_queue *queue);
+/* Returns when nothing is in flight; what waits for a person ends with its error. */
+void scsi_queue_stop(struct scsi *scsi, struct scsi_queue *queue);
+/* What waits for a person is tried again. */
+void scsi_queue_retry(struct scsi_queue *queue);
+/* The queue's timer: a limit allows something. */
+void scsi_queue_limit(struct timer *timer);
+/* An engine has completed something. */
+void scsi_queue_completion(struct event *event, uint32_t revents);
+
+/* ---- scsi_control.c: on the first worker ---- */
+
+void scsi_control_kick(struct scsi *scsi, struct virtq *virtq);
+/* The timer of a function that waits. */
+void scsi_control_look(struct timer *timer);
+/* The unit is as after power-on; -1: all of them. */
+void scsi_reset_units(struct scsi *scsi, int unit);
+
+/* ---- scsi_event.c: on the first worker ---- */
+
+/* Tells the driver what it has still to be told, as far as it has buffers. */
+void scsi_event_send(struct scsi *scsi);
+/* There are buffers. */
+void scsi_event_kick(struct scsi *scsi);
+
+/* ---- scsi_unit.c ---- */
+
+/* In init: the unit of that number, and a port to it for each queue. */
+int scsi_unit_add(struct scsi *scsi, unsigned int index, const struct scsi_conf *conf);
+
+#endif
