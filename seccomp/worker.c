@@ -11,7 +11,9 @@
  * The thread's fds: the table that all threads share is copied without what
  * is above the highest fd that is kept, then the gaps between kept ones are
  * closed. All kept fds are open by then, so an fd that main opens later never
- * reaches a worker.
+ * reaches a worker unless it is given through the gate, a pair of sockets. A
+ * table therefore is a part of main's, number by number, as long as main takes
+ * back what it gave before it closes it.
  */
 #include "seccomp/worker.h"
 
@@ -21,6 +23,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include "core/util.h"
 #include "seccomp/landlock.h"
 
@@ -86,7 +89,8 @@ int worker_init(struct worker *worker, const char *name, const struct sandbox *s
 
 	if (fd < 0)
 		return -errno;
-	*worker = (struct worker){ .sandbox = sandbox, .confine = confine, .landlock_fd = -1 };
+	*worker = (struct worker){ .sandbox = sandbox, .confine = confine, .landlock_fd = -1,
+				   .gate = { -1, -1 } };
 	rc = loop_init(&worker->loop);
 	if (rc < 0)
 		return rc;
@@ -121,6 +125,13 @@ int worker_keep_fds(struct worker *worker, const int *fds, size_t count)
 	for (size_t i = 0; i < count && rc == 0; i++)
 		rc = worker_keep_fd(worker, fds[i]);
 	return rc;
+}
+
+int worker_open_gate(struct worker *worker)
+{
+	if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, worker->gate) < 0)
+		return -errno;
+	return worker_keep_fd(worker, worker->gate[1]);
 }
 
 int worker_timer(struct worker *worker, struct timer *timer, void (*fn)(struct timer *timer))
@@ -315,6 +326,105 @@ int worker_call(struct worker *worker, int (*fn)(void *arg), void *arg)
 	return job.result;
 }
 
+/* A message of one byte, as an fd does not go alone. */
+struct worker_parcel {
+	struct msghdr message;
+	struct iovec iov;
+	char byte;
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+};
+
+static struct msghdr *worker_wrap(struct worker_parcel *parcel)
+{
+	*parcel = (struct worker_parcel){
+		.iov = { &parcel->byte, 1 },
+		.message = { .msg_iov = &parcel->iov, .msg_iovlen = 1, .msg_control = parcel->control,
+			     .msg_controllen = sizeof(parcel->control) },
+	};
+	return &parcel->message;
+}
+
+static int worker_post_fd(const struct worker *worker, int fd)
+{
+	struct worker_parcel parcel;
+	struct msghdr *message = worker_wrap(&parcel);
+	struct cmsghdr *control = CMSG_FIRSTHDR(message);
+
+	control->cmsg_level = SOL_SOCKET;
+	control->cmsg_type = SCM_RIGHTS;
+	control->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(control), &fd, sizeof(fd));
+	return sendmsg(worker->gate[0], message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+struct worker_fd {
+	struct worker *worker;
+	int fd; /* its number in both tables */
+};
+
+static int worker_receive_fd(void *arg)
+{
+	const struct worker_fd *wanted = arg;
+	_cleanup_close_ int fd = -1;
+	struct worker_parcel parcel;
+	struct msghdr *message = worker_wrap(&parcel);
+	int moved;
+
+	if (recvmsg(wanted->worker->gate[1], message, MSG_CMSG_CLOEXEC) < 0)
+		return -errno;
+	/* Truncated: the thread may have no more fds. */
+	if (!message->msg_controllen || message->msg_flags & MSG_CTRUNC)
+		return -EMFILE;
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(message)), sizeof(fd));
+	if (fd == wanted->fd) {
+		util_steal_fd(&fd);
+		return 0;
+	}
+	moved = fcntl(fd, F_DUPFD_CLOEXEC, wanted->fd);
+	assert(moved < 0 || moved == wanted->fd);
+	return moved < 0 ? -errno : 0;
+}
+
+static int worker_close_fd(void *arg)
+{
+	const struct worker_fd *unwanted = arg;
+
+	return close(unwanted->fd);
+}
+
+static void worker_keep_no_more(struct worker *worker, int fd)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < worker->keep_count; i++)
+		if (worker->keep[i] != fd)
+			worker->keep[kept++] = worker->keep[i];
+	worker->keep_count = kept;
+}
+
+int worker_give_fd(struct worker *worker, int fd)
+{
+	/* For the next start as well. */
+	int rc = worker_keep_fd(worker, fd);
+
+	/* One that is not confined has all of the process. */
+	if (rc < 0 || !worker->running || !worker->confine)
+		return rc;
+	rc = worker_post_fd(worker, fd);
+	if (rc == 0)
+		rc = worker_call(worker, worker_receive_fd, &(struct worker_fd){ worker, fd });
+	if (rc < 0)
+		worker_keep_no_more(worker, fd);
+	return rc;
+}
+
+void worker_take_fd(struct worker *worker, int fd)
+{
+	if (worker->running && worker->confine)
+		worker_call(worker, worker_close_fd, &(struct worker_fd){ worker, fd });
+	worker_keep_no_more(worker, fd);
+}
+
 static int worker_quit(void *opaque)
 {
 	struct worker *worker = opaque;
@@ -347,6 +457,8 @@ void worker_free(struct worker *worker)
 		return;
 	loop_free(&worker->loop);
 	util_closep(&worker->job_event.fd);
+	util_closep(&worker->gate[0]);
+	util_closep(&worker->gate[1]);
 	pthread_cond_destroy(&worker->done);
 	pthread_mutex_destroy(&worker->lock);
 	pthread_mutex_destroy(&worker->send_lock);

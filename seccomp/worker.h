@@ -13,7 +13,9 @@
 #define SECCOMP_WORKER_H
 
 #include <pthread.h>
+#include <fcntl.h>
 #include <stdbool.h>
+#include <sys/socket.h>
 #include "core/loop.h"
 #include "seccomp/filter.h"
 
@@ -40,6 +42,7 @@ struct worker {
 	pthread_t thread;
 	int keep[WORKER_FDS_MAX];
 	size_t keep_count;
+	int gate[2]; /* where fds come in while the thread runs: the caller's end, and its own; -1: nowhere */
 	pthread_mutex_t send_lock; /* held while it is started and stopped, and where jobs run inline */
 	pthread_mutex_t lock;      /* guards what follows, and the jobs' results */
 	pthread_cond_t done;
@@ -56,6 +59,25 @@ int worker_init(struct worker *worker, const char *name, const struct sandbox *s
 /* An fd that the thread needs; all others are closed in its own fd table. -ENOSPC, -EBADF for a negative one. */
 int worker_keep_fd(struct worker *worker, int fd);
 int worker_keep_fds(struct worker *worker, const int *fds, size_t count);
+
+/*
+ * For a thread that is to be given fds while it runs: its class's sandbox has
+ * WORKER_GATE_CALLS. Before the start. -errno.
+ */
+int worker_open_gate(struct worker *worker);
+/* There is one socket among the thread's fds, and these are the only flags to receive by. */
+#define WORKER_GATE_CALLS \
+	SC_ARG(recvmsg, 2, MSG_CMSG_CLOEXEC), \
+	SC_ARG(fcntl, 1, F_DUPFD_CLOEXEC)
+
+/*
+ * Puts an fd of the caller's into the thread's table, where it has the same
+ * number; before the start it is kept. The caller leaves its own open until it
+ * has called worker_take_fd(), so that the number is free in both. -EBADF: no gate.
+ */
+int worker_give_fd(struct worker *worker, int fd);
+/* The thread has the fd no longer. Whoever watched it has stopped. */
+void worker_take_fd(struct worker *worker, int fd);
 
 /* Adds the event to the loop and keeps its fd. */
 int worker_watch(struct worker *worker, struct event *event, uint32_t events);

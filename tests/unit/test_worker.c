@@ -356,6 +356,82 @@ static void the_thread_has_its_own_fds(void **state)
 	child_succeeds(CHILD_NOBODY, fd_tables, NULL);
 }
 
+static const struct sandbox gated =
+	SANDBOX(WORKER_GATE_CALLS, SC_ARG(fcntl, 1, F_GETFD), SC(prctl));
+
+static int giving(void *arg)
+{
+	struct fixture f;
+
+	CHILD_CHECK(filter_report_violations(NULL) == 0);
+	fixture_init(&f, &gated, *(bool *)arg);
+	CHILD_CHECK(worker_open_gate(&f.worker) == 0);
+	CHILD_CHECK(worker_start(&f.worker) == 0);
+	for (int round = 0; round < 3; round++) {
+		CHILD_CHECK(!f.worker.confine || worker_call(&f.worker, fds_seen, &f) == 3);
+		/* Under its number, whichever was free. */
+		CHILD_CHECK(worker_give_fd(&f.worker, f.stranger) == 0);
+		CHILD_CHECK((worker_call(&f.worker, fds_seen, &f) & 7) == 7);
+		worker_take_fd(&f.worker, f.stranger);
+		CHILD_CHECK(fcntl(f.stranger, F_GETFD) >= 0);
+	}
+	/* It is there after another start as well, and what was taken is not. */
+	worker_stop(&f.worker);
+	CHILD_CHECK(worker_give_fd(&f.worker, f.stranger) == 0);
+	CHILD_CHECK(worker_start(&f.worker) == 0);
+	CHILD_CHECK((worker_call(&f.worker, fds_seen, &f) & 7) == 7);
+	worker_stop(&f.worker);
+	worker_take_fd(&f.worker, f.stranger);
+	CHILD_CHECK(worker_start(&f.worker) == 0);
+	CHILD_CHECK(!f.worker.confine || worker_call(&f.worker, fds_seen, &f) == 3);
+	CHILD_CHECK(worker_give_fd(&f.worker, -1) == -EBADF);
+	fixture_free(&f);
+	return 0;
+}
+
+static void a_running_thread_is_given_fds(void **state)
+{
+	bool confine = true;
+
+	(void)state;
+	child_succeeds(geteuid(), giving, &confine);
+	child_succeeds(CHILD_NOBODY, giving, &confine);
+	confine = false;
+	child_succeeds(geteuid(), giving, &confine);
+}
+
+static int receive_elsewhere(void *arg)
+{
+	const struct fixture *f = arg;
+	struct msghdr message = { 0 };
+
+	return (int)recvmsg(f->worker.gate[1], &message, MSG_DONTWAIT);
+}
+
+/* Without a gate there is no way in, and through it nothing but what was given. */
+static int no_gate(void *arg)
+{
+	struct fixture f;
+
+	(void)arg;
+	CHILD_CHECK(filter_report_violations(NULL) == 0);
+	fixture_init(&f, &gated, true);
+	CHILD_CHECK(worker_start(&f.worker) == 0);
+	CHILD_CHECK(worker_give_fd(&f.worker, f.stranger) == -EBADF);
+	CHILD_CHECK(worker_call(&f.worker, fds_seen, &f) == 3);
+	worker_call(&f.worker, receive_elsewhere, &f);
+	return 0;
+}
+
+static void other_ways_to_receive_trip_the_filter(void **state)
+{
+	struct child child = child_run(geteuid(), no_gate, NULL);
+
+	(void)state;
+	child_ended(&child, VIOLATION);
+	assert_non_null(strstr(child.text, "system call recvmsg"));
+}
+
 static int nothing_below_kept(void *arg)
 {
 	struct fixture f;
@@ -504,6 +580,8 @@ int main(void)
 		cmocka_unit_test(jobs_are_done_in_the_order_in_which_they_are_sent),
 		cmocka_unit_test(callers_take_turns),
 		cmocka_unit_test(the_thread_has_its_own_fds),
+		cmocka_unit_test(a_running_thread_is_given_fds),
+		cmocka_unit_test(other_ways_to_receive_trip_the_filter),
 		cmocka_unit_test(fd_0_can_be_kept),
 		cmocka_unit_test(a_filter_that_trips_names_the_worker),
 		cmocka_unit_test(it_is_named_and_deaf_to_signals),
