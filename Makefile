@@ -18,7 +18,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # What it takes to build, and what the tests and the demo take besides: tools of this machine's, libraries of ARCH's.
 DEPS_TOOLS = gcc make pkg-config clang clang-tidy cppcheck libclang-rt-14-dev llvm mandoc strace \
 	python3 util-linux qemu-utils busybox-static cpio kmod lz4 xz-utils zstd gzip \
-	binutils shellcheck mmdebstrap e2fsprogs iproute2 iputils-ping ethtool fakeroot bc bison flex libelf-dev libssl-dev perl \
+	binutils shellcheck mmdebstrap e2fsprogs iproute2 iputils-ping ethtool passt iperf3 fakeroot bc bison flex libelf-dev libssl-dev perl \
 	$(if $(CROSS),gcc-$(ARCH)-linux-gnu qemu-user qemu-user-static arch-test) $(DEPS_TOOLS_$(ARCH))
 DEPS_TOOLS_x86_64 := acpica-tools qemu-system-x86
 DEPS_TOOLS_aarch64 := device-tree-compiler qemu-system-arm

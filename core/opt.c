@@ -217,8 +217,8 @@ static int set_string(const struct opt *opt, const char *value, char **field,
 	if (!*value)
 		return fail(error, "it needs a value%s%s", opt->arg ? ": " : "",
 			    opt->arg ? opt->arg : "");
-	copy = strdup(value);
-	if (!copy)
+	if (asprintf(&copy, "%s%s%s", opt->list && *field ? *field : "",
+		     opt->list && *field ? "," : "", value) < 0)
 		return -ENOMEM;
 	free(*field);
 	*field = copy;
@@ -347,7 +347,7 @@ int opt_parse(const struct opt *table, const char *text, void *conf, struct opt_
 		opt = resolve_word(table, word == copy, word, &value);
 		if (!opt)
 			err = fail_unknown(error, table, word);
-		else if (given[opt - table])
+		else if (given[opt - table] && !opt->list)
 			err = fail(error, "it is given twice, keep one");
 		else
 			err = opt_assign(opt, value, conf, error);

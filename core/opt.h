@@ -33,6 +33,7 @@ struct opt {
 	bool power_of_two; /* OPT_UINT: nothing else will do */
 	bool may_be_off;   /* OPT_UINT: "off" as well, which is OPT_OFF, as 0 is what was not given */
 	bool terminal;     /* it is on the terminal, of which there is one, unless another one_of is given */
+	bool list;         /* OPT_STRING: it may be given again, and the values stand in a row, with commas */
 	bool made;         /* OPT_STRING: a socket that is made there, and removed at the end */
 	const char *const *choices; /* OPT_CHOICE: names, ended by NULL */
 	const char *arg;  /* "PATH", for help; NULL for flags and choices */

@@ -16,13 +16,16 @@
  * Which packets come, and to which pair, is the host's business: the control
  * queue (net_control.c) only tells it.
  *
- * An interface that was removed under us is a pulled cable: the link is down,
- * what the guest sends is dropped, the VM lives.
+ * An interface that was removed under us, or a peer that ended, is a pulled
+ * cable: the link is down, what the guest sends is dropped, the VM lives. A
+ * person may pull it as well, and plug it in again; meanwhile what comes is
+ * dropped, too.
+ *
+ * Limits are for all pairs together. A packet is paid for before it is sent; of
+ * one that comes nobody knows the size, so it is paid for before the next.
  */
 #include <endian.h>
-#include <limits.h>
 #include <linux/if_tun.h>
-#include <stdio.h>
 #include <sys/ioctl.h>
 #include "devices/net.h"
 
@@ -34,18 +37,13 @@
 #define NET_HEADER sizeof(struct virtio_net_hdr_v1)
 /* Section 5.1.6.3.1: with segmentation offload. */
 #define NET_LARGE_MAX 65550
+#define NET_HOST_OFFLOADS \
+	(1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_HOST_TSO4 | \
+	 1ULL << VIRTIO_NET_F_HOST_TSO6 | 1ULL << VIRTIO_NET_F_HOST_ECN | \
+	 1ULL << VIRTIO_NET_F_HOST_USO)
 #define NET_FRAME_OVERHEAD (ETH_HLEN + 4) /* with a VLAN tag */
 /* Packets at a time: the other direction gets its turn, and the driver its interrupt. */
 #define NET_RX_BATCH 64
-
-struct net_conf {
-	struct virtio_conf virtio;
-	char *tap;
-	uint64_t fd;
-	bool loop;
-	uint8_t mac[ETH_ALEN];
-	uint64_t mtu;
-};
 
 struct net_window {
 	struct chain *chains[CHAIN_IOV_MAX]; /* each has an iovec at least */
@@ -62,6 +60,8 @@ struct net_pair {
 	struct event event;
 	uint32_t watched; /* what event waits for */
 	bool gone;        /* the interface was removed; event is in no loop */
+	struct timer rx_timer, tx_timer; /* until the limit allows the next packet */
+	size_t rx_due;    /* bytes of the last packet, which are not paid for; 0: none */
 	struct net_window window;
 };
 
@@ -69,9 +69,12 @@ enum net_counter {
 	NET_RX_PACKETS,
 	NET_RX_BYTES,
 	NET_RX_NO_BUFFERS,
+	NET_RX_DROPPED,
+	NET_RX_THROTTLED,
 	NET_TX_PACKETS,
 	NET_TX_BYTES,
 	NET_TX_DROPPED,
+	NET_TX_THROTTLED,
 	NET_ERRORS,
 };
 
@@ -79,9 +82,12 @@ static const char *const net_counters[] = {
 	[NET_RX_PACKETS] = "rx_packets",
 	[NET_RX_BYTES] = "rx_bytes",
 	[NET_RX_NO_BUFFERS] = "rx_no_buffers",
+	[NET_RX_DROPPED] = "rx_dropped",
+	[NET_RX_THROTTLED] = "rx_throttled",
 	[NET_TX_PACKETS] = "tx_packets",
 	[NET_TX_BYTES] = "tx_bytes",
 	[NET_TX_DROPPED] = "tx_dropped",
+	[NET_TX_THROTTLED] = "tx_throttled",
 	[NET_ERRORS] = "errors",
 	NULL,
 };
@@ -89,6 +95,8 @@ static const char *const net_counters[] = {
 /* Waits for these, and no others; spares the system call when it does already. */
 static void net_watch(struct net_pair *pair, uint32_t events)
 {
+	if (pair->netdev->backlog)
+		events |= EPOLLOUT;
 	if (pair->gone || pair->watched == events)
 		return;
 	loop_mod(&pair->rx->worker->loop, &pair->event, events);
@@ -118,8 +126,12 @@ static void net_gone(struct net_pair *pair)
 		return;
 	loop_del(&pair->rx->worker->loop, &pair->event);
 	pair->gone = true;
+	atomic_store(&pair->net->gone, true);
 	virtq_count(pair->rx, NET_ERRORS, 1);
 	net_set_status(pair->net, 0, VIRTIO_NET_S_LINK_UP);
+	if (log_allowed(&pair->net->dev.complaints))
+		log_warn("%s: %s is gone, the guest's link is down", pair->net->dev.name,
+			 pair->netdev->name);
 }
 
 /* Whether a packet of any size may come. */
@@ -206,17 +218,54 @@ static void net_deliver(struct net_pair *pair, size_t len)
 	net_window_drop(window, chain_count, iov_count);
 }
 
+/* Whether a person has pulled the cable. */
+static bool net_unplugged(const struct net *net)
+{
+	return atomic_load_explicit(&net->state.status, memory_order_relaxed) & NET_S_UNPLUGGED;
+}
+
+/* Whether the last packet is paid for; else the timer will come back to it. */
+static bool net_receive_allowed(struct net_pair *pair)
+{
+	uint64_t wait;
+
+	if (!pair->rx_due)
+		return true;
+	wait = bucket_pair_take(&pair->net->rx_limit, pair->rx_due, util_now_ns());
+	if (!wait) {
+		pair->rx_due = 0;
+		return true;
+	}
+	virtq_count(pair->rx, NET_RX_THROTTLED, 1);
+	net_watch(pair, pair->watched & ~(uint32_t)EPOLLIN);
+	timer_set(&pair->rx_timer, wait);
+	return false;
+}
+
+/* What comes while the cable is pulled: its header is enough. */
+static ssize_t net_discard(struct net_pair *pair)
+{
+	uint8_t scratch[NET_HEADER + ETH_HLEN];
+	ssize_t n = netdev_receive(pair->netdev, &(struct iovec){ scratch, sizeof(scratch) }, 1);
+
+	return n == -EMSGSIZE ? (ssize_t)sizeof(scratch) : n;
+}
+
 /* One packet; false when there is no more to do now. */
 static bool net_receive(struct net_pair *pair)
 {
+	const bool unplugged = net_unplugged(pair->net);
 	ssize_t n;
 
-	if (!net_window_fill(pair)) {
+	if (!net_receive_allowed(pair))
+		return false;
+	if (!unplugged && !net_window_fill(pair)) {
 		net_watch(pair, pair->watched & ~(uint32_t)EPOLLIN);
 		virtq_count(pair->rx, NET_RX_NO_BUFFERS, 1);
 		return false;
 	}
-	n = netdev_receive(pair->netdev, pair->window.iov, pair->window.iov_count);
+	n = unplugged ? net_discard(pair) :
+			netdev_receive(pair->netdev, pair->window.iov, pair->window.iov_count);
 	if (n == -EAGAIN)
 		return false;
 	if (n == -EBADFD) {
@@ -227,6 +276,12 @@ static bool net_receive(struct net_pair *pair)
 		virtq_count(pair->rx, NET_ERRORS, 1);
 		return false;
 	}
+	if (unplugged) {
+		virtq_count(pair->rx, NET_RX_DROPPED, 1);
+		return true;
+	}
+	if (pair->net->rx_limited)
+		pair->rx_due = (size_t)n - NET_HEADER;
 	net_deliver(pair, (size_t)n);
 	virtq_count(pair->rx, NET_RX_PACKETS, 1);
 	virtq_count(pair->rx, NET_RX_BYTES, (size_t)n - NET_HEADER);
@@ -236,9 +291,12 @@ static bool net_receive(struct net_pair *pair)
 /* False when the netdev has no room and the chain has to wait. */
 static bool net_send(struct net_pair *pair, struct chain *chain)
 {
-	ssize_t n = pair->gone ? -EBADFD :
-				 netdev_send(pair->netdev, chain->out.iov, chain->out.count);
+	ssize_t n;
 
+	if (pair->gone || net_unplugged(pair->net))
+		n = -ENETDOWN;
+	else
+		n = netdev_send(pair->netdev, chain->out.iov, chain->out.count);
 	if (n == -EAGAIN)
 		return false;
 	if (n == -EBADFD)
@@ -249,7 +307,24 @@ static bool net_send(struct net_pair *pair, struct chain *chain)
 		virtq_count(pair->tx, NET_TX_PACKETS, 1);
 		virtq_count(pair->tx, NET_TX_BYTES, (size_t)n - NET_HEADER);
 	}
+	if (pair->netdev->backlog)
+		net_watch(pair, pair->watched | EPOLLOUT);
 	return true;
+}
+
+/* Whether the packet may go now; else the timer will kick the queue. */
+static bool net_send_allowed(struct net_pair *pair, size_t len)
+{
+	uint64_t wait;
+
+	if (!pair->net->tx_limited)
+		return true;
+	wait = bucket_pair_take(&pair->net->tx_limit, len, util_now_ns());
+	if (!wait)
+		return true;
+	virtq_count(pair->tx, NET_TX_THROTTLED, 1);
+	timer_set(&pair->tx_timer, wait);
+	return false;
 }
 
 static void net_transmit(struct net_pair *pair)
@@ -259,6 +334,10 @@ static void net_transmit(struct net_pair *pair)
 	while ((chain = virtq_pop(pair->tx))) {
 		if (chain->out.left < NET_HEADER) {
 			virtio_fail(&pair->net->dev, "a packet with a short header");
+			return;
+		}
+		if (!net_send_allowed(pair, chain->out.left - NET_HEADER)) {
+			virtq_unpop(pair->tx, chain);
 			return;
 		}
 		if (!net_send(pair, chain)) {
@@ -307,6 +386,8 @@ static void net_event(struct event *event, uint32_t revents)
 	}
 	/* A queue may have been stopped since they were found. */
 	revents &= pair->watched;
+	if (revents & EPOLLOUT && pair->netdev->backlog)
+		netdev_flush(pair->netdev);
 	if (revents & EPOLLOUT) {
 		net_watch(pair, pair->watched & ~(uint32_t)EPOLLOUT);
 		virtio_kick(pair->tx);
@@ -314,6 +395,16 @@ static void net_event(struct event *event, uint32_t revents)
 	if (revents & EPOLLIN)
 		while (budget-- && net_receive(pair))
 			;
+}
+
+static void net_rx_timer(struct timer *timer)
+{
+	virtio_kick(container_of(timer, struct net_pair, rx_timer)->rx);
+}
+
+static void net_tx_timer(struct timer *timer)
+{
+	virtio_kick(container_of(timer, struct net_pair, tx_timer)->tx);
 }
 
 static int net_start(struct virtio_dev *dev)
@@ -324,8 +415,11 @@ static int net_start(struct virtio_dev *dev)
 			       1ULL << VIRTIO_NET_F_GUEST_USO4 | 1ULL << VIRTIO_NET_F_GUEST_USO6;
 	int r;
 
-	net->packet_max = NET_HEADER + ((dev->features & large) ?
+	net->packet_max = NET_HEADER + (dev->features & large || net->netdevs[0].plain ?
 		NET_LARGE_MAX : util_max(conf->mtu, ETH_DATA_LEN) + NET_FRAME_OVERHEAD);
+	/* A save may be of a guest whose interface was gone; here there is another. */
+	if (net->loaded && !net_unplugged(net))
+		net_set_status(net, VIRTIO_NET_S_LINK_UP, 0);
 	/* Switches have to learn where the guest is now. */
 	if (net->loaded && virtio_has(dev, VIRTIO_NET_F_GUEST_ANNOUNCE))
 		net_set_status(net, VIRTIO_NET_S_ANNOUNCE, 0);
@@ -346,6 +440,7 @@ static void net_queue_stop(struct virtq *queue)
 		return;
 	}
 	net_watch(pair, pair->watched & ~(uint32_t)EPOLLIN);
+	netdev_abandon(pair->netdev);
 	net_window_drop(&pair->window, pair->window.chain_count, pair->window.iov_count);
 	pair->window.room = 0;
 }
@@ -353,6 +448,21 @@ static void net_queue_stop(struct virtq *queue)
 static void net_reset(struct virtio_dev *dev)
 {
 	net_control_reset(container_of(dev, struct net, dev));
+}
+
+static int net_set_link(struct virtio_dev *dev, bool up)
+{
+	struct net *net = container_of(dev, struct net, dev);
+
+	if (!up) {
+		net_set_status(net, NET_S_UNPLUGGED, VIRTIO_NET_S_LINK_UP);
+		return 0;
+	}
+	net_set_status(net, 0, NET_S_UNPLUGGED);
+	if (atomic_load(&net->gone))
+		return -ENODEV;
+	net_set_status(net, VIRTIO_NET_S_LINK_UP, 0);
+	return 0;
 }
 
 static int net_load(struct virtio_dev *dev)
@@ -363,37 +473,6 @@ static int net_load(struct virtio_dev *dev)
 	return net_control_check(net);
 }
 
-static int net_open(struct net *net, const struct net_conf *conf)
-{
-	const unsigned int count = net->dev.worker_count;
-	int r = 0;
-
-	if (!!conf->tap + !!conf->fd + conf->loop != 1)
-		return -EDESTADDRREQ;
-	if (conf->tap)
-		return netdev_tap_open(net->netdevs, count, conf->tap, (uint16_t)conf->mtu);
-	if (conf->fd)
-		return count > 1 ? -EOPNOTSUPP : netdev_tap_adopt(net->netdevs, (int)conf->fd);
-	for (unsigned int i = 0; !r && i < count; i++)
-		r = netdev_loop_open(&net->netdevs[i]);
-	return r;
-}
-
-/* FNV-1a of the VM's and the device's name: the same address in each run, another in each VM. */
-static void net_make_mac(const struct net *net, const char *vm_name, uint8_t mac[ETH_ALEN])
-{
-	uint64_t hash = 0xcbf29ce484222325;
-	char text[256];
-	int len = snprintf(text, sizeof(text), "%s/%s", net->dev.name, vm_name);
-
-	for (int i = 0; i < len && i < (int)sizeof(text) - 1; i++)
-		hash = (hash ^ (uint8_t)text[i]) * 0x100000001b3;
-	for (int i = 0; i < ETH_ALEN; i++)
-		mac[i] = (uint8_t)(hash >> 8 * i);
-	/* Unicast, locally administered. */
-	mac[0] = (uint8_t)((mac[0] & ~1) | 2);
-}
-
 static void net_withhold(struct virtio_dev *dev, const struct net *net)
 {
 	const struct net_conf *conf = dev->conf;
@@ -402,6 +481,9 @@ static void net_withhold(struct virtio_dev *dev, const struct net *net)
 		virtio_withhold(dev, VIRTIO_NET_F_MTU);
 	if (dev->worker_count == 1)
 		virtio_withhold(dev, VIRTIO_NET_F_MQ);
+	if (net->netdevs[0].plain)
+		dev->offered &= ~(NET_OFFLOADS | NET_HOST_OFFLOADS |
+				  1ULL << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
 	if (!net->netdevs[0].uso) {
 		virtio_withhold(dev, VIRTIO_NET_F_HOST_USO);
 		virtio_withhold(dev, VIRTIO_NET_F_GUEST_USO4);
@@ -421,6 +503,10 @@ static int net_add_pair(struct net *net, unsigned int index)
 	pair->tx = &net->dev.queues[2 * index + NET_TX];
 	pair->event = (struct event){ .fd = pair->netdev->fd, .fn = net_event };
 	r = worker_watch(pair->rx->worker, &pair->event, 0);
+	if (!r && net->rx_limited)
+		r = worker_timer(pair->rx->worker, &pair->rx_timer, net_rx_timer);
+	if (!r && net->tx_limited)
+		r = worker_timer(pair->tx->worker, &pair->tx_timer, net_tx_timer);
 	/* Any worker may get commands that concern all pairs. */
 	for (unsigned int i = 0; !r && i < net->dev.worker_count; i++)
 		r = worker_keep_fd(&net->dev.workers[i], pair->event.fd);
@@ -442,30 +528,24 @@ static void net_show_config(struct net *net)
 
 static int net_init(struct virtio_dev *dev)
 {
-	static const uint8_t none[ETH_ALEN];
 	struct net *net = container_of(dev, struct net, dev);
 	const struct net_conf *conf = dev->conf;
 	int r;
 
-	for (size_t i = 0; i < ARRAY_SIZE(net->netdevs); i++)
-		net->netdevs[i].fd = -1;
-	r = net_open(net, conf);
+	r = net_open(net);
 	if (r < 0)
 		return r;
+	bucket_pair_init(&net->rx_limit, &conf->rx_limit, util_now_ns());
+	bucket_pair_init(&net->tx_limit, &conf->tx_limit, util_now_ns());
+	net->rx_limited = bucket_pair_limits(&net->rx_limit);
+	net->tx_limited = bucket_pair_limits(&net->tx_limit);
 	net->pairs = calloc(dev->worker_count, sizeof(*net->pairs));
 	if (!net->pairs)
 		return -ENOMEM;
 	for (unsigned int i = 0; !r && i < dev->worker_count; i++)
 		r = net_add_pair(net, i);
-	if (memcmp(conf->mac, none, sizeof(none)))
-		memcpy(net->mac, conf->mac, sizeof(net->mac));
-	else
-		net_make_mac(net, dev->host->vm_name, net->mac);
 	net_withhold(dev, net);
 	net_show_config(net);
-	/* "tap%d" was asked for, and the kernel chose. */
-	if (conf->tap && strcmp(conf->tap, net->netdevs[0].name))
-		dev->where = net->netdevs[0].name;
 	return r;
 }
 
@@ -473,46 +553,15 @@ static void net_free(struct virtio_dev *dev)
 {
 	struct net *net = container_of(dev, struct net, dev);
 
-	for (unsigned int i = 0; i < dev->worker_count; i++)
+	for (unsigned int i = 0; i < dev->worker_count; i++) {
 		netdev_close(&net->netdevs[i]);
+		if (!net->pairs)
+			continue;
+		timer_free(&net->pairs[i].rx_timer);
+		timer_free(&net->pairs[i].tx_timer);
+	}
 	free(net->pairs);
 }
-
-static const struct opt net_opts[] = {
-	{ .key = "tap", .type = OPT_STRING, .bare = true, .one_of = true,
-	  .offset = offsetof(struct net_conf, tap), .arg = "NAME",
-	  .help = "a tap interface of the host" },
-	{ .key = "fd", .type = OPT_UINT, .one_of = true, .offset = offsetof(struct net_conf, fd),
-	  .min = 3, .max = INT_MAX, .arg = "N",
-	  .help = "instead of tap: an open one that was inherited" },
-	{ .key = "loop", .type = OPT_BOOL, .one_of = true, .offset = offsetof(struct net_conf, loop),
-	  .help = "instead of tap: an isolated interface, which hears itself" },
-	{ .key = "mac", .type = OPT_MAC, .offset = offsetof(struct net_conf, mac), .arg = "MAC",
-	  .help = "the guest's address; by default made from the VM's name" },
-	{ .key = "mtu", .type = OPT_UINT, .offset = offsetof(struct net_conf, mtu), .min = 68,
-	  .max = UINT16_MAX, .arg = "BYTES", .help = "the MTU of the tap and of the guest" },
-	VIRTIO_OPT_QUEUES("pairs of queues, each with a thread and a queue of the tap"),
-	VIRTIO_OPTS,
-	{ 0 },
-};
-
-static const struct hint net_hints[] = {
-	{ EDESTADDRREQ, "say where packets go: one of tap=NAME, fd=N and loop" },
-	{ EOPNOTSUPP, "fd=N is one queue of a tap: leave out queues=, or give tap=NAME" },
-	{ EINVAL, "not a tap, or not with as many queues: for queues=N it has to be made with "
-		  "multi_queue (ip tuntap add NAME mode tap vnet_hdr multi_queue), else without" },
-	{ EBUSY, "another process has this tap: stop it, or make another tap" },
-	{ EPERM, "not permitted: as root, ip tuntap add NAME mode tap vnet_hdr user YOU, "
-		 "and ip link set NAME up" },
-	{ EACCES, "/dev/net/tun cannot be opened: give this user access to it" },
-	{ ENOENT, "there is no /dev/net/tun: modprobe tun" },
-	{ ENODEV, "there is no /dev/net/tun: modprobe tun" },
-	{ EBADF, "fd is not open: let the caller pass it on" },
-	{ EBADFD, "fd is not a tap with a virtio header: open it with IFF_TAP | IFF_NO_PI | "
-		  "IFF_VNET_HDR" },
-	{ ENAMETOOLONG, "the name of an interface has 15 characters at the most" },
-	{ 0 },
-};
 
 static const struct sandbox net_sandbox = SANDBOX(
 	/* What the control queue tells a tap; packets go by the base set's readv and writev. */
@@ -532,12 +581,7 @@ const struct virtio_class net_class = {
 	.control_size = NET_CONTROL_SIZE,
 	.features = 1ULL << VIRTIO_NET_F_MAC | 1ULL << VIRTIO_NET_F_MTU |
 		    1ULL << VIRTIO_NET_F_STATUS | 1ULL << VIRTIO_NET_F_MRG_RXBUF |
-		    1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_GUEST_CSUM |
-		    1ULL << VIRTIO_NET_F_HOST_TSO4 | 1ULL << VIRTIO_NET_F_HOST_TSO6 |
-		    1ULL << VIRTIO_NET_F_HOST_ECN | 1ULL << VIRTIO_NET_F_HOST_USO |
-		    1ULL << VIRTIO_NET_F_GUEST_TSO4 | 1ULL << VIRTIO_NET_F_GUEST_TSO6 |
-		    1ULL << VIRTIO_NET_F_GUEST_ECN | 1ULL << VIRTIO_NET_F_GUEST_USO4 |
-		    1ULL << VIRTIO_NET_F_GUEST_USO6 | 1ULL << VIRTIO_NET_F_CTRL_VQ |
+		    NET_OFFLOADS | NET_HOST_OFFLOADS | 1ULL << VIRTIO_NET_F_CTRL_VQ |
 		    1ULL << VIRTIO_NET_F_CTRL_RX | 1ULL << VIRTIO_NET_F_CTRL_RX_EXTRA |
 		    1ULL << VIRTIO_NET_F_CTRL_VLAN | 1ULL << VIRTIO_NET_F_CTRL_MAC_ADDR |
 		    1ULL << VIRTIO_NET_F_GUEST_ANNOUNCE | 1ULL << VIRTIO_NET_F_MQ |
@@ -557,6 +601,7 @@ const struct virtio_class net_class = {
 	.kick = net_kick,
 	.queue_stop = net_queue_stop,
 	.reset = net_reset,
+	.set_link = net_set_link,
 	.load = net_load,
 	.free = net_free,
 };

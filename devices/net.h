@@ -1,14 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the two files of virtio-net share: net.c moves packets, net_control.c does what the driver orders. */
+/*
+ * What the files of virtio-net share: net.c moves packets, net_control.c does
+ * what the driver orders, net_conf.c opens what the configuration asks for.
+ */
 #ifndef DEVICES_NET_H
 #define DEVICES_NET_H
 
 #include <linux/virtio_net.h>
 #include <stdatomic.h>
+#include "core/bucket.h"
 #include "devices/netdev/netdev.h"
 #include "devices/virtio/virtio.h"
 
+/* What the guest may leave undone in what it receives. */
+#define NET_OFFLOADS \
+	(1ULL << VIRTIO_NET_F_GUEST_CSUM | 1ULL << VIRTIO_NET_F_GUEST_TSO4 | \
+	 1ULL << VIRTIO_NET_F_GUEST_TSO6 | 1ULL << VIRTIO_NET_F_GUEST_ECN | \
+	 1ULL << VIRTIO_NET_F_GUEST_USO4 | 1ULL << VIRTIO_NET_F_GUEST_USO6)
+
 struct net_pair;
+
+struct net_conf {
+	struct virtio_conf virtio;
+	char *tap, *bridge;
+	uint64_t fd;
+	bool user, loop;
+	char *forwards, *socket; /* of user */
+	uint8_t mac[ETH_ALEN];
+	uint64_t mtu;
+	struct bucket_rates rx_limit, tx_limit; /* requests are packets */
+};
+
+/* Of net_state.status, and not shown: a person wants the link to be down. */
+#define NET_S_UNPLUGGED 0x10000
 
 /*
  * What the driver has set, as a save has it. The host is told by the control
@@ -17,7 +41,7 @@ struct net_pair;
 struct net_state {
 	uint64_t offloads;       /* VIRTIO_NET_F_GUEST_* bits */
 	uint32_t pairs;          /* in use */
-	_Atomic uint32_t status; /* VIRTIO_NET_S_*: two workers change it */
+	_Atomic uint32_t status; /* VIRTIO_NET_S_*, NET_S_*: two workers change it */
 	struct netdev_filter filter;
 };
 
@@ -26,6 +50,9 @@ struct net {
 	struct net_state state;
 	struct netdev netdevs[VIRTIO_SETS_MAX]; /* dev.worker_count of them */
 	struct net_pair *pairs;                 /* as many */
+	struct bucket_pair rx_limit, tx_limit;
+	bool rx_limited, tx_limited;
+	_Atomic bool gone; /* the netdev, or one of them */
 	size_t packet_max;
 	uint8_t mac[ETH_ALEN]; /* before the driver sets another */
 	bool loaded;           /* from a save, and not started since */
@@ -36,6 +63,12 @@ static inline unsigned int net_pairs(const struct net *net)
 {
 	return virtio_has(&net->dev, VIRTIO_NET_F_MQ) ? net->dev.worker_count : 1;
 }
+
+extern const struct opt net_opts[];
+extern const struct hint net_hints[];
+
+/* Opens dev.worker_count netdevs, and gives the guest its address. -errno, see net_hints. */
+int net_open(struct net *net);
 
 /* Changes configuration.status; on any worker. */
 void net_set_status(struct net *net, uint32_t set, uint32_t clear);

@@ -2,16 +2,11 @@
 /*
  * The control queue of virtio-net (section 5.1.6.5): receive modes, addresses,
  * VLANs, pairs in use, offloads, announcements. RSS and hash reports are not
- * offered: a tap steers flows by itself, and to load it a program would take bpf().
+ * offered (docs/architecture.md says why).
  */
 #include <assert.h>
 #include <endian.h>
 #include "devices/net.h"
-
-#define NET_OFFLOADS \
-	(1ULL << VIRTIO_NET_F_GUEST_CSUM | 1ULL << VIRTIO_NET_F_GUEST_TSO4 | \
-	 1ULL << VIRTIO_NET_F_GUEST_TSO6 | 1ULL << VIRTIO_NET_F_GUEST_ECN | \
-	 1ULL << VIRTIO_NET_F_GUEST_USO4 | 1ULL << VIRTIO_NET_F_GUEST_USO6)
 
 static_assert(sizeof(struct netdev_filter) ==
 		      2 + ETH_ALEN * (1 + NETDEV_MACS_MAX) + NETDEV_VLANS / 8, "no holes");
@@ -231,7 +226,7 @@ int net_control_check(const struct net *net)
 	const struct net_state *state = &net->state;
 
 	if (state->offloads & ~NET_OFFLOADS || !state->pairs || state->pairs > net->dev.worker_count ||
-	    state->status & ~(uint32_t)(VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE) ||
+	    state->status & ~(uint32_t)(VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE | NET_S_UNPLUGGED) ||
 	    state->filter.mac_count > NETDEV_MACS_MAX || !net_is_address(state->filter.mac))
 		return -EINVAL;
 	return 0;

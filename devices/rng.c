@@ -18,6 +18,7 @@ struct rng_conf {
 	struct virtio_conf virtio;
 	char *source;
 	uint64_t rate;
+	uint64_t max_bytes, period; /* in ms; 0: a second */
 };
 
 struct rng {
@@ -189,6 +190,22 @@ static int rng_open_source(struct rng *rng, const char *path)
 	return r == -EPERM ? 0 : r;
 }
 
+/* max_bytes in each period is a burst of as many, and their rate. */
+static int rng_limit(struct rng *rng, const struct rng_conf *conf)
+{
+	const uint64_t period = conf->period ? conf->period : 1000;
+	uint64_t rate = conf->rate;
+
+	if ((conf->max_bytes && conf->rate) || (conf->period && !conf->max_bytes))
+		return -ENOMSG;
+	if (conf->max_bytes)
+		rate = conf->max_bytes * 1000 / period;
+	if (conf->max_bytes && !rate)
+		return -ERANGE;
+	bucket_init(&rng->bucket, rate, conf->max_bytes, util_now_ns());
+	return 0;
+}
+
 static int rng_init(struct virtio_dev *dev)
 {
 	struct rng *rng = container_of(dev, struct rng, dev);
@@ -196,14 +213,16 @@ static int rng_init(struct virtio_dev *dev)
 	int r;
 
 	rng->source = (struct event){ .fd = -1, .fn = rng_source };
-	bucket_init(&rng->bucket, rng_conf->rate, 0, util_now_ns());
+	r = rng_limit(rng, rng_conf);
+	if (r < 0)
+		return r;
 	if (rng_conf->source) {
 		r = rng_open_source(rng, rng_conf->source);
 		if (r < 0)
 			return r;
 	}
 	/* The kernel's generator is never dry. */
-	if (!rng_conf->rate && !rng_conf->source)
+	if (!rng->bucket.rate && !rng_conf->source)
 		return 0;
 	return worker_timer(&dev->workers[0], &rng->timer, rng_timer);
 }
@@ -222,11 +241,19 @@ static const struct opt rng_opts[] = {
 	  .help = "a character device instead of the kernel's generator" },
 	{ .key = "rate", .type = OPT_SIZE, .offset = offsetof(struct rng_conf, rate),
 	  .arg = "BYTES", .help = "bytes per second at the most" },
+	{ .key = "max-bytes", .type = OPT_SIZE, .max = 1ULL << 50,
+	  .offset = offsetof(struct rng_conf, max_bytes), .arg = "BYTES",
+	  .help = "instead of rate: bytes in each period at the most" },
+	{ .key = "period", .type = OPT_UINT, .min = 1, .max = 3600 * 1000,
+	  .offset = offsetof(struct rng_conf, period), .arg = "MS",
+	  .help = "max-bytes: the period in milliseconds; 1000 unless given" },
 	VIRTIO_OPTS,
 	{ 0 },
 };
 
 static const struct hint rng_hints[] = {
+	{ ENOMSG, "give rate=, or max-bytes= with or without period=" },
+	{ ERANGE, "max-bytes= is less than a byte in a second: give more, or a shorter period" },
 	{ EINVAL, "not a character device: give one such as /dev/hwrng, or leave source out" },
 	{ EACCES, "not readable: run as a user who may read it, or leave source out" },
 	{ 0 },

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where a net device's packets go: a tap of the host, or back (loop). A struct
- * netdev is the host's end of one pair of queues. Each packet carries a struct
- * virtio_net_hdr_v1 in front, so checksum and segmentation offloads pass
- * through untouched.
+ * Where a net device's packets go: a tap of the host, passt, or back (loop). A
+ * struct netdev is the host's end of one pair of queues. Each packet carries a
+ * struct virtio_net_hdr_v1 in front, so checksum and segmentation offloads pass
+ * through a tap untouched.
  *
  * An interface with several pairs is an array of them. What concerns the whole
  * of it is done through the first, which is always in use.
@@ -24,14 +24,19 @@
 #define NETDEV_VLANS 4096
 
 struct netdev_ops;
+struct netdev_stream;
 
 struct netdev {
 	const struct netdev_ops *ops;
 	int fd; /* non-blocking; readable when a packet is there */
 	char name[NETDEV_NAME_MAX]; /* of the host's interface */
+	uint8_t mac[ETH_ALEN]; /* the only one for which packets come; zeroes: any */
+	bool plain; /* whoever is there wants whole packets: no offloads */
 	bool uso; /* the host can segment UDP */
 	bool detached; /* not in use: no packet comes */
 	bool filtered; /* the kernel has a filter */
+	bool backlog; /* of a packet that was sent a part waits: nothing is taken before netdev_flush() */
+	struct netdev_stream *stream;
 };
 
 /* Of struct netdev_filter, beside one bit for each command of class VIRTIO_NET_CTRL_RX. */
@@ -51,6 +56,9 @@ struct netdev_filter {
 struct netdev_ops {
 	ssize_t (*receive)(struct netdev *netdev, const struct iovec *iov, unsigned int count);
 	ssize_t (*send)(struct netdev *netdev, const struct iovec *iov, unsigned int count);
+	/* NULL: a packet is sent and received whole. */
+	void (*flush)(struct netdev *netdev);
+	void (*abandon)(struct netdev *netdev);
 	/* NULL: whatever the guest sends comes back, whatever it asks for. */
 	int (*set_offloads)(struct netdev *first, uint64_t features);
 	int (*set_pairs)(struct netdev *first, unsigned int count, unsigned int active);
@@ -67,10 +75,24 @@ struct netdev_ops {
  * or the other way round; -ENAMETOOLONG.
  */
 int netdev_tap_open(struct netdev *first, unsigned int count, const char *name, uint16_t mtu);
-/* The same for a tap that was inherited. -EBADFD when fd is not one with a virtio header. */
+/* The same for a tap, or a macvtap, that was inherited. -EBADFD when fd is not one with a virtio header. */
 int netdev_tap_adopt(struct netdev *netdev, int fd);
+/* Makes a tap a port of the bridge, where it is not. -ENXIO: that is none; -EXDEV: it is in another one. */
+int netdev_tap_join(const struct netdev *first, const char *bridge);
 /* An interface with nobody else on it: what is sent comes back. -errno of socket(). */
 int netdev_loop_open(struct netdev *netdev);
+/* The peer at the other end of a stream socket, which belongs to the netdev afterwards. -ENOMEM. */
+int netdev_stream_open(struct netdev *netdev, const char *name, int fd);
+/*
+ * The host's network by passt, started with these ports forwarded to the guest
+ * ("tcp:[ADDRESS]:PORT-:PORT,..."; NULL: none) and, where it is not 0, this MTU
+ * for it. -EBADMSG: forwards is no such list; -E2BIG; -EADDRINUSE and
+ * -EADDRNOTAVAIL: of the host's ports; -ENOPKG: there is no passt;
+ * -ENETUNREACH: it gave up.
+ */
+int netdev_passt_start(struct netdev *netdev, const char *forwards, uint16_t mtu);
+/* The same by one that listens at path. -ECONNREFUSED. */
+int netdev_passt_join(struct netdev *netdev, const char *path);
 /* Accepts one whose fd is -1. */
 void netdev_close(struct netdev *netdev);
 
@@ -107,7 +129,9 @@ static inline void netdev_set_filter(struct netdev *first, const struct netdev_f
 
 /*
  * One packet with its header. -EAGAIN when there is none, or no room; -EBADFD
- * when the interface is gone for good; -errno.
+ * when the interface is gone for good; -EMSGSIZE for one that is too long, and
+ * lost; -errno. What was received of a packet so far is in the first bytes of
+ * iov, which have to be the same the next time, or be abandoned.
  */
 static inline ssize_t netdev_receive(struct netdev *netdev, const struct iovec *iov,
 				     unsigned int count)
@@ -119,6 +143,19 @@ static inline ssize_t netdev_send(struct netdev *netdev, const struct iovec *iov
 				  unsigned int count)
 {
 	return netdev->ops->send(netdev, iov, count);
+}
+
+/* Sends more of the packet that was sent in part; while netdev->backlog, when the fd is writable. */
+static inline void netdev_flush(struct netdev *netdev)
+{
+	netdev->ops->flush(netdev);
+}
+
+/* The buffers for receive are no longer the same: what is in them is lost. */
+static inline void netdev_abandon(struct netdev *netdev)
+{
+	if (netdev->ops->abandon)
+		netdev->ops->abandon(netdev);
 }
 
 /* For the kernel: the filter as a program of so many instructions at the most. */

@@ -3,10 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <linux/major.h>
+#include <linux/sockios.h>
 #include <net/if.h>
-#include <string.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include "core/util.h"
 #include "devices/netdev/netdev.h"
 
@@ -209,10 +213,46 @@ int netdev_tap_open(struct netdev *first, unsigned int count, const char *name, 
 	return r;
 }
 
+int netdev_tap_join(const struct netdev *first, const char *bridge)
+{
+	_cleanup_close_ int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq ifr = { .ifr_ifindex = (int)if_nametoindex(first->name) };
+	char port[sizeof("/sys/class/net//brif/") + 2 * IFNAMSIZ];
+
+	if (sock < 0)
+		return -errno;
+	if (strlen(bridge) >= sizeof(ifr.ifr_name))
+		return -ENAMETOOLONG;
+	memcpy(ifr.ifr_name, bridge, strlen(bridge));
+	snprintf(port, sizeof(port), "/sys/class/net/%s/brif/%s", bridge, first->name);
+	if (access(port, F_OK) == 0 || ioctl(sock, SIOCBRADDIF, &ifr) == 0)
+		return 0;
+	if (errno == EBUSY)
+		return -EXDEV;
+	return errno == ENODEV || errno == EOPNOTSUPP ? -ENXIO : -errno;
+}
+
+/* A macvtap, which is no misc device as /dev/net/tun is, gets what is sent to its own address. */
+static int tap_own_address(int fd, uint8_t mac[ETH_ALEN])
+{
+	struct ifreq ifr = { 0 };
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (major(st.st_rdev) == MISC_MAJOR)
+		return 0;
+	if (ioctl(fd, SIOCGIFHWADDR, &ifr) < 0)
+		return -errno;
+	memcpy(mac, ifr.ifr_hwaddr.sa_data, ETH_ALEN);
+	return 0;
+}
+
 int netdev_tap_adopt(struct netdev *netdev, int fd)
 {
 	struct ifreq ifr = { 0 };
 	int flags = fcntl(fd, F_GETFL);
+	uint8_t mac[ETH_ALEN] = { 0 };
 	bool uso;
 	int r;
 
@@ -222,16 +262,21 @@ int netdev_tap_adopt(struct netdev *netdev, int fd)
 	if (ioctl(fd, TUNGETIFF, &ifr) < 0 || (ifr.ifr_flags & TAP_FLAGS) != TAP_FLAGS)
 		return -EBADFD;
 	r = tap_prepare(fd, &uso);
+	if (!r)
+		r = tap_own_address(fd, mac);
 	if (r < 0)
 		return r;
 	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		return -errno;
 	*netdev = (struct netdev){ .ops = &tap_ops, .fd = fd, .uso = uso };
 	memcpy(netdev->name, ifr.ifr_name, sizeof(netdev->name));
+	memcpy(netdev->mac, mac, sizeof(netdev->mac));
 	return 0;
 }
 
 void netdev_close(struct netdev *netdev)
 {
 	util_closep(&netdev->fd);
+	free(netdev->stream);
+	netdev->stream = NULL;
 }

@@ -98,6 +98,8 @@ void virtio_dev_drain(struct virtio_dev *dev);
 void virtio_dev_resize(struct virtio_dev *dev);
 /* The class's resize_disk; -EOPNOTSUPP where it has none. */
 int virtio_dev_resize_disk(struct virtio_dev *dev, uint64_t bytes);
+/* The class's set_link; -EOPNOTSUPP where it has none. */
+int virtio_dev_set_link(struct virtio_dev *dev, bool up);
 /* The class's retry, for each queue that is active. */
 void virtio_dev_retry(struct virtio_dev *dev);
 

@@ -216,6 +216,18 @@ static int resize_disk(void *arg)
 	return size->dev->class->resize_disk(size->dev, size->bytes);
 }
 
+struct link_change {
+	struct virtio_dev *dev;
+	bool up;
+};
+
+static int set_link(void *arg)
+{
+	const struct link_change *change = arg;
+
+	return change->dev->class->set_link(change->dev, change->up);
+}
+
 static int retry_queues(void *first)
 {
 	for (struct virtq *queue = first; queue; queue = next_queue(queue))
@@ -856,6 +868,15 @@ int virtio_dev_resize_disk(struct virtio_dev *dev, uint64_t bytes)
 	if (!dev->class->resize_disk)
 		return -EOPNOTSUPP;
 	return worker_call(&dev->workers[0], resize_disk, &size);
+}
+
+int virtio_dev_set_link(struct virtio_dev *dev, bool up)
+{
+	struct link_change change = { dev, up };
+
+	if (!dev->class->set_link)
+		return -EOPNOTSUPP;
+	return worker_call(&dev->workers[0], set_link, &change);
 }
 
 void virtio_dev_retry(struct virtio_dev *dev)

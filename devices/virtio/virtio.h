@@ -6,7 +6,7 @@
  *
  * Threads: a device has one worker, or with several sets of queues one for
  * each set; a queue belongs to exactly one. init, load and free run on the main
- * thread; start, reset, config_write, drain, resize and resize_disk on the first worker; kick, retry,
+ * thread; start, reset, config_write, drain, resize, resize_disk and set_link on the first worker; kick, retry,
  * queue_start, queue_stop, queue_reset and the queue's event handlers on the queue's. The
  * transports call the functions in transport.h from vCPU threads.
  */
@@ -136,6 +136,8 @@ struct virtio_class {
 	void (*resize)(struct virtio_dev *dev);
 	/* A person's request: the disk is to have so many bytes; 0: as many as its backing has by now. -errno. */
 	int (*resize_disk)(struct virtio_dev *dev, uint64_t bytes);
+	/* A person's request: plugs the network's cable in, or pulls it. -ENODEV: there is nobody at its end. */
+	int (*set_link)(struct virtio_dev *dev, bool up);
 	/* A person's request: what a host's error stopped is to be tried again. On the queue's worker. */
 	void (*retry)(struct virtq *queue);
 	/* Closes what init opened. Must accept a half-built device. */

@@ -5,7 +5,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <linux/virtio_net.h>
+#include <endian.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/un.h>
 #include "core/state.h"
 #include "devices/net.h"
 #include "tests/unit/driver.h"
@@ -399,9 +402,22 @@ static int config_child(void)
 	CHILD_CHECK(!memcmp(config.mac, again.mac, sizeof(config.mac)));
 	unmake(&test);
 
-	CHILD_CHECK(make(&test, "") == -EDESTADDRREQ);
+	CHILD_CHECK(make(&test, "") == 0);
+	CHILD_CHECK(!strcmp(test.guest.dev->where, "tap0"));
 	unmake(&test);
 	CHILD_CHECK(make(&test, "fd=9,queues=2") == -EOPNOTSUPP);
+	unmake(&test);
+	CHILD_CHECK(make(&test, "user,queues=2") == -EOPNOTSUPP);
+	unmake(&test);
+	CHILD_CHECK(make(&test, "tap0,hostfwd=tcp::2222-:22") == -ENOPROTOOPT);
+	unmake(&test);
+	CHILD_CHECK(make(&test, "user,socket=/nonexistent,hostfwd=tcp::2222-:22") == -ENOPROTOOPT);
+	unmake(&test);
+	CHILD_CHECK(make(&test, "user,socket=/nonexistent") == -ECONNREFUSED);
+	unmake(&test);
+	CHILD_CHECK(make(&test, "loop,bridge=br0") == -ENOTUNIQ);
+	unmake(&test);
+	CHILD_CHECK(make(&test, "tap0,bridge=br0") == -ENXIO);
 	unmake(&test);
 	CHILD_CHECK(make(&test, "fd=900") == -EBADF);
 	unmake(&test);
@@ -871,6 +887,30 @@ static void test_pairs(void **state)
 	unmake(&test);
 }
 
+/* As many as there can be, with the control queue behind them. */
+static void test_sixteen_pairs(void **state)
+{
+	struct net_test test;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop,queues=16"), 0);
+	assert_int_equal(test.guest.dev->queue_count, 33);
+	vq_start(&test.guest, CONTROL | BIT(MQ));
+	assert_int_equal(command(&test, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, "\20", 2),
+			 VIRTIO_NET_OK);
+	assert_int_equal(command(&test, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, "\21", 2),
+			 VIRTIO_NET_ERR);
+	vq_post(&test.guest, 30 + RX, &(struct vq_buffer){ BUFFER(0), 2048, true }, 1);
+	kick(&test, 30 + RX);
+	netns_frame(test.frame, 200, 1);
+	memset(at(&test, OUTGOING), 0, HEADER);
+	memcpy(at(&test, OUTGOING) + HEADER, test.frame, 200);
+	vq_post(&test.guest, 30 + TX, &(struct vq_buffer){ OUTGOING, 200 + HEADER, false }, 1);
+	kick(&test, 30 + TX);
+	assert_int_equal(take(&test, 30 + RX), 200 + HEADER);
+	unmake(&test);
+}
+
 /* One queue is reset and comes back, while the others run. */
 static void test_queue_reset(void **state)
 {
@@ -1020,6 +1060,326 @@ static void test_large_ring(void **state)
 	unmake(&test);
 }
 
+/* ---- the cable ---- */
+
+static void loop_frame(struct net_test *test, size_t len, uint8_t seed)
+{
+	post_frame(test, len, seed);
+	kick(test, TX);
+	take(test, TX);
+}
+
+/* A person pulls it: nothing goes either way, and what went is not there when it is plugged in again. */
+static int cable_child(void)
+{
+	struct net_test test;
+
+	CHILD_CHECK(make(&test, "tap0") == 0);
+	vq_start(&test.guest, BIT(STATUS) | MERGE);
+	for (unsigned int i = 0; i < 4; i++)
+		post_receive(&test, i, 1600);
+	kick(&test, RX);
+	CHILD_CHECK(virtio_dev_set_link(test.guest.dev, false) == 0);
+	CHILD_CHECK(virtio_dev_set_link(test.guest.dev, false) == 0);
+	CHILD_CHECK(link_status(&test) == 0 && test.guest.config_interrupts == 1);
+	arrive(&test, 1000, 1);
+	loop_frame(&test, 100, 2);
+	CHILD_CHECK(idle(&test, RX));
+	CHILD_CHECK(counter(&test, "rx_dropped") == 1 && counter(&test, "tx_dropped") == 1);
+	/* A reset of the driver's plugs nothing in. */
+	virtio_set_status(test.guest.dev, 0);
+	CHILD_CHECK(link_status(&test) == 0);
+	vq_start(&test.guest, BIT(STATUS) | MERGE);
+	for (unsigned int i = 0; i < 4; i++)
+		post_receive(&test, i, 1600);
+	kick(&test, RX);
+	CHILD_CHECK(virtio_dev_set_link(test.guest.dev, true) == 0);
+	CHILD_CHECK(link_status(&test) == VIRTIO_NET_S_LINK_UP);
+	arrive(&test, 200, 3);
+	CHILD_CHECK(take(&test, RX) == 200 + HEADER);
+	CHILD_CHECK(!memcmp(at(&test, BUFFER(0)) + HEADER, test.frame, 200));
+	CHILD_CHECK(counter(&test, "rx_packets") == 1 && counter(&test, "tx_packets") == 0);
+
+	netns_delete("tap0");
+	vq_turn(&test.guest);
+	CHILD_CHECK(virtio_dev_set_link(test.guest.dev, true) == -ENODEV);
+	CHILD_CHECK(link_status(&test) == 0);
+	unmake(&test);
+	return 0;
+}
+
+/* A save knows whether the cable is pulled, and nothing else of the link. */
+static void test_cable_is_saved(void **state)
+{
+	struct state saved;
+	struct net_test test;
+
+	(void)state;
+	for (int up = 0; up < 2; up++) {
+		assert_int_equal(make(&test, "loop"), 0);
+		vq_start(&test.guest, BIT(STATUS));
+		assert_int_equal(virtio_dev_set_link(test.guest.dev, up), 0);
+		save(&test, &saved);
+		unmake(&test);
+		assert_int_equal(make(&test, "loop"), 0);
+		assert_int_equal(load(&test, &saved), 0);
+		virtio_dev_resume(test.guest.dev);
+		assert_int_equal(link_status(&test), up ? VIRTIO_NET_S_LINK_UP : 0);
+		assert_int_equal(virtio_dev_set_link(test.guest.dev, true), 0);
+		assert_int_equal(link_status(&test), VIRTIO_NET_S_LINK_UP);
+		state_free(&saved);
+		unmake(&test);
+	}
+}
+
+/* ---- limits ---- */
+
+/* Sends and receives count packets; in the end all are there, and some have waited. */
+static void expect_throttled(const char *options, const char *which, size_t len)
+{
+	const unsigned int count = 12;
+	unsigned int sent = 0, returned = 0, received = 0;
+	struct net_test test;
+	uint16_t head;
+
+	assert_int_equal(make(&test, options), 0);
+	vq_start(&test.guest, 0);
+	for (unsigned int i = 0; i < count; i++)
+		post_receive(&test, i, 2048);
+	kick(&test, RX);
+	while (received < count) {
+		if (sent < count && sent == returned) {
+			post_frame(&test, len, (uint8_t)sent++);
+			vq_notify(&test.guest, TX);
+		}
+		assert_true(vq_wait(&test.guest) > 0);
+		while (vq_take(&test.guest, TX, &head, NULL))
+			returned++;
+		while (vq_take(&test.guest, RX, &head, NULL))
+			received++;
+	}
+	assert_true(counter(&test, which) > 0);
+	assert_int_equal(counter(&test, "rx_packets"), count);
+	assert_int_equal(counter(&test, "tx_packets"), count);
+	assert_int_equal(counter(&test, "tx_dropped"), 0);
+	unmake(&test);
+}
+
+static void test_limits(void **state)
+{
+	(void)state;
+	expect_throttled("loop,tx-pps=50,tx-pps-burst=1", "tx_throttled", 100);
+	expect_throttled("loop,rx-pps=50,rx-pps-burst=1", "rx_throttled", 100);
+	expect_throttled("loop,tx-bw=50K,tx-bw-burst=2K", "tx_throttled", 1500);
+	expect_throttled("loop,rx-bw=50K,rx-bw-burst=2K", "rx_throttled", 1500);
+}
+
+/* Whoever waits for a limit is stopped and started as anybody is. */
+static void test_limit_and_reset(void **state)
+{
+	struct net_test test;
+	uint16_t head;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop,tx-pps=20,tx-pps-burst=1"), 0);
+	vq_start(&test.guest, 0);
+	while (!counter(&test, "tx_throttled")) {
+		post_frame(&test, 100, 1);
+		kick(&test, TX);
+		vq_take(&test.guest, TX, &head, NULL);
+	}
+	virtio_set_status(test.guest.dev, 0);
+	/* The timer's. */
+	assert_int_equal(vq_wait(&test.guest), 1);
+	assert_true(sleeps(&test));
+	vq_start(&test.guest, 0);
+	post_frame(&test, 100, 2);
+	vq_notify(&test.guest, TX);
+	while (!vq_take(&test.guest, TX, &head, NULL))
+		assert_true(vq_wait(&test.guest) > 0);
+	unmake(&test);
+}
+
+/* ---- with a peer on a stream socket ---- */
+
+struct peer_test {
+	struct net_test net;
+	int peer;
+};
+
+static void make_peer(struct peer_test *test, const char *more)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char options[200];
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "/tmp/net.%d", getpid());
+	snprintf(options, sizeof(options), "user,socket=%s%s", address.sun_path, more);
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(make(&test->net, options), 0);
+	test->peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	assert_true(test->peer >= 0);
+	close(listener);
+	unlink(address.sun_path);
+}
+
+static void unmake_peer(struct peer_test *test)
+{
+	util_closep(&test->peer);
+	unmake(&test->net);
+}
+
+static void peer_sends(struct peer_test *test, size_t len, uint8_t seed)
+{
+	const uint32_t prefix = htobe32((uint32_t)len);
+
+	netns_frame(test->net.frame, len, seed);
+	assert_int_equal(write(test->peer, &prefix, sizeof(prefix)), sizeof(prefix));
+	assert_int_equal(write(test->peer, test->net.frame, len), len);
+	vq_turn(&test->net.guest);
+}
+
+static void test_peer(void **state)
+{
+	struct peer_test test;
+	struct net_test *net = &test.net;
+	uint8_t got[2000];
+
+	(void)state;
+	make_peer(&test, "");
+	assert_false(net->guest.dev->offered & (OFFLOADS | BIT(CSUM) | BIT(HOST_TSO4) | BIT(HOST_USO) |
+						BIT(CTRL_GUEST_OFFLOADS)));
+	assert_true(net->guest.dev->offered & MERGE);
+	vq_start(&net->guest, MERGE | BIT(STATUS));
+	/* Its frames may be of 64 KiB, so the window has as much room, or all that there is. */
+	for (unsigned int i = 0; i < VQ_SIZE; i++)
+		post_receive(net, i, 512);
+	kick(net, RX);
+	peer_sends(&test, 1000, 1);
+	assert_int_equal(take(net, RX), 512);
+	assert_int_equal(take(net, RX), 1000 + HEADER - 512);
+	assert_memory_equal(at(net, BUFFER(0)) + HEADER, net->frame, 500);
+	assert_memory_equal(at(net, BUFFER(1)), net->frame + 500, 500);
+	assert_int_equal(at(net, BUFFER(0))[10], 2);
+	post_frame(net, 700, 2);
+	kick(net, TX);
+	take(net, TX);
+	assert_int_equal(read(test.peer, got, sizeof(got)), 704);
+	assert_memory_equal(got, "\0\0\2\xbc", 4);
+	assert_memory_equal(got + 4, net->frame, 700);
+	assert_int_equal(counter(net, "tx_bytes"), 700);
+
+	/* It ends: the guest's link is down, and that is all. */
+	util_closep(&test.peer);
+	vq_turn(&net->guest);
+	assert_int_equal(link_status(net), 0);
+	assert_true(sleeps(net));
+	loop_frame(net, 100, 3);
+	assert_int_equal(counter(net, "tx_dropped"), 1);
+	assert_false(failed(net));
+	unmake_peer(&test);
+}
+
+/* What the peer has no room for waits in the ring; what was begun is sent, reset or not. */
+static void test_peer_is_slow(void **state)
+{
+	const size_t len = 60000;
+	struct peer_test test;
+	struct net_test *net = &test.net;
+	unsigned int sent = 0, returned = 0;
+	uint8_t *got = malloc(4 + len);
+	size_t at_byte = 0, rest = 0;
+	uint16_t head;
+
+	(void)state;
+	make_peer(&test, "");
+	vq_start(&net->guest, 0);
+	memset(vq_ptr(&net->guest, OUTGOING, HEADER + len), 0x55, HEADER + len);
+	while (returned == sent) {
+		vq_post(&net->guest, TX, &(struct vq_buffer){ OUTGOING, (uint32_t)(HEADER + len), false },
+			1);
+		sent++;
+		kick(net, TX);
+		while (vq_take(&net->guest, TX, &head, NULL))
+			returned++;
+		assert_true(sent < 1000);
+	}
+	assert_true(sleeps(net));
+	/* Without any queue, and with other bytes where the packet was. */
+	virtio_set_status(net->guest.dev, 0);
+	memset(vq_ptr(&net->guest, OUTGOING, HEADER + len), 0xaa, HEADER + len);
+	for (unsigned int i = 0; i < returned; i++) {
+		for (at_byte = 0; at_byte < 4 + len; at_byte += rest) {
+			ssize_t n = recv(test.peer, got + at_byte, 4 + len - at_byte, MSG_DONTWAIT);
+
+			rest = n > 0 ? (size_t)n : 0;
+			assert_true(n > 0 || vq_wait(&net->guest) > 0);
+		}
+		assert_memory_equal(got, "\0\0\xea\x60", 4);
+		for (size_t j = 4; j < 4 + len; j++)
+			assert_int_equal(got[j], 0x55);
+	}
+	assert_int_equal(recv(test.peer, got, 1, MSG_DONTWAIT), -1);
+	vq_start(&net->guest, 0);
+	post_frame(net, 100, 1);
+	kick(net, TX);
+	take(net, TX);
+	assert_int_equal(read(test.peer, got, 1000), 104);
+	free(got);
+	unmake_peer(&test);
+}
+
+/* A reset in the middle of a frame: its rest goes nowhere, the next one is whole. */
+static void test_peer_and_reset(void **state)
+{
+	struct peer_test test;
+	struct net_test *net = &test.net;
+
+	(void)state;
+	make_peer(&test, "");
+	vq_start(&net->guest, 0);
+	post_receive(net, 0, 2048);
+	kick(net, RX);
+	assert_int_equal(write(test.peer, "\0\0\0\x64 and ten.", 13), 13);
+	vq_turn(&net->guest);
+	assert_int_equal(at(net, BUFFER(0))[HEADER], ' ');
+	virtio_set_status(net->guest.dev, 0);
+	memset(at(net, BUFFER(0)), 0xee, 4096);
+	assert_int_equal(write(test.peer, net->frame, 91), 91);
+	vq_start(&net->guest, 0);
+	post_receive(net, 1, 2048);
+	kick(net, RX);
+	peer_sends(&test, 300, 4);
+	assert_int_equal(take(net, RX), 300 + HEADER);
+	assert_memory_equal(at(net, BUFFER(1)) + HEADER, net->frame, 300);
+	assert_int_equal(at(net, BUFFER(0))[HEADER], 0xee);
+	assert_true(idle(net, RX));
+	unmake_peer(&test);
+}
+
+/* While the cable is pulled the peer's frames are thrown away, whole ones. */
+static void test_peer_and_cable(void **state)
+{
+	struct peer_test test;
+	struct net_test *net = &test.net;
+
+	(void)state;
+	make_peer(&test, "");
+	vq_start(&net->guest, 0);
+	post_receive(net, 0, 2048);
+	kick(net, RX);
+	assert_int_equal(virtio_dev_set_link(net->guest.dev, false), 0);
+	peer_sends(&test, 1000, 5);
+	peer_sends(&test, 60, 6);
+	assert_int_equal(counter(net, "rx_dropped"), 2);
+	assert_int_equal(virtio_dev_set_link(net->guest.dev, true), 0);
+	peer_sends(&test, 61, 7);
+	assert_int_equal(take(net, RX), 61 + HEADER);
+	assert_memory_equal(at(net, BUFFER(0)) + HEADER, net->frame, 61);
+	unmake_peer(&test);
+}
+
 /* ---- with a tap ---- */
 
 /* The guest's orders reach the kernel, through the filter of the thread that they came to. */
@@ -1121,6 +1481,7 @@ NETNS_TEST(transmit)
 NETNS_TEST(reset)
 NETNS_TEST(gone)
 NETNS_TEST(config)
+NETNS_TEST(cable)
 NETNS_TEST(confined)
 NETNS_TEST(filtered)
 
@@ -1148,13 +1509,24 @@ int main(void)
 		cmocka_unit_test(test_announce),
 		cmocka_unit_test(test_bad_load),
 		cmocka_unit_test(test_pairs),
+		cmocka_unit_test(test_sixteen_pairs),
 		cmocka_unit_test(test_queue_reset),
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_no_room_at_once),
 		cmocka_unit_test(test_found_once),
 		cmocka_unit_test(test_large_ring),
 		cmocka_unit_test(test_filtered),
+		cmocka_unit_test(test_cable),
+		cmocka_unit_test(test_cable_is_saved),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_limit_and_reset),
+		cmocka_unit_test(test_peer),
+		cmocka_unit_test(test_peer_is_slow),
+		cmocka_unit_test(test_peer_and_reset),
+		cmocka_unit_test(test_peer_and_cable),
 	};
 
+	/* As microvm does. */
+	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -370,9 +370,33 @@ static void test_mutations(void **state)
 	assert_in_range(accepted, 1, 19999);
 }
 
+/* What may be given again adds to what there was. */
+static void test_list(void **state)
+{
+	static const struct opt lists[] = {
+		{ "path", OPT_STRING, .list = true, .offset = offsetof(struct conf, path) },
+		{ "serial", OPT_STRING, .offset = offsetof(struct conf, serial) },
+		{ 0 },
+	};
+	struct opt_error error;
+	struct conf conf = { 0 };
+
+	(void)state;
+	assert_int_equal(opt_parse(lists, "path=a,serial=s,path=b:c,path=d", &conf, &error), 0);
+	assert_string_equal(conf.path, "a,b:c,d");
+	assert_int_equal(opt_parse(lists, "path=", &conf, &error), -EINVAL);
+	assert_string_equal(conf.path, "a,b:c,d");
+	opt_free(lists, &conf);
+	/* As it is printed. */
+	assert_int_equal(opt_set(lists, "path", "a,b:c,d", &conf, &error), 0);
+	assert_string_equal(conf.path, "a,b:c,d");
+	opt_free(lists, &conf);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_list),
 		cmocka_unit_test(test_every_type),
 		cmocka_unit_test(test_first_word),
 		cmocka_unit_test(test_numbers),

@@ -118,6 +118,33 @@ static void test_rate(void **state)
 	vq_guest_free(&guest);
 }
 
+static void test_period(void **state)
+{
+	static const struct { const char *options; int result; } bad[] = {
+		{ "period=100", -ENOMSG },
+		{ "rate=5,max-bytes=5", -ENOMSG },
+		{ "max-bytes=5,period=6000", -ERANGE },
+	};
+	struct vq_guest guest;
+	uint16_t head;
+	uint32_t len;
+
+	(void)state;
+	assert_int_equal(make(&guest, "max-bytes=500,period=100"), 0);
+	vq_start(&guest, 0);
+	ask(&guest, 4000);
+	assert_true(vq_take(&guest, 0, &head, &len));
+	assert_int_equal(len, 500);
+	ask_until_throttled(&guest);
+	while (!vq_take(&guest, 0, &head, &len))
+		assert_int_equal(vq_wait(&guest), 1);
+	vq_guest_free(&guest);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		assert_int_equal(make(&guest, bad[i].options), bad[i].result);
+		vq_guest_free(&guest);
+	}
+}
+
 /* The timer goes off after the reset: nobody is given anything. */
 static void test_reset_while_throttled(void **state)
 {
@@ -268,6 +295,7 @@ int main(void)
 		cmocka_unit_test(test_kernel),
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_rate),
+		cmocka_unit_test(test_period),
 		cmocka_unit_test(test_reset_while_throttled),
 		cmocka_unit_test(test_source),
 		cmocka_unit_test(test_source_gone),

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The user-mode network: passt, a program that turns a guest's frames into
+ * sockets of the host, which takes no privilege. It has a sandbox and a user of
+ * its own, and goes into the background when it is ready, so that a failure is
+ * known before the guest runs. It ends when its socket does, and so with us.
+ */
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include "core/util.h"
+#include "devices/netdev/netdev.h"
+
+#define PASST_FD 3
+#define PASST_FD_TEXT "3"
+#define PASST_FORWARDS_MAX 32
+
+static_assert(offsetof(struct sockaddr_in, sin_port) == offsetof(struct sockaddr_in6, sin6_port),
+	      "a port has one place");
+
+union passt_address {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+/* A port of the host that leads to one of the guest's. */
+struct passt_forward {
+	bool udp;
+	union passt_address host; /* its port included */
+	char argument[INET6_ADDRSTRLEN + sizeof("/65535:65535")];
+};
+
+struct passt_forwards {
+	struct passt_forward forward[PASST_FORWARDS_MAX];
+	unsigned int count;
+};
+
+/* Takes "PORT" off *text, and the character end behind it. */
+static int passt_parse_port(const char **text, char end, uint16_t *ret_port)
+{
+	char *rest;
+	unsigned long port;
+
+	if (**text < '0' || **text > '9')
+		return -EBADMSG;
+	port = strtoul(*text, &rest, 10);
+	if (*rest != end || !port || port > UINT16_MAX)
+		return -EBADMSG;
+	*ret_port = (uint16_t)port;
+	*text = end ? rest + 1 : rest;
+	return 0;
+}
+
+/*
+ * Takes "ADDRESS:" off *text; none is all that the host has. One of IPv6 is in
+ * brackets, which keep its colons apart.
+ */
+static int passt_parse_address(const char **text, char address[INET6_ADDRSTRLEN],
+			       union passt_address *ret)
+{
+	const bool v6 = **text == '[';
+	const char *begin = *text + v6, *end = strchr(begin, v6 ? ']' : ':');
+	size_t len = end ? (size_t)(end - begin) : 0;
+
+	if (!end || len >= INET6_ADDRSTRLEN || (v6 && end[1] != ':'))
+		return -EBADMSG;
+	memcpy(address, begin, len);
+	address[len] = '\0';
+	*ret = (union passt_address){ .any.sa_family = v6 ? AF_INET6 : AF_INET };
+	if ((v6 || len) && inet_pton(ret->any.sa_family, address,
+				     v6 ? (void *)&ret->v6.sin6_addr : &ret->v4.sin_addr) != 1)
+		return -EBADMSG;
+	*text = end + v6 + 1;
+	return 0;
+}
+
+/* "tcp:[ADDRESS]:PORT-:PORT", the address of the guest being passt's to choose. */
+static int passt_parse(const char *text, struct passt_forward *forward)
+{
+	char address[INET6_ADDRSTRLEN];
+	uint16_t host, guest;
+	int r;
+
+	forward->udp = !strncmp(text, "udp:", 4);
+	if (!forward->udp && strncmp(text, "tcp:", 4))
+		return -EBADMSG;
+	text += 4;
+	r = passt_parse_address(&text, address, &forward->host);
+	if (!r)
+		r = passt_parse_port(&text, '-', &host);
+	if (!r && *text++ != ':')
+		r = -EBADMSG;
+	if (!r)
+		r = passt_parse_port(&text, '\0', &guest);
+	if (r < 0)
+		return r;
+	forward->host.v4.sin_port = htons(host);
+	snprintf(forward->argument, sizeof(forward->argument), "%s%s%u:%u", address,
+		 *address ? "/" : "", host, guest);
+	return 0;
+}
+
+/* What stands between commas; NULL is nothing. */
+static int passt_parse_all(const char *text, struct passt_forwards *forwards)
+{
+	_cleanup_free_ char *copy = text ? strdup(text) : NULL;
+	char *rest = copy, *word;
+	int r = 0;
+
+	if (text && !copy)
+		return -ENOMEM;
+	while (!r && (word = strsep(&rest, ","))) {
+		if (forwards->count == PASST_FORWARDS_MAX)
+			return -E2BIG;
+		r = passt_parse(word, &forwards->forward[forwards->count++]);
+	}
+	return r;
+}
+
+/* Whether passt will get the port: it would only say that it did not. */
+static int passt_try_port(const struct passt_forward *forward)
+{
+	const union passt_address *host = &forward->host;
+	_cleanup_close_ int fd = socket(host->any.sa_family,
+					(forward->udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
+	const int on = 1;
+
+	if (fd < 0)
+		return -errno;
+	/* As passt does: connections that are closing do not count. */
+	if (!forward->udp)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (bind(fd, &host->any, sizeof(*host)) == 0)
+		return 0;
+	/* Ports that are not for everybody: passt tries by itself, it may have a capability. */
+	return errno == EACCES ? 0 : -errno;
+}
+
+/* Runs it with fd for its only file; 0 when it is ready, and in the background. */
+static int passt_run(const char *const *argv, int fd)
+{
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
+	sigset_t none;
+	pid_t pid;
+	int r, status;
+
+	sigemptyset(&none);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawn_file_actions_init(&actions);
+	/* It complains where there is no system logger, too. */
+	for (int i = 0; i < PASST_FD; i++)
+		posix_spawn_file_actions_addopen(&actions, i, "/dev/null", O_RDWR, 0);
+	posix_spawn_file_actions_adddup2(&actions, fd, PASST_FD);
+	r = -posix_spawnp(&pid, argv[0], &actions, &attr, (char *const *)argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	posix_spawnattr_destroy(&attr);
+	if (r < 0)
+		return r == -ENOENT ? -ENOPKG : r;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return status ? -ENETUNREACH : 0;
+}
+
+static int passt_spawn(const struct passt_forwards *forwards, uint16_t mtu, int fd)
+{
+	/* Without a word about ports there are none. */
+	const char *argv[6 + 2 * PASST_FORWARDS_MAX + 1] = { "passt", "--quiet", "--fd", PASST_FD_TEXT };
+	unsigned int count = 4;
+	char mtu_text[sizeof("65535")];
+
+	snprintf(mtu_text, sizeof(mtu_text), "%u", mtu);
+	if (mtu) {
+		argv[count++] = "--mtu";
+		argv[count++] = mtu_text;
+	}
+	for (unsigned int i = 0; i < forwards->count; i++) {
+		argv[count++] = forwards->forward[i].udp ? "--udp-ports" : "--tcp-ports";
+		argv[count++] = forwards->forward[i].argument;
+	}
+	return passt_run(argv, fd);
+}
+
+static int passt_adopt(struct netdev *netdev, int *fd)
+{
+	int r = netdev_stream_open(netdev, "passt", *fd);
+
+	if (!r)
+		util_steal_fd(fd);
+	return r;
+}
+
+int netdev_passt_start(struct netdev *netdev, const char *forwards, uint16_t mtu)
+{
+	_cleanup_close_ int ours = -1, its = -1;
+	struct passt_forwards parsed = { 0 };
+	int r = passt_parse_all(forwards, &parsed), fds[2];
+
+	for (unsigned int i = 0; !r && i < parsed.count; i++)
+		r = passt_try_port(&parsed.forward[i]);
+	if (r < 0)
+		return r;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
+		return -errno;
+	ours = fds[0];
+	its = fds[1];
+	/* It waits for the rest of a frame. */
+	if (fcntl(its, F_SETFL, 0) < 0)
+		return -errno;
+	r = passt_spawn(&parsed, mtu, its);
+	return r < 0 ? r : passt_adopt(netdev, &ours);
+}
+
+int netdev_passt_join(struct netdev *netdev, const char *path)
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	if (fd < 0)
+		return -errno;
+	if (strlen(path) >= sizeof(address.sun_path))
+		return -ECONNREFUSED;
+	memcpy(address.sun_path, path, strlen(path));
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return -ECONNREFUSED;
+	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+		return -errno;
+	return passt_adopt(netdev, &fd);
+}
