@@ -42,6 +42,7 @@
 struct jail {
 	const struct landlock_dir *dirs;
 	size_t dir_count;
+	uint64_t keep;
 	struct jail_report report;
 };
 
@@ -112,20 +113,37 @@ static int jail_landlock(struct jail *jail)
 	return rc < 0 ? rc : landlock_enter(fd);
 }
 
-static int jail_capabilities(struct jail *jail)
+/* Those of keep that we have. */
+static int jail_keep_capabilities(uint64_t keep)
 {
+	uint64_t kept = 0;
+
+	for (unsigned int cap = 0; cap <= CAP_LAST_CAP; cap++)
+		if (keep >> cap & 1 && capng_have_capability(CAPNG_PERMITTED, cap))
+			kept |= 1ULL << cap;
 	/*
 	 * The bounding set stays: it limits what execve() may give, which after
 	 * no_new_privs is nothing, and emptying it takes a call for each capability.
 	 */
 	capng_clear(CAPNG_SELECT_ALL);
+	for (unsigned int cap = 0; cap <= CAP_LAST_CAP; cap++)
+		if (kept >> cap & 1)
+			capng_update(CAPNG_ADD, CAPNG_PERMITTED | CAPNG_EFFECTIVE, cap);
+	/* Ambient ones go with the permitted (capabilities(7)). */
+	return capng_apply(CAPNG_SELECT_CAPS) < 0 ? -EPERM : 0;
+}
+
+static int jail_capabilities(struct jail *jail)
+{
 	/* Uid 0 is a user like any other; EPERM, for one who is not, does no harm. */
 	capng_lock();
-	/* Ambient ones go with the permitted (capabilities(7)). */
-	if (capng_apply(CAPNG_SELECT_CAPS) < 0)
-		return -EPERM;
 	jail->report.no_caps = true;
-	return 0;
+	return jail_keep_capabilities(jail->keep);
+}
+
+int jail_drop_capabilities(void)
+{
+	return jail_keep_capabilities(0);
 }
 
 static int jail_undumpable(struct jail *jail)
@@ -134,8 +152,8 @@ static int jail_undumpable(struct jail *jail)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
 }
 
-int jail_enter(const struct landlock_dir *dirs, size_t dir_count, struct jail_report *report,
-	       const char **ret_step)
+int jail_enter(const struct landlock_dir *dirs, size_t dir_count, uint64_t keep,
+	       struct jail_report *report, const char **ret_step)
 {
 	static const struct {
 		const char *name;
@@ -148,7 +166,7 @@ int jail_enter(const struct landlock_dir *dirs, size_t dir_count, struct jail_re
 		{ "capabilities", jail_capabilities },
 		{ "not dumpable", jail_undumpable },
 	};
-	struct jail jail = { .dirs = dirs, .dir_count = dir_count };
+	struct jail jail = { .dirs = dirs, .dir_count = dir_count, .keep = keep };
 
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
 		int rc = steps[i].enter(&jail);

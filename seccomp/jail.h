@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include "seccomp/landlock.h"
 
 /* What was reached; for the log and for tests. */
@@ -17,15 +18,19 @@ struct jail_report {
 	bool namespaces; /* mount, network, IPC, UTS and cgroup are our own */
 	bool empty_root;
 	int landlock_abi; /* 0: the kernel has none */
-	bool no_caps;      /* not one, and none to be had by execve() */
+	bool no_caps;      /* not one but those to keep, and none to be had by execve() */
 };
 
 /*
- * Nothing can be opened any more but beneath dirs; what is open stays so. What
+ * Nothing can be opened any more but beneath dirs; what is open stays so. Of the
+ * capabilities those in keep (bits by CAP_...) stay, until jail_drop_capabilities(). What
  * this host does not permit is left out and told by the report; a step that is
  * permitted and fails is an error: -errno, and *ret_step names it.
  */
-int jail_enter(const struct landlock_dir *dirs, size_t dir_count, struct jail_report *report,
-	       const char **ret_step);
+int jail_enter(const struct landlock_dir *dirs, size_t dir_count, uint64_t keep,
+	       struct jail_report *report, const char **ret_step);
+
+/* The calling thread, and those that it starts from now on, have none any more. -EPERM. */
+int jail_drop_capabilities(void);
 
 #endif

@@ -25,7 +25,6 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include "core/util.h"
-#include "seccomp/landlock.h"
 
 /* Filters are compiled on it, which is the deepest that it gets. Only touched pages count. */
 #define WORKER_STACK KIB(128)
@@ -90,7 +89,7 @@ int worker_init(struct worker *worker, const char *name, const struct sandbox *s
 	if (fd < 0)
 		return -errno;
 	*worker = (struct worker){ .sandbox = sandbox, .confine = confine, .landlock_fd = -1,
-				   .gate = { -1, -1 } };
+				   .dir.fd = -1, .gate = { -1, -1 } };
 	rc = loop_init(&worker->loop);
 	if (rc < 0)
 		return rc;
@@ -168,9 +167,20 @@ static int worker_narrow_fds(const struct worker *worker)
 	return 0;
 }
 
+static int worker_forbid_files(const struct worker *worker)
+{
+	_cleanup_close_ int fd = -1;
+	int abi, rc;
+
+	if (worker->dir.fd < 0)
+		return landlock_enter(worker->landlock_fd);
+	rc = landlock_rules(&worker->dir, 1, &abi, &fd);
+	return rc < 0 ? rc : landlock_enter(fd);
+}
+
 static int worker_confine(const struct worker *worker)
 {
-	int rc = landlock_enter(worker->landlock_fd);
+	int rc = worker_forbid_files(worker);
 
 	if (rc == 0)
 		rc = worker_narrow_fds(worker);

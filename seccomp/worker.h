@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include "core/loop.h"
 #include "seccomp/filter.h"
+#include "seccomp/landlock.h"
 
 /* A controller has hundreds of disks, each with a ring. */
 #define WORKER_FDS_MAX 1200
@@ -36,6 +37,8 @@ struct worker {
 	const struct sandbox *sandbox; /* NULL: the base set alone */
 	bool confine; /* false with --no-sandbox */
 	int landlock_fd; /* its owner's rules for the thread, until it is started; -1: none */
+	struct landlock_dir dir; /* where it opens files, and so has rules of its own; fd -1: nowhere */
+	uint64_t capabilities; /* bits by CAP_...: it is to be started while the process has them */
 	struct loop loop;
 	bool launched; /* and nobody has waited for it yet */
 	bool running;

@@ -10,7 +10,7 @@
 #include <sys/sysinfo.h>
 #include "core/log.h"
 #include "devices/virtio/transport.h"
-#include "seccomp/landlock.h"
+#include "seccomp/jail.h"
 #include "vmm/config.h"
 #include "vmm/kvm_hints.h"
 
@@ -488,18 +488,56 @@ static struct worker *nth_worker(struct machine *machine, size_t n)
 	return NULL;
 }
 
+size_t machine_dirs(const struct machine *machine, struct landlock_dir *dirs)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < machine->device_count; i++)
+		if (machine->devices[i].dev->workers[0].dir.fd >= 0)
+			dirs[count++] = machine->devices[i].dev->workers[0].dir;
+	return count;
+}
+
+uint64_t machine_capabilities(const struct machine *machine)
+{
+	uint64_t all = 0;
+
+	for (size_t i = 0; i < machine->device_count; i++)
+		all |= machine->devices[i].dev->class->capabilities;
+	return all;
+}
+
+/* Those that keep capabilities, or the others. */
+static int launch(struct machine *machine, bool capable, int landlock_fd)
+{
+	struct worker *worker;
+	int err = 0;
+
+	for (size_t n = 0; !err && (worker = nth_worker(machine, n)); n++) {
+		if (!!worker->capabilities != capable)
+			continue;
+		worker->landlock_fd = landlock_fd;
+		err = report(worker_launch(worker), NULL, "%s", worker->name);
+	}
+	return err;
+}
+
 int machine_launch(struct machine *machine)
 {
+	const bool confine = !machine->config->no_sandbox;
 	_cleanup_close_ int landlock_fd = -1;
 	struct worker *worker;
 	int abi, err = 0;
 
-	if (!machine->config->no_sandbox)
+	if (confine)
 		err = report(landlock_rules(NULL, 0, &abi, &landlock_fd), NULL, "Landlock");
-	for (size_t n = 0; !err && (worker = nth_worker(machine, n)); n++) {
-		worker->landlock_fd = landlock_fd;
-		err = report(worker_launch(worker), NULL, "%s", worker->name);
-	}
+	/* A thread has those of the one that starts it. */
+	if (!err)
+		err = launch(machine, true, landlock_fd);
+	if (!err && confine && machine_capabilities(machine))
+		err = report(jail_drop_capabilities(), NULL, "capabilities");
+	if (!err)
+		err = launch(machine, false, landlock_fd);
 	/* They confine themselves side by side. */
 	for (size_t n = 0; !err && (worker = nth_worker(machine, n)); n++)
 		err = report(worker_ready(worker), NULL, "%s", worker->name);

@@ -433,8 +433,9 @@ static int open_files(struct vm *vm)
 
 static int confine(const struct vm *vm)
 {
-	struct landlock_dir dirs[LEFTOVERS_MAX];
+	_cleanup_free_ struct landlock_dir *dirs = NULL;
 	struct jail_report report;
+	size_t count = 0;
 	const char *step;
 	int err;
 
@@ -442,9 +443,13 @@ static int confine(const struct vm *vm)
 		log_warn("--no-sandbox: the guest is NOT confined; this is for debugging only");
 		return 0;
 	}
+	dirs = calloc(vm->leftover_count + vm->machine.device_count + 1, sizeof(*dirs));
+	if (!dirs)
+		return -ENOMEM;
 	for (size_t i = 0; i < vm->leftover_count; i++)
-		dirs[i] = (struct landlock_dir){ vm->leftovers[i].dir, LANDLOCK_REMOVE };
-	err = jail_enter(dirs, vm->leftover_count, &report, &step);
+		dirs[count++] = (struct landlock_dir){ vm->leftovers[i].dir, LANDLOCK_REMOVE };
+	count += machine_dirs(&vm->machine, dirs + count);
+	err = jail_enter(dirs, count, machine_capabilities(&vm->machine), &report, &step);
 	if (err)
 		log_error("the process cannot be confined (%s: %s); --no-sandbox runs without",
 			  step, strerror(-err));

@@ -694,6 +694,7 @@ static int add_worker(struct virtio_dev *dev)
 	err = worker_init(worker, name, dev->class->sandbox, dev->host->confine);
 	if (err)
 		return err;
+	worker->capabilities = dev->class->capabilities;
 	worker->loop.turn_end = publish;
 	worker->loop.look = look;
 	worker->loop.opaque = first_queue(dev, dev->worker_count++);

@@ -96,6 +96,7 @@ struct virtio_class {
 	const struct hint *hints;     /* what to tell a user for init's errors; NULL: strerror */
 	const char *const *counters;  /* names, ended by NULL; indexed by the device's own enum */
 	const struct sandbox *sandbox;
+	uint64_t capabilities; /* bits by CAP_..., that its threads keep where the process has them */
 	unsigned int max;   /* devices of this class at the most; 0: no limit */
 	unsigned int units; /* so many uses of the option make one device; 0: each makes a device */
 	bool by_default;    /* one is there unless it is turned off */

@@ -85,7 +85,7 @@ static void enter(struct place *place, enum landlock_access access)
 	make_file(place->path, "gone");
 	dir.fd = place->fd = open(place->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	CHILD_CHECK(dir.fd >= 0);
-	rc = jail_enter(&dir, 1, &place->report, &step);
+	rc = jail_enter(&dir, 1, 0, &place->report, &step);
 	if (rc < 0)
 		dprintf(STDERR_FILENO, "%s: %s\n", step, strerror(-rc));
 	CHILD_CHECK(rc == 0);
@@ -349,7 +349,7 @@ static int bad_dir(void *arg)
 	const struct landlock_dir dir = { .fd = -1, .access = LANDLOCK_REMOVE };
 	struct jail_report report = { .landlock_abi = -7 };
 	const char *step = NULL;
-	int rc = jail_enter(&dir, 1, &report, &step);
+	int rc = jail_enter(&dir, 1, 0, &report, &step);
 
 	(void)arg;
 	if (rc == 0 && report.landlock_abi == 0)

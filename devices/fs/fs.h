@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A FUSE server (linux/fuse.h, 7.31 and newer) for one directory of the host:
+ * what answers the requests of a virtio-fs device. It knows nothing of queues.
+ *
+ * One thread owns it: fs_open() and fs_close() come before and after, the rest
+ * is on that thread, after fs_enter(). It may have a root, a table of fds and
+ * capabilities of its own.
+ */
+#ifndef DEVICES_FS_FS_H
+#define DEVICES_FS_FS_H
+
+#include <linux/fuse.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+/* Bytes of a request behind its header, but for what WRITE writes: the longest is an extended attribute. */
+#define FS_ARGS_MAX (64 * 1024 + 4096)
+/* Bytes of a reply behind its header, but for what READ reads. */
+#define FS_REPLY_MAX (64 * 1024)
+#define FS_FDS_MIN 64
+
+enum fs_cache { FS_CACHE_AUTO, FS_CACHE_NEVER, FS_CACHE_ALWAYS };
+
+/* count owners of the guest's, from guest on, are those from host on; count 0: all are what they are. */
+struct fs_map {
+	uint32_t guest, host, count;
+};
+
+struct fs_conf {
+	bool read_only;
+	enum fs_cache cache;
+	bool writeback;
+	bool xattr;
+	bool squash; /* everything belongs to the guest's root, and is made as whoever runs us */
+	struct fs_map uids, gids;
+	unsigned int fds; /* open ones at the most, FS_FDS_MIN at least */
+};
+
+struct fs;
+
+/*
+ * Opens the directory and what it takes to serve it. -ENOTDIR, -EACCES;
+ * -ENOSYS: /proc is not there; -ENOMEM.
+ */
+int fs_open(const char *path, const struct fs_conf *conf, struct fs **ret_fs);
+/* Accepts NULL. What is open goes with it. */
+void fs_close(struct fs *fs);
+/* The directory (O_PATH): for rules of the jail. */
+int fs_dir(const struct fs *fs);
+/* fds that the thread has to keep, into fds; returns how many: FS_KEEP_FDS at the most. */
+#define FS_KEEP_FDS 2
+size_t fs_fds(const struct fs *fs, int fds[FS_KEEP_FDS]);
+
+/* Once, on the thread: it gets an umask and a working directory of its own. -errno. */
+int fs_enter(struct fs *fs);
+/* Whoever mounts next begins anew: closes and forgets everything. */
+void fs_forget(struct fs *fs);
+
+/* A request and its reply, whose header is the caller's. */
+struct fs_call {
+	struct fuse_in_header header; /* len is not looked at */
+	const void *args;             /* what follows, or its part in front of what WRITE writes */
+	size_t args_len;
+	struct iovec *data; /* what WRITE writes; the room for what READ reads */
+	unsigned int data_count;
+	size_t data_len;
+	void *reply;       /* FS_REPLY_MAX bytes, of the caller's; not looked at by READ */
+	size_t reply_room; /* how many of them fit into the guest's buffers */
+};
+
+/* What the caller has to do with it. */
+static inline bool fs_has_data(uint32_t opcode)
+{
+	return opcode == FUSE_READ || opcode == FUSE_WRITE;
+}
+
+static inline bool fs_has_reply(uint32_t opcode)
+{
+	return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET;
+}
+
+/* The length of the reply behind its header (of READ: bytes in data), or -errno for that header. */
+ssize_t fs_serve(struct fs *fs, struct fs_call *call);
+
+#endif

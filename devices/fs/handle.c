@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Open files and directories: an array, whose entries' numbers the guest knows with a generation above. */
+#include <fcntl.h>
+#include "devices/fs/server.h"
+
+/* Half of the descriptors, so that directories can always be opened. */
+static uint32_t room(const struct fs *fs)
+{
+	return fs->conf.fds / 2;
+}
+
+static uint64_t number_of(const struct fs *fs, uint32_t handle)
+{
+	return (uint64_t)fs->handles[handle].generation << 32 | handle;
+}
+
+int fs_handles_init(struct fs *fs)
+{
+	/* The first is none. */
+	fs->handles = calloc(room(fs) + 1, sizeof(*fs->handles));
+	if (!fs->handles)
+		return -ENOMEM;
+	fs->handle_room = 1;
+	return 0;
+}
+
+static void close_handle(struct fs_handle *handle)
+{
+	if (handle->dir)
+		closedir(util_steal_ptr(&handle->dir));
+	else if (handle->inode)
+		close(handle->fd);
+	handle->inode = 0;
+	handle->generation++;
+}
+
+void fs_handles_forget(struct fs *fs)
+{
+	for (uint32_t i = 1; i < fs->handle_room; i++)
+		close_handle(&fs->handles[i]);
+	fs->handle_room = 1;
+	fs->free_handle = 0;
+	fs->inodes[FS_ROOT].handle = fs->inodes[FS_ROOT].handles = 0;
+}
+
+void fs_handles_free(struct fs *fs)
+{
+	for (uint32_t i = 1; i < fs->handle_room; i++)
+		close_handle(&fs->handles[i]);
+	free(fs->handles);
+}
+
+int fs_handle_add(struct fs *fs, uint32_t inode, int fd, uint64_t *ret_fh)
+{
+	uint32_t handle = fs->free_handle;
+	struct fs_handle *entry;
+
+	if (handle)
+		fs->free_handle = fs->handles[handle].next;
+	else if (fs->handle_room <= room(fs))
+		handle = fs->handle_room++;
+	if (!handle) {
+		close(fd);
+		return -ENFILE;
+	}
+	entry = &fs->handles[handle];
+	*entry = (struct fs_handle){
+		.inode = inode, .generation = entry->generation, .fd = fd,
+		.next = fs->inodes[inode].handle,
+	};
+	fs->inodes[inode].handle = handle;
+	fs->inodes[inode].handles++;
+	fs->fds++;
+	*ret_fh = number_of(fs, handle);
+	return 0;
+}
+
+int fs_handle_get(struct fs *fs, uint64_t fh, uint32_t inode, struct fs_handle **ret_handle)
+{
+	uint32_t handle = (uint32_t)fh;
+
+	if (!handle || handle >= fs->handle_room || fs->handles[handle].inode != inode ||
+	    number_of(fs, handle) != fh)
+		return -EBADF;
+	*ret_handle = &fs->handles[handle];
+	return 0;
+}
+
+void fs_handle_close(struct fs *fs, uint64_t fh, uint32_t inode)
+{
+	uint32_t handle = (uint32_t)fh, *link = &fs->inodes[inode].handle;
+	struct fs_handle *entry;
+
+	if (fs_handle_get(fs, fh, inode, &entry) < 0)
+		return;
+	while (*link != handle)
+		link = &fs->handles[*link].next;
+	*link = entry->next;
+	fs->inodes[inode].handles--;
+	close_handle(entry);
+	entry->next = fs->free_handle;
+	fs->free_handle = handle;
+	fs->fds--;
+	fs_inode_put(fs, inode);
+}

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+/* From a request to its operation; what a mount begins and ends with. */
+#include "devices/fs/server.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+
+/* INIT of 7.31 is what Linux 5.4 sends, the first with this device. */
+#define MINOR_MIN 31
+#define INIT_IN_MIN offsetof(struct fuse_init_in, flags2)
+#define MAX_PAGES 256
+#define PAGE KIB(4)
+
+#define FEATURES \
+	(FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA | \
+	 FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | \
+	 FUSE_MAX_PAGES | FUSE_SUBMOUNTS | FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | \
+	 FUSE_INIT_EXT)
+
+/* ---- arguments ---- */
+
+const char *fs_take_string(struct fs_call *call)
+{
+	const char *string = call->args;
+	const char *end = memchr(string, '\0', call->args_len);
+
+	if (!end)
+		return NULL;
+	call->args = end + 1;
+	call->args_len -= (size_t)(end + 1 - string);
+	return string;
+}
+
+const char *fs_take_name(struct fs_call *call)
+{
+	const char *name = fs_take_string(call);
+
+	if (!name || !*name || strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, ".."))
+		return NULL;
+	return name;
+}
+
+/* ---- a mount's life ---- */
+
+ssize_t fs_init(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
+{
+	const struct fuse_init_in *init = in;
+	struct fuse_init_out *out = call->reply;
+	uint64_t offered = init->flags, wanted = FEATURES;
+
+	(void)inode;
+	*out = (struct fuse_init_out){ .major = FUSE_KERNEL_VERSION,
+				       .minor = FUSE_KERNEL_MINOR_VERSION };
+	if (init->major < FUSE_KERNEL_VERSION || (init->major == FUSE_KERNEL_VERSION &&
+						  init->minor < MINOR_MIN))
+		return -EPROTO;
+	/* It begins again with our version. */
+	if (init->major > FUSE_KERNEL_VERSION)
+		return sizeof(*out);
+	fs_forget(fs);
+	if (offered & FUSE_INIT_EXT && call->args_len >= sizeof(*init) - INIT_IN_MIN)
+		offered |= (uint64_t)init->flags2 << 32;
+	if (fs->conf.writeback)
+		wanted |= FUSE_WRITEBACK_CACHE;
+	fs->features = offered & wanted;
+	fs->mounted = true;
+	out->max_readahead = init->max_readahead;
+	out->flags = (uint32_t)fs->features;
+	out->flags2 = (uint32_t)(fs->features >> 32);
+	out->max_background = 64;
+	out->congestion_threshold = 48;
+	out->max_write = MAX_PAGES * PAGE;
+	out->max_pages = MAX_PAGES;
+	out->time_gran = 1;
+	return sizeof(*out);
+}
+
+ssize_t fs_destroy(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
+{
+	(void)inode;
+	(void)in;
+	(void)call;
+	fs_forget(fs);
+	return 0;
+}
+
+ssize_t fs_forget_one(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
+{
+	const struct fuse_forget_in *forget = in;
+
+	(void)call;
+	fs_inode_forget(fs, inode, forget->nlookup);
+	return 0;
+}
+
+ssize_t fs_forget_batch(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
+{
+	const struct fuse_batch_forget_in *batch = in;
+	const struct fuse_forget_one *one = call->args;
+
+	(void)inode;
+	for (uint32_t i = 0; i < batch->count && util_within(i * sizeof(*one), sizeof(*one),
+							      call->args_len); i++) {
+		uint32_t forgotten = fs_inode_of(fs, one[i].nodeid);
+
+		if (forgotten)
+			fs_inode_forget(fs, forgotten, one[i].nlookup);
+	}
+	return 0;
+}
+
+/* Requests are served one after the other: what it is about is over. */
+ssize_t fs_interrupt(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
+{
+	(void)fs;
+	(void)inode;
+	(void)in;
+	(void)call;
+	return 0;
+}
+
+/* ---- the table ---- */
+
+enum { WRITES = 1, NO_NODE = 2 };
+
+static const struct {
+	fs_operation *serve;
+	unsigned int flags;
+	size_t in, out; /* bytes at least: of arguments, and of room for the reply */
+} operations[] = {
+	[FUSE_LOOKUP] = { fs_lookup, 0, 0, sizeof(struct fuse_entry_out) },
+	[FUSE_FORGET] = { fs_forget_one, 0, sizeof(struct fuse_forget_in), 0 },
+	[FUSE_GETATTR] = { fs_getattr, 0, sizeof(struct fuse_getattr_in),
+			   sizeof(struct fuse_attr_out) },
+	[FUSE_SETATTR] = { fs_setattr, WRITES, sizeof(struct fuse_setattr_in),
+			   sizeof(struct fuse_attr_out) },
+	[FUSE_READLINK] = { fs_readlink, 0, 0, 0 },
+	[FUSE_SYMLINK] = { fs_symlink, WRITES, 0, sizeof(struct fuse_entry_out) },
+	[FUSE_MKNOD] = { fs_mknod, WRITES, sizeof(struct fuse_mknod_in),
+			 sizeof(struct fuse_entry_out) },
+	[FUSE_MKDIR] = { fs_mkdir, WRITES, sizeof(struct fuse_mkdir_in),
+			 sizeof(struct fuse_entry_out) },
+	[FUSE_UNLINK] = { fs_unlink, WRITES, 0, 0 },
+	[FUSE_RMDIR] = { fs_rmdir, WRITES, 0, 0 },
+	[FUSE_RENAME] = { fs_rename, WRITES, sizeof(struct fuse_rename_in), 0 },
+	[FUSE_LINK] = { fs_link, WRITES, sizeof(struct fuse_link_in),
+			sizeof(struct fuse_entry_out) },
+	[FUSE_OPEN] = { fs_open_file, 0, sizeof(struct fuse_open_in),
+			sizeof(struct fuse_open_out) },
+	[FUSE_READ] = { fs_read, 0, sizeof(struct fuse_read_in), 0 },
+	[FUSE_WRITE] = { fs_write, WRITES, sizeof(struct fuse_write_in),
+			 sizeof(struct fuse_write_out) },
+	[FUSE_STATFS] = { fs_statfs, 0, 0, sizeof(struct fuse_statfs_out) },
+	[FUSE_RELEASE] = { fs_release, 0, sizeof(struct fuse_release_in), 0 },
+	[FUSE_FSYNC] = { fs_fsync, 0, sizeof(struct fuse_fsync_in), 0 },
+	[FUSE_SETXATTR] = { fs_setxattr, WRITES, sizeof(struct fuse_setxattr_in), 0 },
+	[FUSE_GETXATTR] = { fs_getxattr, 0, sizeof(struct fuse_getxattr_in),
+			    sizeof(struct fuse_getxattr_out) },
+	[FUSE_LISTXATTR] = { fs_listxattr, 0, sizeof(struct fuse_getxattr_in),
+			     sizeof(struct fuse_getxattr_out) },
+	[FUSE_REMOVEXATTR] = { fs_removexattr, WRITES, 0, 0 },
+	[FUSE_FLUSH] = { fs_flush, 0, sizeof(struct fuse_flush_in), 0 },
+	[FUSE_INIT] = { fs_init, NO_NODE, INIT_IN_MIN, sizeof(struct fuse_init_out) },
+	[FUSE_OPENDIR] = { fs_opendir, 0, sizeof(struct fuse_open_in),
+			   sizeof(struct fuse_open_out) },
+	[FUSE_READDIR] = { fs_readdir, 0, sizeof(struct fuse_read_in), 0 },
+	[FUSE_RELEASEDIR] = { fs_releasedir, 0, sizeof(struct fuse_release_in), 0 },
+	[FUSE_FSYNCDIR] = { fs_fsyncdir, 0, sizeof(struct fuse_fsync_in), 0 },
+	[FUSE_ACCESS] = { fs_access, 0, sizeof(struct fuse_access_in), 0 },
+	[FUSE_CREATE] = { fs_create, WRITES, sizeof(struct fuse_create_in),
+			  sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out) },
+	[FUSE_INTERRUPT] = { fs_interrupt, NO_NODE, 0, 0 },
+	[FUSE_DESTROY] = { fs_destroy, NO_NODE, 0, 0 },
+	[FUSE_BATCH_FORGET] = { fs_forget_batch, NO_NODE, sizeof(struct fuse_batch_forget_in), 0 },
+	[FUSE_FALLOCATE] = { fs_fallocate, WRITES, sizeof(struct fuse_fallocate_in), 0 },
+	[FUSE_READDIRPLUS] = { fs_readdirplus, 0, sizeof(struct fuse_read_in), 0 },
+	[FUSE_RENAME2] = { fs_rename2, WRITES, sizeof(struct fuse_rename2_in), 0 },
+	[FUSE_LSEEK] = { fs_lseek, 0, sizeof(struct fuse_lseek_in),
+			 sizeof(struct fuse_lseek_out) },
+	[FUSE_COPY_FILE_RANGE] = { fs_copy_file_range, WRITES,
+				   sizeof(struct fuse_copy_file_range_in),
+				   sizeof(struct fuse_write_out) },
+	[FUSE_SYNCFS] = { fs_syncfs, 0, sizeof(struct fuse_syncfs_in), 0 },
+};
+
+ssize_t fs_serve(struct fs *fs, struct fs_call *call)
+{
+	const uint32_t opcode = call->header.opcode;
+	const void *in = call->args;
+	uint32_t inode = 0;
+
+	if (opcode >= ARRAY_SIZE(operations) || !operations[opcode].serve)
+		return -ENOSYS;
+	if (opcode != FUSE_INIT && !fs->mounted)
+		return -EIO;
+	if (call->args_len < operations[opcode].in || call->reply_room < operations[opcode].out)
+		return -EINVAL;
+	if (fs->conf.read_only && operations[opcode].flags & WRITES)
+		return -EROFS;
+	if (!(operations[opcode].flags & NO_NODE)) {
+		inode = fs_inode_of(fs, call->header.nodeid);
+		if (!inode)
+			return -ESTALE;
+	}
+	call->args = (const uint8_t *)call->args + operations[opcode].in;
+	call->args_len -= operations[opcode].in;
+	return operations[opcode].serve(fs, inode, in, call);
+}
+
+/* ---- the server's life ---- */
+
+static void fs_closep(struct fs **fs)
+{
+	fs_close(*fs);
+}
+
+int fs_open(const char *path, const struct fs_conf *conf, struct fs **ret_fs)
+{
+	_cleanup_(fs_closep) struct fs *fs = calloc(1, sizeof(*fs));
+	int err;
+
+	if (!fs)
+		return -ENOMEM;
+	fs->conf = *conf;
+	fs->proc_fd = -1;
+	fs->root_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fs->root_fd < 0)
+		return -errno;
+	fs->proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fs->proc_fd < 0 || faccessat(fs->proc_fd, "thread-self/fd", X_OK, 0) < 0)
+		return -ENOSYS;
+	err = fs_inodes_init(fs);
+	if (!err)
+		err = fs_handles_init(fs);
+	if (err)
+		return err;
+	*ret_fs = util_steal_ptr(&fs);
+	return 0;
+}
+
+void fs_close(struct fs *fs)
+{
+	if (!fs)
+		return;
+	if (fs->handles)
+		fs_handles_free(fs);
+	fs_inodes_free(fs);
+	util_closep(&fs->root_fd);
+	util_closep(&fs->proc_fd);
+	free(fs);
+}
+
+int fs_dir(const struct fs *fs)
+{
+	return fs->root_fd;
+}
+
+size_t fs_fds(const struct fs *fs, int fds[FS_KEEP_FDS])
+{
+	fds[0] = fs->root_fd;
+	fds[1] = fs->proc_fd;
+	return FS_KEEP_FDS;
+}
+
+/* Whether we may give files away. */
+static bool may_chown(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+	return syscall(SYS_capget, &header, data) == 0 && data[0].effective & 1u << CAP_CHOWN;
+}
+
+int fs_enter(struct fs *fs)
+{
+	_cleanup_close_ int fd = -1;
+
+	if (fs->entered)
+		return 0;
+	if (unshare(CLONE_FS) < 0)
+		return -errno;
+	/* Paths of descriptors, which are the thread's own, begin here. */
+	fd = openat(fs->proc_fd, "thread-self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fchdir(fd) < 0)
+		return -errno;
+	umask(0);
+	fs->uid = geteuid();
+	fs->gid = getegid();
+	fs->may_chown = may_chown();
+	fs->entered = true;
+	return 0;
+}
+
+void fs_forget(struct fs *fs)
+{
+	fs->mounted = false;
+	fs_handles_forget(fs);
+	fs_inodes_forget(fs);
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The server's own: inodes, handles, and a function for each operation.
+ *
+ * An inode is what the guest has looked up. It is known by its identity (file
+ * system, mount, number) and by a name in its parent, and opened by that name
+ * when an operation wants a descriptor of it; whether it is still the same is
+ * checked then. So descriptors are a cache, of a size that is set, and most
+ * operations take one system call. What has lost its name (an open file that
+ * was removed) is kept by its descriptor or by those of its handles.
+ *
+ * Names have no slash and are neither "." nor "..", links are never followed,
+ * and nothing but files and directories is opened but by O_PATH: so nothing
+ * leads out of the directory, whatever the guest says and whatever else is
+ * renamed meanwhile.
+ */
+#ifndef DEVICES_FS_SERVER_H
+#define DEVICES_FS_SERVER_H
+
+#include <dirent.h>
+#include <fcntl.h> /* struct statx */
+#include <sys/stat.h>
+#include "core/util.h"
+#include "devices/fs/fs.h"
+
+#define FS_ROOT 1u
+#define FS_INODES_MAX (1u << 20)
+
+struct fs_identity {
+	uint64_t dev, mount, ino;
+};
+
+/* Named by its number; 0 is none. */
+struct fs_inode {
+	struct fs_identity identity;
+	uint64_t lookups; /* that the guest has not forgotten */
+	uint32_t generation;
+	uint32_t children, handles; /* inodes below, and open files: it stays for them */
+	uint32_t parent;            /* 0: it has no name any more */
+	char *name;
+	int fd;           /* O_PATH, or -1 */
+	uint32_t handle;  /* the latest one, or 0 */
+	uint32_t mode, links; /* as they were seen last */
+	uint32_t next_identity, next_name; /* in chains of the two tables, or of free ones */
+	uint32_t newer, older; /* of those with an fd */
+};
+
+struct fs_handle {
+	uint32_t inode; /* 0: free */
+	uint32_t generation;
+	uint32_t next; /* of the free ones; of the inode's */
+	int fd;
+	DIR *dir;       /* of a directory, which owns fd */
+	long position;  /* of dir */
+};
+
+struct fs {
+	struct fs_conf conf;
+	int root_fd, proc_fd; /* proc_fd: /proc */
+	bool entered;
+	uint32_t uid, gid; /* as which we create */
+	bool may_chown;
+	uint64_t features; /* FUSE_..., agreed */
+	bool mounted;
+
+	struct fs_inode *inodes;
+	uint32_t inode_room, inode_used, free_inode;
+	uint32_t *by_identity, *by_name; /* inode_room buckets each */
+	uint32_t newest, oldest; /* of those with an fd */
+	uint32_t pinned;         /* one whose fd is not to be closed now, or 0 */
+	struct fs_handle *handles;
+	uint32_t handle_room, free_handle;
+	unsigned int fds; /* open now */
+};
+
+/* ---- inodes: inode.c ---- */
+
+int fs_inodes_init(struct fs *fs);
+/* All but the root; what is open is closed. */
+void fs_inodes_forget(struct fs *fs);
+void fs_inodes_free(struct fs *fs);
+
+/* The inode of a node id of the guest's; 0 when there is none. */
+uint32_t fs_inode_of(const struct fs *fs, uint64_t node);
+uint64_t fs_node(const struct fs *fs, uint32_t inode);
+
+/* A descriptor of it (O_PATH, or a handle's), which stays the table's. -ESTALE: it is not there any more. */
+int fs_inode_fd(struct fs *fs, uint32_t inode);
+/* Two that are open at the same time. */
+int fs_inode_fds(struct fs *fs, uint32_t a, uint32_t b, int *ret_a, int *ret_b);
+/* What it is by now. -ESTALE. */
+int fs_inode_stat(struct fs *fs, uint32_t inode, struct statx *ret_st);
+/* A path of it for calls that know no descriptors, in the thread's working directory. */
+#define FS_PATH_MAX 12
+int fs_inode_path(struct fs *fs, uint32_t inode, char path[FS_PATH_MAX]);
+
+/* What dir has by that name; counts as a lookup once fs_inode_remember() was called. -errno. */
+int fs_inode_find(struct fs *fs, uint32_t dir, const char *name, struct statx *st,
+		  uint32_t *ret_inode);
+/* The same where it was looked at already. */
+int fs_inode_add(struct fs *fs, uint32_t dir, const char *name, const struct statx *st,
+		 uint32_t *ret_inode);
+void fs_inode_remember(struct fs *fs, uint32_t inode);
+void fs_inode_forget(struct fs *fs, uint32_t inode, uint64_t lookups);
+/* It goes, unless something still wants it. */
+void fs_inode_put(struct fs *fs, uint32_t inode);
+
+/* That of a name, without looking at the host; 0: none. */
+uint32_t fs_inode_named(const struct fs *fs, uint32_t dir, const char *name);
+/* Before its name is taken away: other names that it has are not known. */
+void fs_inode_hold(struct fs *fs, uint32_t inode);
+void fs_inode_rename(struct fs *fs, uint32_t inode, uint32_t dir, const char *name);
+void fs_inode_unname(struct fs *fs, uint32_t inode);
+
+/* ---- handles: handle.c ---- */
+
+int fs_handles_init(struct fs *fs);
+void fs_handles_forget(struct fs *fs);
+void fs_handles_free(struct fs *fs);
+/* Takes fd over, even on failure. -ENFILE. */
+int fs_handle_add(struct fs *fs, uint32_t inode, int fd, uint64_t *ret_fh);
+/* -EBADF: none of the inode's. */
+int fs_handle_get(struct fs *fs, uint64_t fh, uint32_t inode, struct fs_handle **ret_handle);
+void fs_handle_close(struct fs *fs, uint64_t fh, uint32_t inode);
+/* Makes room for one descriptor more. -ENFILE. */
+int fs_reserve(struct fs *fs);
+
+/* ---- files: file.c ---- */
+
+/* A file, as the guest's flags want it; never anything else. The caller's to close. -errno. */
+int fs_inode_open(struct fs *fs, uint32_t inode, uint32_t flags);
+/* Flags of open() for those of the guest; FOPEN_... for the answer. */
+int fs_host_flags(const struct fs *fs, uint32_t flags);
+uint32_t fs_open_flags(const struct fs *fs, uint32_t flags);
+
+/* ---- replies: attr.c ---- */
+
+void fs_fill_attr(const struct fs *fs, const struct statx *st, struct fuse_attr *attr);
+void fs_fill_entry(const struct fs *fs, uint32_t inode, const struct statx *st,
+		   struct fuse_entry_out *entry);
+/* The entry of a name, and a lookup of it. */
+ssize_t fs_reply_entry(struct fs *fs, uint32_t dir, const char *name, struct fuse_entry_out *out);
+/* Takes set-user-id and the like from a file that somebody without CAP_FSETID changes. */
+int fs_kill_privileges(struct fs *fs, uint32_t inode);
+
+uint32_t fs_map_in(const struct fs_map *map, uint32_t guest);
+uint32_t fs_map_out(const struct fs_map *map, uint32_t host);
+
+/* ---- operations ---- */
+
+/* A name at the front of what is left of the arguments; NULL: it is none that a directory may have. */
+const char *fs_take_name(struct fs_call *call);
+/* The same for any string. */
+const char *fs_take_string(struct fs_call *call);
+
+/* inode is that of the header's node; args has at least as many bytes as the table says. */
+typedef ssize_t fs_operation(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call);
+
+fs_operation fs_init, fs_destroy, fs_forget_one, fs_forget_batch, fs_interrupt;
+fs_operation fs_lookup, fs_mknod, fs_mkdir, fs_symlink, fs_link, fs_unlink, fs_rmdir, fs_rename,
+	fs_rename2, fs_create;
+fs_operation fs_getattr, fs_setattr, fs_readlink, fs_statfs, fs_access;
+fs_operation fs_open_file, fs_read, fs_write, fs_flush, fs_release, fs_fsync, fs_fallocate,
+	fs_lseek, fs_copy_file_range, fs_syncfs;
+fs_operation fs_opendir, fs_readdir, fs_readdirplus, fs_releasedir, fs_fsyncdir;
+fs_operation fs_setxattr, fs_getxattr, fs_listxattr, fs_removexattr;
+
+#endif
