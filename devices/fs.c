@@ -55,7 +55,7 @@ static struct fs_dev *fs_dev_of(struct virtio_dev *dev)
 
 /* ---- requests ---- */
 
-/* The arguments; those of a write end where its data begin. -E2BIG: nothing that we know is so long. */
+/* The arguments; those of a write end where its data begin. -E2BIG: nothing we know is so long. */
 static int fs_pull_args(struct fs_dev *fs_dev, struct chain *chain, struct fs_call *call)
 {
 	size_t len = call->header.opcode == FUSE_WRITE ?
@@ -270,7 +270,7 @@ static const struct opt fs_opts[] = {
 };
 
 static const struct hint fs_hints[] = {
-	{ EBADMSG, "a map is GUEST:HOST:COUNT, three numbers below 2^32, for example 0:100000:65536" },
+	{ EBADMSG, "a map is GUEST:HOST:COUNT, three numbers below 2^32, such as 0:100000:65536" },
 	{ ENAMETOOLONG, "the tag is too long, it has 36 bytes at the most" },
 	{ ENOTDIR, "it is not a directory" },
 	{ ENOSYS, "/proc is needed to share directories: mount -t proc proc /proc" },

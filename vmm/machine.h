@@ -86,7 +86,7 @@ struct machine_events {
 /* -errno, reported; machine_free() afterwards in any case. config outlives the machine. */
 int machine_build(struct machine *machine, const struct config *config,
 		  const struct machine_events *events);
-/* The directories where its threads open files while it runs, one for each device at the most; returns how many. */
+/* The directories where its threads open files while it runs: one a device at the most. Returns how many. */
 size_t machine_dirs(const struct machine *machine, struct landlock_dir *dirs);
 /* The capabilities that a thread of it will have: bits by CAP_.... */
 uint64_t machine_capabilities(const struct machine *machine);

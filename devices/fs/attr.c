@@ -14,18 +14,20 @@
 
 uint32_t fs_map_in(const struct fs_map *map, uint32_t guest)
 {
-	return map->count && guest - map->guest < map->count ? guest - map->guest + map->host : guest;
+	return guest - map->guest < map->count ? guest - map->guest + map->host : guest;
 }
 
 uint32_t fs_map_out(const struct fs_map *map, uint32_t host)
 {
-	return map->count && host - map->host < map->count ? host - map->host + map->guest : host;
+	return host - map->host < map->count ? host - map->host + map->guest : host;
 }
 
 static uint64_t valid(const struct fs *fs)
 {
 	static const uint64_t seconds[] = {
-		[FS_CACHE_AUTO] = VALID_AUTO, [FS_CACHE_NEVER] = 0, [FS_CACHE_ALWAYS] = VALID_ALWAYS,
+		[FS_CACHE_AUTO] = VALID_AUTO,
+		[FS_CACHE_NEVER] = 0,
+		[FS_CACHE_ALWAYS] = VALID_ALWAYS,
 	};
 
 	return seconds[fs->conf.cache];
@@ -261,7 +263,7 @@ ssize_t fs_access(struct fs *fs, uint32_t inode, const void *in, struct fs_call 
 	int err = fs_inode_stat(fs, inode, &st);
 
 	(void)call;
-	/* Permissions are the guest's kernel's to check (default_permissions); this is the host's word. */
+	/* Permissions are the guest's kernel's to check (default_permissions). */
 	if (!err && access_in->mask & W_OK && fs->conf.read_only)
 		err = -EROFS;
 	return err;

@@ -5,7 +5,10 @@
 #include <sys/uio.h>
 #include "devices/fs/server.h"
 
-/* What of the guest's flags is for the host: O_DIRECT is about the guest's cache, and its buffers need not be aligned here. */
+/*
+ * What of the guest's flags is for the host: O_DIRECT is about the guest's
+ * cache, and its buffers need not be aligned here.
+ */
 #define FLAGS_PASSED (O_ACCMODE | O_APPEND | O_TRUNC | O_SYNC | O_DSYNC)
 
 int fs_host_flags(const struct fs *fs, uint32_t flags)

@@ -17,7 +17,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-/* Bytes of a request behind its header, but for what WRITE writes: the longest is an extended attribute. */
+/* Bytes of a request behind its header, but for what WRITE writes: an extended attribute's. */
 #define FS_ARGS_MAX (64 * 1024 + 4096)
 /* Bytes of a reply behind its header, but for what READ reads. */
 #define FS_REPLY_MAX (64 * 1024)
@@ -25,7 +25,7 @@
 
 enum fs_cache { FS_CACHE_AUTO, FS_CACHE_NEVER, FS_CACHE_ALWAYS };
 
-/* count owners of the guest's, from guest on, are those from host on; count 0: all are what they are. */
+/* count owners of the guest's, from guest on, are those from host on; others are what they are. */
 struct fs_map {
 	uint32_t guest, host, count;
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Open files and directories: an array, whose entries' numbers the guest knows with a generation above. */
+/* Open files and directories: an array, of whose entries the guest knows number and generation. */
 #include <fcntl.h>
 #include "devices/fs/server.h"
 

@@ -302,7 +302,7 @@ static int use(struct fs *fs, uint32_t inode)
 	return open_already(fs, at(fs, inode));
 }
 
-/* What lies just below the nearest directory that is open, on the way to the inode; 0: its name was lost. */
+/* What lies just below the nearest open directory, on the way to the inode; 0: a name was lost. */
 static uint32_t first_closed(const struct fs *fs, uint32_t inode)
 {
 	/* Directories that were moved about on the host may seem to lie in each other. */

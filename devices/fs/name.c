@@ -259,7 +259,7 @@ ssize_t fs_rename2(struct fs *fs, uint32_t dir, const void *in, struct fs_call *
 static ssize_t reply_opened(struct fs *fs, uint32_t inode, int fd, uint32_t flags,
 			    struct fs_call *call)
 {
-	struct fuse_open_out *out = (void *)((uint8_t *)call->reply + sizeof(struct fuse_entry_out));
+	struct fuse_open_out *out = (void *)((struct fuse_entry_out *)call->reply + 1);
 	int err;
 
 	*out = (struct fuse_open_out){ .open_flags = fs_open_flags(fs, flags) };

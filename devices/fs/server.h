@@ -84,7 +84,7 @@ void fs_inodes_free(struct fs *fs);
 uint32_t fs_inode_of(const struct fs *fs, uint64_t node);
 uint64_t fs_node(const struct fs *fs, uint32_t inode);
 
-/* A descriptor of it (O_PATH, or a handle's), which stays the table's. -ESTALE: it is not there any more. */
+/* A descriptor of it (O_PATH, or a handle's), which stays the table's. -ESTALE: it is gone. */
 int fs_inode_fd(struct fs *fs, uint32_t inode);
 /* Two that are open at the same time. */
 int fs_inode_fds(struct fs *fs, uint32_t a, uint32_t b, int *ret_a, int *ret_b);
@@ -148,7 +148,7 @@ uint32_t fs_map_out(const struct fs_map *map, uint32_t host);
 
 /* ---- operations ---- */
 
-/* A name at the front of what is left of the arguments; NULL: it is none that a directory may have. */
+/* A name at the front of what is left of the arguments; NULL: no directory may have such a one. */
 const char *fs_take_name(struct fs_call *call);
 /* The same for any string. */
 const char *fs_take_string(struct fs_call *call);

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared directories."""
+import hashlib
+import os
+import stat
+
+from guest import Failure, Group, equal
+
+
+class Share(Group):
+    """A directory, as the guest and as the host see it."""
+
+    short = ("pci",)
+
+    def start(self):
+        self.shared = self.dir / "shared"
+        self.shared.mkdir()
+        self.shared.chmod(0o755)
+        self.many = self.shared / "many"
+        self.many.mkdir()
+        (self.shared / "hello").write_text("from the host\n")
+        (self.dir / "secret").write_text("not for the guest\n")
+        (self.shared / "way-out").symlink_to("../secret")
+        self.vm = self.boot("--fs", f"{self.shared},tag=shared").ready()
+        self.vm.sh("mkdir -p /mnt && mount -t virtiofs shared /mnt")
+
+    def test_reads_what_the_host_wrote(self):
+        equal(self.vm.sh("cat /mnt/hello"), "from the host")
+
+    def test_writes_what_the_host_reads(self):
+        self.vm.sh("dd if=/dev/urandom of=/mnt/data bs=1M count=3 conv=fsync")
+        equal(hashlib.sha256((self.shared / "data").read_bytes()).hexdigest(),
+              self.vm.sha256("/mnt/data"))
+
+    def test_makes_and_moves(self):
+        self.vm.sh("cd /mnt && mkdir -p a/b/c && echo 1 >a/b/c/f && mv a/b d && ln d/c/f g && "
+                   "ln -s g h && chmod 640 g && chown 1000:1001 g && touch -d @1000000 g && "
+                   "mkfifo p")
+        found = os.lstat(self.shared / "g")
+        equal((stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, found.st_mtime,
+               found.st_nlink), (0o640, 1000, 1001, 1000000, 2))
+        equal(os.readlink(self.shared / "h"), "g")
+        equal(self.vm.sh("cat /mnt/h; stat -c '%a %u %g %Y %h' /mnt/g"),
+              "1\n640 1000 1001 1000000 2")
+        if not stat.S_ISFIFO(os.lstat(self.shared / "p").st_mode):
+            raise Failure("no fifo")
+
+    def test_keeps_open_what_was_removed(self):
+        equal(self.vm.sh("cd /mnt && exec 5<>gone && rm gone && echo kept >&5 && "
+                         "cat /proc/self/fd/5 && stat -L -c '%s %h' /proc/self/fd/5; exec 5>&-"),
+              "kept\n5 0")
+
+    def test_sees_what_the_host_does(self):
+        (self.shared / "hello").rename(self.shared / "moved")
+        equal(self.vm.sh("sleep 2; ls /mnt/hello 2>/dev/null; cat /mnt/moved"), "from the host")
+
+    def test_leaves_it_by_no_link(self):
+        equal(self.vm.ask("cat /mnt/way-out")[0], 1)
+
+    def test_makes_no_devices(self):
+        status, output = self.vm.ask("mknod /mnt/null c 1 3")
+        if not status or "not permitted" not in output:
+            raise Failure(output)
+
+    def test_lists_what_fills_many_replies(self):
+        for i in range(3000):
+            (self.many / f"a name that is not short {i}").touch()
+        equal(self.vm.sh("ls /mnt/many | wc -l; ls -l /mnt/many | wc -l", 120), "3000\n3001")
+        self.vm.sh("rm -r /mnt/many/*1?? /mnt/many/*2??", 300)
+        equal(len(list(self.many.iterdir())), 3000 - 2 * 1100)
+
+    def test_ends(self):
+        self.vm.sh("cd / && umount /mnt && mount -t virtiofs shared /mnt && umount /mnt")
+        equal(self.vm.power_off(), 0)

@@ -1,0 +1,731 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The FUSE server without a device: requests as a guest would make them, and as none should. */
+#include <assert.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <linux/fs.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+#include <cmocka.h>
+#include "core/util.h"
+#include "devices/fs/fs.h"
+
+#define ROOT FUSE_ROOT_ID
+
+struct share {
+	char path[64];
+	struct fs *fs;
+	struct fs_call call;
+	struct iovec data;
+	uint32_t uid, gid;
+	_Alignas(8) uint8_t args[FS_ARGS_MAX], reply[FS_REPLY_MAX];
+};
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+/* A request whose arguments are parts in a row, ended by NULL: pointers and lengths. */
+static ssize_t ask(struct share *share, uint32_t opcode, uint64_t node, ...)
+{
+	size_t len = 0, part;
+	const void *from;
+	va_list parts;
+
+	va_start(parts, node);
+	while ((from = va_arg(parts, const void *))) {
+		part = va_arg(parts, size_t);
+		memcpy(share->args + len, from, part);
+		len += part;
+	}
+	va_end(parts);
+	share->call = (struct fs_call){
+		.header = { .opcode = opcode, .nodeid = node,
+			    .uid = share->uid, .gid = share->gid },
+		.args = share->args, .args_len = len,
+		.data = &share->data, .data_count = share->data.iov_len ? 1 : 0,
+		.data_len = share->data.iov_len,
+		.reply = share->reply, .reply_room = sizeof(share->reply),
+	};
+	return fs_serve(share->fs, &share->call);
+}
+
+#define NAME(name) (const void *)(name), strlen(name) + 1
+#define IN(in) (const void *)&(in), sizeof(in)
+
+static const struct fuse_entry_out *entry(const struct share *share)
+{
+	return (const void *)share->reply;
+}
+
+/* The node of a name; 0 where there is none. */
+static uint64_t lookup(struct share *share, uint64_t dir, const char *name)
+{
+	ssize_t n = ask(share, FUSE_LOOKUP, dir, NAME(name), NULL);
+
+	return n < 0 ? 0 : entry(share)->nodeid;
+}
+
+static ssize_t init(struct share *share)
+{
+	const struct fuse_init_in in = { .major = FUSE_KERNEL_VERSION, .minor = 36, .flags = ~0u };
+
+	return ask(share, FUSE_INIT, 0, IN(in), NULL);
+}
+
+static void open_share(struct share *share, const struct fs_conf *conf)
+{
+	*share = (struct share){ .path = "/tmp/fs.XXXXXX" };
+	assert_non_null(mkdtemp(share->path));
+	assert_int_equal(chmod(share->path, 0755), 0);
+	assert_int_equal(fs_open(share->path, conf, &share->fs), 0);
+	assert_int_equal(fs_enter(share->fs), 0);
+	assert_int_equal(init(share), sizeof(struct fuse_init_out));
+	share->uid = geteuid();
+	share->gid = getegid();
+}
+
+static void close_share(struct share *share)
+{
+	fs_forget(share->fs);
+	fs_close(share->fs);
+	assert_int_equal(nftw(share->path, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+static const struct fs_conf plain = { .xattr = true, .fds = FS_FDS_MIN };
+
+static const char *in_share(const struct share *share, const char *name)
+{
+	static char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s", share->path, name);
+	return path;
+}
+
+static void host_writes(const struct share *share, const char *name, const char *text)
+{
+	FILE *file = fopen(in_share(share, name), "w");
+
+	assert_non_null(file);
+	fputs(text, file);
+	assert_int_equal(fclose(file), 0);
+}
+
+static uint64_t make_dir(struct share *share, uint64_t dir, const char *name)
+{
+	const struct fuse_mkdir_in in = { .mode = 0755 };
+
+	assert_int_equal(ask(share, FUSE_MKDIR, dir, IN(in), NAME(name), NULL),
+			 sizeof(struct fuse_entry_out));
+	return entry(share)->nodeid;
+}
+
+static uint64_t create(struct share *share, uint64_t dir, const char *name, uint32_t mode,
+		       uint64_t *ret_node)
+{
+	const struct fuse_create_in in = { .flags = O_RDWR | O_CREAT, .mode = S_IFREG | mode };
+	const struct fuse_open_out *out = (const void *)(entry(share) + 1);
+
+	assert_int_equal(ask(share, FUSE_CREATE, dir, IN(in), NAME(name), NULL),
+			 sizeof(struct fuse_entry_out) + sizeof(*out));
+	*ret_node = entry(share)->nodeid;
+	return out->fh;
+}
+
+static ssize_t transfer(struct share *share, uint32_t opcode, uint64_t node, uint64_t fh,
+			void *data, size_t len, size_t size, uint64_t offset)
+{
+	const struct fuse_write_in in = { .fh = fh, .offset = offset, .size = (uint32_t)size };
+	ssize_t n;
+
+	static_assert(sizeof(struct fuse_read_in) == sizeof(struct fuse_write_in), "one will do");
+	share->data = (struct iovec){ data, len };
+	n = ask(share, opcode, node, IN(in), NULL);
+	share->data = (struct iovec){ 0 };
+	return n;
+}
+
+static int release(struct share *share, uint64_t node, uint64_t fh)
+{
+	const struct fuse_release_in in = { .fh = fh };
+
+	return (int)ask(share, FUSE_RELEASE, node, IN(in), NULL);
+}
+
+static void forget(struct share *share, uint64_t node, uint64_t lookups)
+{
+	const struct fuse_forget_in in = { .nlookup = lookups };
+
+	ask(share, FUSE_FORGET, node, IN(in), NULL);
+}
+
+static ssize_t getattr(struct share *share, uint64_t node, struct fuse_attr *ret_attr)
+{
+	const struct fuse_getattr_in in = { 0 };
+	ssize_t n = ask(share, FUSE_GETATTR, node, IN(in), NULL);
+
+	if (n > 0)
+		*ret_attr = ((const struct fuse_attr_out *)(const void *)share->reply)->attr;
+	return n;
+}
+
+static ssize_t setattr(struct share *share, uint64_t node, struct fuse_setattr_in in)
+{
+	return ask(share, FUSE_SETATTR, node, IN(in), NULL);
+}
+
+static ssize_t open_node(struct share *share, uint64_t node, uint32_t flags, uint64_t *ret_fh)
+{
+	const struct fuse_open_in in = { .flags = flags };
+	ssize_t n = ask(share, FUSE_OPEN, node, IN(in), NULL);
+
+	*ret_fh = ((const struct fuse_open_out *)(const void *)share->reply)->fh;
+	return n;
+}
+
+/* ---- a mount ---- */
+
+static void test_nothing_before_init(void **state)
+{
+	const struct fuse_init_in old = { .major = 7, .minor = 20 }, newer = { .major = 8 };
+	const struct fuse_init_out *out;
+	struct share share;
+
+	(void)state;
+	open_share(&share, &plain);
+	out = (const void *)share.reply;
+	assert_int_equal(ask(&share, FUSE_DESTROY, 0, NULL), 0);
+	assert_int_equal(ask(&share, FUSE_LOOKUP, ROOT, NAME("x"), NULL), -EIO);
+	assert_int_equal(ask(&share, FUSE_INIT, 0, IN(old), NULL), -EPROTO);
+	assert_int_equal(ask(&share, FUSE_INIT, 0, IN(newer), NULL), sizeof(*out));
+	assert_int_equal(out->major, FUSE_KERNEL_VERSION);
+	assert_int_equal(ask(&share, FUSE_LOOKUP, ROOT, NAME("x"), NULL), -EIO);
+	assert_int_equal(init(&share), sizeof(*out));
+	assert_int_equal(out->max_write, 1 << 20);
+	assert_int_equal(ask(&share, FUSE_LOOKUP, ROOT, NAME("x"), NULL), -ENOENT);
+	close_share(&share);
+}
+
+static void test_short_and_unknown_requests_are_refused(void **state)
+{
+	static const uint8_t zero[8];
+	struct share share;
+
+	(void)state;
+	open_share(&share, &plain);
+	for (uint32_t opcode = 0; opcode < 64; opcode++) {
+		ssize_t n;
+
+		if (opcode == FUSE_INIT || opcode == FUSE_DESTROY || opcode == FUSE_INTERRUPT ||
+		    opcode == FUSE_STATFS)
+			continue;
+		n = ask(&share, opcode, ROOT, zero, (size_t)1, NULL);
+		assert_true(n < 0);
+		share.call.args = zero;
+		share.call.args_len = sizeof(zero);
+		share.call.reply_room = 0;
+		n = fs_serve(share.fs, &share.call);
+		assert_true(n <= 0);
+	}
+	assert_int_equal(ask(&share, UINT32_MAX, ROOT, NULL), -ENOSYS);
+	close_share(&share);
+}
+
+/* ---- names ---- */
+
+static void test_no_name_leads_out(void **state)
+{
+	static const char *const wrong[] = { "", ".", "..", "/", "a/b", "../x", "/etc/passwd" };
+	char name[301];
+	struct share share;
+
+	(void)state;
+	open_share(&share, &plain);
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		const struct fuse_mkdir_in make = { .mode = 0755 };
+
+		assert_int_equal(ask(&share, FUSE_LOOKUP, ROOT, NAME(wrong[i]), NULL), -EINVAL);
+		assert_int_equal(ask(&share, FUSE_MKDIR, ROOT, IN(make), NAME(wrong[i]), NULL),
+				 -EINVAL);
+		assert_int_equal(ask(&share, FUSE_UNLINK, ROOT, NAME(wrong[i]), NULL), -EINVAL);
+	}
+	assert_int_equal(ask(&share, FUSE_LOOKUP, ROOT, "abc", (size_t)3, NULL), -EINVAL);
+	memset(name, 'n', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	assert_int_equal(ask(&share, FUSE_LOOKUP, ROOT, NAME(name), NULL), -ENAMETOOLONG);
+	close_share(&share);
+}
+
+static void test_links_are_not_followed(void **state)
+{
+	struct share share;
+	uint64_t link, fh;
+
+	(void)state;
+	open_share(&share, &plain);
+	assert_int_equal(symlink("/etc", in_share(&share, "etc")), 0);
+	link = lookup(&share, ROOT, "etc");
+	assert_true(S_ISLNK(entry(&share)->attr.mode));
+	assert_int_equal(lookup(&share, link, "passwd"), 0);
+	assert_int_equal(open_node(&share, link, O_RDONLY, &fh), -ELOOP);
+	assert_int_equal(setattr(&share, link, (struct fuse_setattr_in){ .valid = FATTR_MODE }),
+			 -EOPNOTSUPP);
+	assert_int_equal(ask(&share, FUSE_READLINK, link, NULL), 4);
+	assert_memory_equal(share.reply, "/etc", 4);
+	close_share(&share);
+}
+
+static void test_special_files_are_not_opened(void **state)
+{
+	const struct fuse_mknod_in device = { .mode = S_IFCHR | 0666, .rdev = makedev(1, 3) };
+	const struct fuse_mknod_in fifo = { .mode = S_IFIFO | 0666 };
+	struct share share;
+	uint64_t node, fh;
+
+	(void)state;
+	open_share(&share, &plain);
+	assert_int_equal(ask(&share, FUSE_MKNOD, ROOT, IN(device), NAME("null"), NULL), -EPERM);
+	assert_int_equal(access(in_share(&share, "null"), F_OK), -1);
+	assert_true(ask(&share, FUSE_MKNOD, ROOT, IN(fifo), NAME("fifo"), NULL) > 0);
+	node = entry(&share)->nodeid;
+	assert_int_equal(open_node(&share, node, O_RDWR, &fh), -ENXIO);
+	assert_int_equal(open_node(&share, ROOT, O_RDONLY, &fh), -EISDIR);
+	if (mknod(in_share(&share, "zero"), S_IFCHR | 0666, makedev(1, 5)) == 0) {
+		node = lookup(&share, ROOT, "zero");
+		assert_int_equal(open_node(&share, node, O_RDONLY, &fh), -ENXIO);
+	}
+	close_share(&share);
+}
+
+static void test_what_the_host_moves_is_stale(void **state)
+{
+	struct fuse_attr attr;
+	struct share share;
+	char other[256];
+	uint64_t node;
+
+	(void)state;
+	open_share(&share, &plain);
+	host_writes(&share, "one", "1");
+	node = lookup(&share, ROOT, "one");
+	assert_int_equal(getattr(&share, node, &attr), sizeof(struct fuse_attr_out));
+	assert_int_equal(attr.size, 1);
+	strcpy(other, in_share(&share, "two"));
+	assert_int_equal(rename(in_share(&share, "one"), other), 0);
+	assert_int_equal(getattr(&share, node, &attr), -ESTALE);
+	/* Another file by its name is not taken for it. */
+	host_writes(&share, "one", "another");
+	assert_int_equal(getattr(&share, node, &attr), -ESTALE);
+	assert_int_equal(lookup(&share, ROOT, "two"), node);
+	assert_int_equal(getattr(&share, node, &attr), sizeof(struct fuse_attr_out));
+	assert_int_not_equal(lookup(&share, ROOT, "one"), node);
+	close_share(&share);
+}
+
+static void test_directories_seen_in_each_other(void **state)
+{
+	struct fuse_attr attr;
+	struct share share;
+	char from[256], to[256];
+	uint64_t a, b;
+
+	(void)state;
+	open_share(&share, &plain);
+	a = make_dir(&share, ROOT, "a");
+	b = make_dir(&share, a, "b");
+	strcpy(from, in_share(&share, "a/b"));
+	strcpy(to, in_share(&share, "b"));
+	assert_int_equal(rename(from, to), 0);
+	strcpy(from, in_share(&share, "a"));
+	strcpy(to, in_share(&share, "b/a"));
+	assert_int_equal(rename(from, to), 0);
+	/* b is still known as a's, and a becomes b's. */
+	b = lookup(&share, ROOT, "b");
+	assert_int_equal(lookup(&share, b, "a"), a);
+	assert_int_equal(getattr(&share, a, &attr), sizeof(struct fuse_attr_out));
+	close_share(&share);
+}
+
+static void test_forgotten_nodes_are_not_their_successors(void **state)
+{
+	struct fuse_attr attr;
+	struct share share;
+	uint64_t node, next;
+
+	(void)state;
+	open_share(&share, &plain);
+	host_writes(&share, "a", "");
+	host_writes(&share, "b", "");
+	node = lookup(&share, ROOT, "a");
+	assert_int_equal(lookup(&share, ROOT, "a"), node);
+	forget(&share, node, 1);
+	assert_int_equal(getattr(&share, node, &attr), sizeof(struct fuse_attr_out));
+	forget(&share, node, UINT64_MAX);
+	assert_int_equal(getattr(&share, node, &attr), -ESTALE);
+	next = lookup(&share, ROOT, "b");
+	assert_int_not_equal(next, node);
+	assert_int_equal((uint32_t)next, (uint32_t)node);
+	assert_int_equal(getattr(&share, node, &attr), -ESTALE);
+	forget(&share, ROOT, UINT64_MAX);
+	assert_int_equal(getattr(&share, ROOT, &attr), sizeof(struct fuse_attr_out));
+	close_share(&share);
+}
+
+static ssize_t move(struct share *share, const char *from, uint64_t dir, const char *to,
+		    uint32_t flags)
+{
+	const struct fuse_rename2_in in = { .newdir = dir, .flags = flags };
+
+	return ask(share, FUSE_RENAME2, ROOT, IN(in), NAME(from), NAME(to), NULL);
+}
+
+static void test_names_change(void **state)
+{
+	struct fuse_link_in link_in;
+	struct share share;
+	uint64_t dir, a, b, linked;
+
+	(void)state;
+	open_share(&share, &plain);
+	host_writes(&share, "a", "a");
+	host_writes(&share, "b", "b");
+	dir = make_dir(&share, ROOT, "dir");
+	a = lookup(&share, ROOT, "a");
+	b = lookup(&share, ROOT, "b");
+	assert_int_equal(move(&share, "a", ROOT, "b", RENAME_NOREPLACE), -EEXIST);
+	assert_int_equal(move(&share, "a", ROOT, "b", RENAME_EXCHANGE), 0);
+	assert_int_equal(lookup(&share, ROOT, "a"), b);
+	assert_int_equal(lookup(&share, ROOT, "b"), a);
+	assert_int_equal(move(&share, "b", dir, "c", 0), 0);
+	assert_int_equal(lookup(&share, dir, "c"), a);
+	link_in.oldnodeid = a;
+	assert_true(ask(&share, FUSE_LINK, ROOT, IN(link_in), NAME("linked"), NULL) > 0);
+	linked = entry(&share)->nodeid;
+	assert_int_equal(linked, a);
+	assert_int_equal(entry(&share)->attr.nlink, 2);
+	/* Its other name is not known once this one goes: it is held. */
+	assert_int_equal(ask(&share, FUSE_UNLINK, ROOT, NAME("linked"), NULL), 0);
+	assert_true(lookup(&share, dir, "c") == a);
+	assert_int_equal(ask(&share, FUSE_RMDIR, ROOT, NAME("dir"), NULL), -ENOTEMPTY);
+	assert_int_equal(move(&share, "a", ROOT, "x", 8), -EINVAL);
+	assert_int_equal(move(&share, "a", 12345, "x", 0), -ESTALE);
+	close_share(&share);
+}
+
+/* ---- descriptors ---- */
+
+static unsigned int open_fds(void)
+{
+	unsigned int count = 0;
+
+	for (int fd = 0; fd < 4096; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	return count;
+}
+
+static void test_descriptors_are_a_cache(void **state)
+{
+	unsigned int before, depth = 300, files = 0;
+	uint64_t nodes[300], fh, node = ROOT;
+	struct fuse_attr attr;
+	struct share share;
+	char name[16];
+
+	(void)state;
+	open_share(&share, &plain);
+	before = open_fds();
+	for (unsigned int i = 0; i < depth; i++)
+		node = nodes[i] = make_dir(&share, node, "deeper");
+	for (unsigned int i = 0; i < depth; i++) {
+		node = nodes[i * 7 % depth];
+		assert_int_equal(lookup(&share, node, "no such name"), 0);
+		assert_true(getattr(&share, node, &attr) > 0);
+		assert_true(open_fds() <= before + FS_FDS_MIN);
+	}
+	for (unsigned int i = 0; i < FS_FDS_MIN; i++) {
+		const struct fuse_create_in in = { .flags = O_RDWR, .mode = 0600 };
+
+		snprintf(name, sizeof(name), "%u", i);
+		files += ask(&share, FUSE_CREATE, ROOT, IN(in), NAME(name), NULL) > 0;
+	}
+	assert_int_equal(files, FS_FDS_MIN / 2);
+	assert_int_equal(ask(&share, FUSE_LOOKUP, nodes[depth - 1], NAME("x"), NULL), -ENOENT);
+	node = lookup(&share, ROOT, "0");
+	assert_int_equal(open_node(&share, node, O_RDONLY, &fh), -ENFILE);
+	assert_true(open_fds() <= before + FS_FDS_MIN);
+	fs_forget(share.fs);
+	assert_int_equal(open_fds(), before);
+	close_share(&share);
+}
+
+/* ---- files ---- */
+
+static void test_data_goes_both_ways(void **state)
+{
+	char buffer[64] = "what is written";
+	struct share share;
+	uint64_t node, fh;
+
+	(void)state;
+	open_share(&share, &plain);
+	fh = create(&share, ROOT, "file", 0644, &node);
+	assert_true(transfer(&share, FUSE_WRITE, node, fh, buffer, 15, 15, 3) > 0);
+	memset(buffer, 0, sizeof(buffer));
+	assert_int_equal(transfer(&share, FUSE_READ, node, fh, buffer, sizeof(buffer), 10, 3), 10);
+	assert_string_equal(buffer, "what is wr");
+	assert_int_equal(transfer(&share, FUSE_READ, node, fh, buffer, sizeof(buffer), 64, 0), 18);
+	/* Lengths and numbers that are not so. */
+	assert_int_equal(transfer(&share, FUSE_WRITE, node, fh, buffer, 8, 9, 0), -EINVAL);
+	assert_int_equal(transfer(&share, FUSE_READ, node, fh, buffer, 8, 8, UINT64_MAX), -EINVAL);
+	assert_int_equal(transfer(&share, FUSE_READ, node, fh + 1, buffer, 8, 8, 0), -EBADF);
+	assert_int_equal(transfer(&share, FUSE_READ, ROOT, fh, buffer, 8, 8, 0), -EBADF);
+	/* Removed, and still open. */
+	assert_int_equal(ask(&share, FUSE_UNLINK, ROOT, NAME("file"), NULL), 0);
+	assert_int_equal(transfer(&share, FUSE_READ, node, fh, buffer, 8, 8, 3), 8);
+	assert_true(setattr(&share, node,
+			    (struct fuse_setattr_in){ .valid = FATTR_SIZE, .size = 5 }) > 0);
+	assert_int_equal(release(&share, node, fh), 0);
+	assert_int_equal(transfer(&share, FUSE_READ, node, fh, buffer, 8, 8, 3), -EBADF);
+	assert_int_equal(release(&share, node, fh), 0);
+	close_share(&share);
+}
+
+static void test_attributes_are_the_files(void **state)
+{
+	struct share share;
+	struct stat st;
+	uint64_t node, fh;
+
+	(void)state;
+	open_share(&share, &plain);
+	fh = create(&share, ROOT, "file", 0640, &node);
+	assert_int_equal(stat(in_share(&share, "file"), &st), 0);
+	assert_int_equal(st.st_mode, S_IFREG | 0640);
+	assert_true(setattr(&share, node, (struct fuse_setattr_in){
+		.valid = FATTR_MODE | FATTR_SIZE | FATTR_FH | FATTR_ATIME | FATTR_MTIME,
+		.mode = 0604, .size = 1234, .fh = fh, .atime = 11, .mtime = 22, .mtimensec = 33,
+	}) > 0);
+	assert_int_equal(stat(in_share(&share, "file"), &st), 0);
+	assert_int_equal(st.st_mode, S_IFREG | 0604);
+	assert_int_equal(st.st_size, 1234);
+	assert_int_equal(st.st_atim.tv_sec, 11);
+	assert_int_equal(st.st_mtim.tv_sec, 22);
+	assert_int_equal(st.st_mtim.tv_nsec, 33);
+	assert_int_equal(setattr(&share, node, (struct fuse_setattr_in){
+		.valid = FATTR_MTIME, .mtimensec = UTIME_NOW }), -EINVAL);
+	assert_int_equal(setattr(&share, node, (struct fuse_setattr_in){
+		.valid = FATTR_SIZE, .size = UINT64_MAX }), -EFBIG);
+	assert_int_equal(setattr(&share, ROOT, (struct fuse_setattr_in){ .valid = FATTR_SIZE }),
+			 -EINVAL);
+	close_share(&share);
+}
+
+static void test_owners(void **state)
+{
+	const struct fs_conf maps = {
+		.fds = FS_FDS_MIN, .uids = { 0, 70000, 1000 }, .gids = { 0, 80000, 10 },
+	};
+	const struct fs_conf squashed = { .fds = FS_FDS_MIN, .squash = true };
+	struct share share;
+	struct stat st;
+	uint64_t node;
+
+	(void)state;
+	if (geteuid()) {
+		print_message("only root can give files away\n");
+		skip();
+	}
+	open_share(&share, &maps);
+	share.uid = 5;
+	share.gid = 10;
+	create(&share, ROOT, "file", 04755, &node);
+	assert_int_equal(entry(&share)->attr.uid, 5);
+	assert_int_equal(stat(in_share(&share, "file"), &st), 0);
+	assert_int_equal(st.st_uid, 70005);
+	assert_int_equal(st.st_gid, 10);
+	assert_int_equal(st.st_mode, S_IFREG | 04755);
+	make_dir(&share, ROOT, "dir");
+	assert_int_equal(stat(in_share(&share, "dir"), &st), 0);
+	assert_int_equal(st.st_uid, 70005);
+	assert_int_equal(st.st_mode, S_IFDIR | 0755);
+	assert_int_equal(ask(&share, FUSE_SYMLINK, ROOT, NAME("link"), NAME("target"), NULL),
+			 sizeof(struct fuse_entry_out));
+	assert_int_equal(lstat(in_share(&share, "link"), &st), 0);
+	assert_int_equal(st.st_uid, 70005);
+	close_share(&share);
+
+	open_share(&share, &squashed);
+	share.uid = 1000;
+	create(&share, ROOT, "file", 0644, &node);
+	assert_int_equal(entry(&share)->attr.uid, 0);
+	assert_int_equal(stat(in_share(&share, "file"), &st), 0);
+	assert_int_equal(st.st_uid, 0);
+	assert_true(setattr(&share, node,
+			    (struct fuse_setattr_in){ .valid = FATTR_UID, .uid = 7 }) > 0);
+	assert_int_equal(stat(in_share(&share, "file"), &st), 0);
+	assert_int_equal(st.st_uid, 0);
+	close_share(&share);
+}
+
+static void test_writes_take_privileges(void **state)
+{
+	const struct fuse_write_in in = { .size = 1, .write_flags = FUSE_WRITE_KILL_SUIDGID };
+	struct fuse_write_in write_in = in;
+	struct share share;
+	struct stat st;
+	uint64_t node;
+
+	(void)state;
+	open_share(&share, &plain);
+	write_in.fh = create(&share, ROOT, "file", 06755, &node);
+	share.data = (struct iovec){ (char[]){ "x" }, 1 };
+	assert_true(ask(&share, FUSE_WRITE, node, IN(write_in), NULL) > 0);
+	assert_int_equal(stat(in_share(&share, "file"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0755);
+	close_share(&share);
+}
+
+static void test_extended_attributes(void **state)
+{
+	const struct fuse_setxattr_in set = { .size = 5 }, lying = { .size = 500 };
+	const struct fuse_getxattr_in ask_size = { 0 }, get = { .size = 64 };
+	struct share share;
+	uint64_t node;
+
+	(void)state;
+	open_share(&share, &plain);
+	create(&share, ROOT, "file", 0644, &node);
+	if (ask(&share, FUSE_SETXATTR, node, IN(set), NAME("user.a"), "value", (size_t)5, NULL) ==
+	    -EOPNOTSUPP) {
+		close_share(&share);
+		print_message("this file system has no extended attributes\n");
+		skip();
+	}
+	assert_int_equal(ask(&share, FUSE_GETXATTR, node, IN(ask_size), NAME("user.a"), NULL), 8);
+	assert_int_equal(*(uint32_t *)(void *)share.reply, 5);
+	assert_int_equal(ask(&share, FUSE_GETXATTR, node, IN(get), NAME("user.a"), NULL), 5);
+	assert_memory_equal(share.reply, "value", 5);
+	assert_true(ask(&share, FUSE_LISTXATTR, node, IN(get), NULL) >= 7);
+	assert_int_equal(ask(&share, FUSE_SETXATTR, node, IN(lying), NAME("user.a"), "v",
+			     (size_t)1, NULL), -EINVAL);
+	assert_int_equal(ask(&share, FUSE_SETXATTR, node, IN(set), NAME("trusted.a"), "value",
+			     (size_t)5, NULL), -EOPNOTSUPP);
+	assert_int_equal(ask(&share, FUSE_REMOVEXATTR, node, NAME("user.a"), NULL), 0);
+	assert_int_equal(ask(&share, FUSE_GETXATTR, node, IN(get), NAME("user.a"), NULL), -ENODATA);
+	close_share(&share);
+}
+
+/* ---- directories ---- */
+
+/* Looks at the entry at the front; returns its length, and where the next one begins. */
+static size_t pass_entry(uint32_t opcode, const void *at, uint64_t *ret_offset)
+{
+	const struct fuse_direntplus *plus = at;
+	const struct fuse_dirent *dirent = opcode == FUSE_READDIR ? at : &plus->dirent;
+
+	*ret_offset = dirent->off;
+	return opcode == FUSE_READDIR ? FUSE_DIRENT_SIZE(dirent) : FUSE_DIRENTPLUS_SIZE(plus);
+}
+
+/* Counts the names of a directory, reading it by replies of so many bytes. */
+static unsigned int count_names(struct share *share, uint32_t opcode, uint32_t size)
+{
+	const struct fuse_open_in open_in = { 0 };
+	struct fuse_read_in in = { .size = size };
+	unsigned int count = 0;
+	ssize_t n;
+
+	assert_true(ask(share, FUSE_OPENDIR, ROOT, IN(open_in), NULL) > 0);
+	in.fh = ((const struct fuse_open_out *)(const void *)share->reply)->fh;
+	while ((n = ask(share, opcode, ROOT, IN(in), NULL)) > 0)
+		for (size_t at = 0; at < (size_t)n; count++)
+			at += pass_entry(opcode, share->reply + at, &in.offset);
+	assert_int_equal(n, 0);
+	/* And from the beginning. */
+	in.offset = 0;
+	assert_true(ask(share, opcode, ROOT, IN(in), NULL) > 0);
+	assert_int_equal(release(share, ROOT, in.fh), 0);
+	return count;
+}
+
+static void test_directories_are_read_whole(void **state)
+{
+	struct fuse_attr attr;
+	struct share share;
+	char name[64];
+	uint64_t node;
+
+	(void)state;
+	open_share(&share, &plain);
+	for (unsigned int i = 0; i < 500; i++) {
+		snprintf(name, sizeof(name), "a name of some length, number %u", i);
+		host_writes(&share, name, "");
+	}
+	assert_int_equal(count_names(&share, FUSE_READDIR, 65536), 502);
+	assert_int_equal(count_names(&share, FUSE_READDIR, 300), 502);
+	assert_int_equal(count_names(&share, FUSE_READDIRPLUS, 65536), 502);
+	/* Each was a lookup, and so was the beginning again. */
+	node = lookup(&share, ROOT, name);
+	forget(&share, node, 1);
+	assert_true(getattr(&share, node, &attr) > 0);
+	close_share(&share);
+}
+
+/* ---- read-only ---- */
+
+static void test_read_only_is_ours_to_enforce(void **state)
+{
+	const struct fs_conf conf = { .read_only = true, .xattr = true, .fds = FS_FDS_MIN };
+	static const uint32_t changes[] = {
+		FUSE_SETATTR, FUSE_SYMLINK, FUSE_MKNOD, FUSE_MKDIR, FUSE_UNLINK, FUSE_RMDIR,
+		FUSE_RENAME, FUSE_LINK, FUSE_WRITE, FUSE_SETXATTR, FUSE_REMOVEXATTR, FUSE_CREATE,
+		FUSE_FALLOCATE, FUSE_RENAME2, FUSE_COPY_FILE_RANGE,
+	};
+	static const uint8_t zero[128];
+	struct share share;
+	uint64_t node, fh;
+
+	(void)state;
+	open_share(&share, &conf);
+	host_writes(&share, "file", "text");
+	node = lookup(&share, ROOT, "file");
+	for (size_t i = 0; i < ARRAY_SIZE(changes); i++)
+		assert_int_equal(ask(&share, changes[i], node, zero, sizeof(zero), NULL), -EROFS);
+	assert_int_equal(open_node(&share, node, O_RDWR, &fh), -EROFS);
+	assert_int_equal(open_node(&share, node, O_RDONLY | O_TRUNC, &fh), -EROFS);
+	assert_true(open_node(&share, node, O_RDONLY, &fh) > 0);
+	close_share(&share);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_nothing_before_init),
+		cmocka_unit_test(test_short_and_unknown_requests_are_refused),
+		cmocka_unit_test(test_no_name_leads_out),
+		cmocka_unit_test(test_links_are_not_followed),
+		cmocka_unit_test(test_special_files_are_not_opened),
+		cmocka_unit_test(test_what_the_host_moves_is_stale),
+		cmocka_unit_test(test_directories_seen_in_each_other),
+		cmocka_unit_test(test_forgotten_nodes_are_not_their_successors),
+		cmocka_unit_test(test_names_change),
+		cmocka_unit_test(test_descriptors_are_a_cache),
+		cmocka_unit_test(test_data_goes_both_ways),
+		cmocka_unit_test(test_attributes_are_the_files),
+		cmocka_unit_test(test_owners),
+		cmocka_unit_test(test_writes_take_privileges),
+		cmocka_unit_test(test_extended_attributes),
+		cmocka_unit_test(test_directories_are_read_whole),
+		cmocka_unit_test(test_read_only_is_ours_to_enforce),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
