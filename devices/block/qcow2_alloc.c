@@ -11,36 +11,6 @@
 #include <string.h>
 #include "devices/block/qcow2_run.h"
 
-static bool overlaps(uint64_t offset, uint64_t len, uint64_t other, uint64_t other_len)
-{
-	return offset < other + other_len && other < offset + len;
-}
-
-bool qcow2_is_metadata(const struct qcow2 *q, uint64_t offset, uint64_t len)
-{
-	const struct qcow2_header *header = &q->header;
-	uint64_t cluster = qcow2_cluster_size(header);
-
-	if (overlaps(offset, len, 0, cluster) ||
-	    overlaps(offset, len, header->l1_offset, header->l1_size * sizeof(uint64_t)) ||
-	    overlaps(offset, len, header->refcount_table_offset,
-		     header->refcount_table_clusters * cluster) ||
-	    (header->snapshots && overlaps(offset, len, header->snapshots_offset, cluster)))
-		return true;
-	for (uint32_t i = 0; i < q->refcount_blocks; i++)
-		if (q->refcount_table[i] && overlaps(offset, len, q->refcount_table[i], cluster))
-			return true;
-	for (uint32_t i = 0; i < header->l1_size; i++)
-		if (q->l1[i] && overlaps(offset, len, q->l1[i] & QCOW2_OFFSET, cluster))
-			return true;
-	return false;
-}
-
-static uint64_t table_entries(const struct qcow2 *q)
-{
-	return (uint64_t)q->header.refcount_table_clusters << (q->header.cluster_bits - 3);
-}
-
 /* A cluster of counts, the first count of which are one. */
 static int write_block(struct qcow2 *q, uint64_t offset, uint64_t count)
 {
@@ -77,7 +47,7 @@ static int grow_table(struct qcow2 *q)
 {
 	uint32_t bits = q->header.cluster_bits, block_bits = qcow2_refcount_block_bits(&q->header);
 	uint64_t clusters = 2 * (uint64_t)q->header.refcount_table_clusters;
-	uint64_t old_entries = table_entries(q), entries = clusters << (bits - 3);
+	uint64_t old_entries = qcow2_refcount_entries(&q->header), entries = clusters << (bits - 3);
 	uint64_t old_first = q->header.refcount_table_offset >> bits, blocks = 1, place;
 	_cleanup_free_ uint64_t *table = NULL;
 	int r;
@@ -88,6 +58,8 @@ static int grow_table(struct qcow2 *q)
 		blocks++;
 	place = old_entries << block_bits << bits;
 	r = check_room(q, place, (blocks + clusters) << bits);
+	if (r == 0)
+		r = qcow2_tables_room(q, q->header.l1_size + entries);
 	if (r < 0)
 		return r;
 	table = calloc(entries, sizeof(*table));
@@ -111,6 +83,8 @@ static int grow_table(struct qcow2 *q)
 	q->header.refcount_table_offset = place + (blocks << bits);
 	q->header.refcount_table_clusters = (uint32_t)clusters;
 	q->refcount_blocks = (uint32_t)(old_entries + blocks);
+	for (uint64_t i = 0; i < blocks; i++)
+		qcow2_tables_add(q, place + (i << bits));
 	free(q->refcount_table);
 	q->refcount_table = util_steal_ptr(&table);
 	return 0;
@@ -122,7 +96,7 @@ static int new_block(struct qcow2 *q, uint64_t index)
 	__be64 entry = htobe64(place);
 	int r;
 
-	if (index >= table_entries(q))
+	if (index >= qcow2_refcount_entries(&q->header))
 		return grow_table(q);
 	r = check_room(q, place, qcow2_cluster_size(&q->header));
 	if (r == 0)
@@ -135,6 +109,7 @@ static int new_block(struct qcow2 *q, uint64_t index)
 	if (r < 0)
 		return r;
 	q->refcount_table[index] = place;
+	qcow2_tables_add(q, place);
 	q->refcount_blocks = (uint32_t)util_max(q->refcount_blocks, index + 1);
 	return 0;
 }
@@ -146,7 +121,7 @@ static int find_count(struct qcow2 *q, uint64_t cluster, void **ret_slice, uint6
 	uint64_t index = cluster & ((UINT64_C(1) << bits) - 1), block = 0;
 	int r;
 
-	if (cluster >> bits < table_entries(q))
+	if (cluster >> bits < qcow2_refcount_entries(&q->header))
 		block = q->refcount_table[cluster >> bits];
 	if (!block)
 		return -ENOENT;

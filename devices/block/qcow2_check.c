@@ -79,15 +79,11 @@ static bool table_there(const struct scan *scan, uint64_t offset)
 
 /* ---- what the refcount blocks say ---- */
 
-static uint64_t table_entries(const struct scan *scan)
-{
-	return (uint64_t)scan->header.refcount_table_clusters << scan->header.cluster_bits >> 3;
-}
-
 /* Where a block is; 0 where there is none. */
 static uint64_t block_offset(const struct scan *scan, uint64_t index)
 {
-	uint64_t entry = index < table_entries(scan) ? be64toh(scan->refcount_table[index]) : 0;
+	uint64_t entries = qcow2_refcount_entries(&scan->header);
+	uint64_t entry = index < entries ? be64toh(scan->refcount_table[index]) : 0;
 
 	return table_there(scan, entry) ? entry : 0;
 }
@@ -143,7 +139,7 @@ static uint64_t next_window(const struct scan *scan)
 	uint32_t bits = qcow2_refcount_block_bits(&scan->header);
 	uint64_t end = scan->first + scan->count, index = end >> bits;
 
-	while (index < table_entries(scan) && !block_offset(scan, index))
+	while (index < qcow2_refcount_entries(&scan->header) && !block_offset(scan, index))
 		index++;
 	return util_min(scan->beyond, util_max(end, index << bits));
 }
@@ -152,7 +148,7 @@ static uint64_t next_window(const struct scan *scan)
 
 static void walk_refcount_table(struct scan *scan)
 {
-	for (uint64_t i = 0; i < table_entries(scan); i++) {
+	for (uint64_t i = 0; i < qcow2_refcount_entries(&scan->header); i++) {
 		uint64_t entry = be64toh(scan->refcount_table[i]);
 
 		if (entry && !table_there(scan, entry))
@@ -313,7 +309,8 @@ static int scan_window(struct scan *scan)
 	if (r < 0)
 		return r;
 	refer(scan, 0, qcow2_cluster_size(header), EXCLUSIVE);
-	refer(scan, header->refcount_table_offset, table_entries(scan) * ENTRY, EXCLUSIVE);
+	refer(scan, header->refcount_table_offset, qcow2_refcount_entries(header) * ENTRY,
+	      EXCLUSIVE);
 	walk_refcount_table(scan);
 	r = walk_l1(scan, header->l1_offset, header->l1_size, true);
 	if (r == 0)
@@ -362,12 +359,12 @@ static int scan_open(struct scan *scan, const char **ret_reason)
 	window = util_min(WINDOW, scan->clusters);
 	scan->counted = malloc(window * sizeof(*scan->counted));
 	scan->found = malloc(window * sizeof(*scan->found));
-	scan->refcount_table = malloc(table_entries(scan) * ENTRY);
+	scan->refcount_table = malloc(qcow2_refcount_entries(header) * ENTRY);
 	scan->l2 = malloc(size);
 	scan->block = malloc(size);
 	if (!scan->counted || !scan->found || !scan->refcount_table || !scan->l2 || !scan->block)
 		return -ENOMEM;
-	return image_read(scan->fd, scan->refcount_table, table_entries(scan) * ENTRY,
+	return image_read(scan->fd, scan->refcount_table, qcow2_refcount_entries(header) * ENTRY,
 			  header->refcount_table_offset);
 }
 

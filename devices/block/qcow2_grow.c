@@ -62,8 +62,10 @@ static int move_l1(struct qcow2 *q, uint64_t wanted)
 				     UINT64_C(1) << bits) >> bits;
 	_cleanup_free_ uint64_t *l1 = copy_l1(q, entries);
 	struct qcow2_clusters clusters;
-	int r = l1 ? alloc_run(q, count, &clusters) : -ENOMEM;
+	int r = l1 ? qcow2_tables_room(q, entries + qcow2_refcount_entries(&q->header)) : -ENOMEM;
 
+	if (r == 0)
+		r = alloc_run(q, count, &clusters);
 	if (r < 0)
 		return r;
 	place = clusters.first << bits;

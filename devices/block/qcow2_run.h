@@ -7,6 +7,7 @@
  *	qcow2_file.c	the file itself, and what is written back to it in which order
  *	qcow2_map.c	where a guest's bytes are: L1 and L2
  *	qcow2_alloc.c	which clusters are free: reference counts
+ *	qcow2_tables.c	which clusters are tables
  *	qcow2_cache.c	slices of L2 tables and refcount blocks in memory
  *	qcow2_copy.c	reads and writes that are more than a transfer
  *	qcow2_inflate.c	compressed clusters
@@ -66,6 +67,12 @@ struct qcow2_clusters {
 	uint64_t first, count;
 };
 
+/* L2 tables and refcount blocks, by their offsets. */
+struct qcow2_tables {
+	uint64_t *places;
+	size_t count, room;
+};
+
 struct qcow2 {
 	struct qcow2_header header;
 	struct block_image *image; /* the same file, for its data */
@@ -81,6 +88,7 @@ struct qcow2 {
 	uint32_t l1_dirty, l1_dirty_end; /* the entries that the file lacks */
 	uint64_t *refcount_table;
 	uint32_t refcount_blocks; /* what of it is in use: no entry behind */
+	struct qcow2_tables tables;
 	struct qcow2_cache cache;
 	uint64_t free_hint; /* no cluster in front of it is free */
 	struct qcow2_clusters frees[QCOW2_FREES];
@@ -135,7 +143,16 @@ void qcow2_free_later(struct qcow2 *q, uint64_t first, uint64_t count);
 bool qcow2_frees_room(const struct qcow2 *q);
 /* Nothing may be in flight, and what led there must be gone from the file. */
 int qcow2_free_now(struct qcow2 *q);
-/* The header or a table in use. */
+
+/* ---- qcow2_tables.c ---- */
+
+/* Once what leads to them was read. -EUCLEAN: it lies. */
+int qcow2_tables_init(struct qcow2 *q);
+/* Before there can be more: room for count of them. */
+int qcow2_tables_room(struct qcow2 *q, uint64_t count);
+void qcow2_tables_add(struct qcow2 *q, uint64_t place);
+void qcow2_tables_remove(struct qcow2 *q, uint64_t place);
+/* The header or a table in use, for certain. */
 bool qcow2_is_metadata(const struct qcow2 *q, uint64_t offset, uint64_t len);
 
 /* ---- qcow2_map.c ---- */

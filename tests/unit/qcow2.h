@@ -460,6 +460,25 @@ static inline void disk_check(const struct image *image, bool whole)
 	run_command("qemu-img compare -q -f raw -F qcow2 %s.now %s", image->path, image->path);
 }
 
+/* Closes it: it reads as it should, and nothing is wrong or lost. */
+static inline void disk_verify(struct image *image)
+{
+	disk_compare(image);
+	disk_close(image);
+	disk_check(image, true);
+}
+
+/* Changes it, also after it was closed and opened again. */
+static inline void disk_exercise(struct image *image, const char *options, int operations)
+{
+	disk_open(image, options);
+	disk_change(image, operations);
+	disk_reopen(image);
+	disk_compare(image);
+	disk_change(image, operations);
+	disk_verify(image);
+}
+
 static inline uint64_t disk_blocks(const struct image *image)
 {
 	struct stat st;

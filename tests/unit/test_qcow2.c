@@ -23,14 +23,8 @@ static void test_own_image(void **state)
 		struct image *image = disk_new(table[i].cluster_bits);
 
 		disk_create(image, table[i].cluster_bits, table[i].refcount_order);
-		disk_open(image, "");
-		for (int j = 0; j < 3; j++) {
-			disk_change(image, OPERATIONS);
-			disk_reopen(image);
-			disk_compare(image);
-		}
-		disk_close(image);
-		disk_check(image, true);
+		disk_exercise(image, "", OPERATIONS);
+		disk_exercise(image, "", OPERATIONS);
 		disk_free(image);
 	}
 }
@@ -47,9 +41,7 @@ static void test_engines(void **state)
 		if (disk_try_open(image, options[i]) == 0) {
 			disk_change(image, OPERATIONS);
 			disk_many(image, OPERATIONS);
-			disk_compare(image);
-			disk_close(image);
-			disk_check(image, true);
+			disk_verify(image);
 		}
 		disk_free(image);
 	}
@@ -74,13 +66,7 @@ static void test_qemu_options(void **state)
 
 			run_command("qemu-img create -q -f qcow2 -o cluster_size=%u,%s %s %" PRIu64,
 				    1u << bits, compat[i], image->path, image->size);
-			disk_open(image, "");
-			disk_change(image, OPERATIONS / 2);
-			disk_reopen(image);
-			disk_change(image, OPERATIONS / 2);
-			disk_compare(image);
-			disk_close(image);
-			disk_check(image, true);
+			disk_exercise(image, "", OPERATIONS / 2);
 			disk_free(image);
 		}
 }
@@ -99,9 +85,7 @@ static void compressed(uint32_t bits, const char *type)
 	disk_close(image);
 	disk_open(image, "");
 	disk_change(image, OPERATIONS);
-	disk_compare(image);
-	disk_close(image);
-	disk_check(image, true);
+	disk_verify(image);
 	disk_free(image);
 }
 
@@ -131,11 +115,8 @@ static void backed(const char *format, const char *compat)
 	assert_int_equal(disk_try_open(image, ""), -EXDEV);
 	disk_open(image, "backing");
 	disk_compare(image);
-	disk_change(image, OPERATIONS);
-	disk_reopen(image);
-	disk_compare(image);
 	disk_close(image);
-	disk_check(image, true);
+	disk_exercise(image, "backing", OPERATIONS);
 	/* The base is as it was. */
 	run_command("qemu-img compare -q -f raw -F %s %s.raw %s", format, image->path, base);
 	disk_free(image);
@@ -168,8 +149,7 @@ static void test_snapshots(void **state)
 	disk_open(image, "");
 	disk_compare(image);
 	disk_change(image, OPERATIONS);
-	disk_close(image);
-	disk_check(image, true);
+	disk_verify(image);
 	run_command("qemu-img snapshot -a one %s", image->path);
 	run_command("qemu-img compare -q -f raw -F qcow2 %s.one %s", image->path, image->path);
 	disk_free(image);
@@ -190,9 +170,7 @@ static void test_discard_gives_back(void **state)
 	assert_int_equal(disk_flush(image), 0);
 	assert_true(disk_blocks(image) < before / 4);
 	memset(image->model, 0, image->size);
-	disk_compare(image);
-	disk_close(image);
-	disk_check(image, true);
+	disk_verify(image);
 	disk_free(image);
 }
 
@@ -216,9 +194,7 @@ static void test_grows(void **state)
 		disk_compare(image);
 		disk_change(image, OPERATIONS);
 		disk_reopen(image);
-		disk_compare(image);
-		disk_close(image);
-		disk_check(image, true);
+		disk_verify(image);
 		disk_free(image);
 	}
 }
@@ -243,9 +219,7 @@ static void test_dirty(void **state)
 	disk_close(image);
 	disk_open(image, "");
 	disk_change(image, OPERATIONS);
-	disk_compare(image);
-	disk_close(image);
-	disk_check(image, true);
+	disk_verify(image);
 	disk_free(image);
 }
 
