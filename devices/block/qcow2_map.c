@@ -151,7 +151,8 @@ static int own_table(struct qcow2 *q, uint64_t offset, uint64_t *ret_table)
 		return r;
 	place = clusters.first << q->header.cluster_bits;
 	qcow2_cache_drop(q, place);
-	r = write_table(q, old, place);
+	if (old || !q->reserve_clean)
+		r = write_table(q, old, place);
 	if (r < 0) {
 		qcow2_free_later(q, clusters.first, 1);
 		return r;

@@ -164,6 +164,7 @@ static int open_image(struct qcow2 **ret_qcow2, struct block_image *image, uint6
 		r = prepare_to_write(q);
 	if (r < 0)
 		return r;
+	q->lazy = !q->read_only && q->header.compatible & QCOW2_LAZY_REFCOUNTS;
 	q->limit = q->fixed ? q->file_size & ~(qcow2_cluster_size(&q->header) - 1) : LIMIT_MAX;
 	*ret_qcow2 = util_steal_ptr(&q);
 	return 0;
@@ -249,9 +250,13 @@ static size_t format_fds(const struct block_disk *disk, int fds[BLOCK_FDS_MAX - 
 static int format_resize(struct block_disk *disk, uint64_t bytes, uint64_t *ret_size)
 {
 	struct qcow2 *q = disk->own;
-	/* Nobody else can have made it longer: it is locked. */
-	int r = bytes > q->header.size ? qcow2_grow(q, bytes) : 0;
+	int r = 0;
 
+	if (q->queue.engine)
+		q->queue.ops->drain(q->queue.engine);
+	/* Nobody else can have made it longer: it is locked. */
+	if (bytes > q->header.size)
+		r = qcow2_grow(q, bytes);
 	if (r == 0)
 		*ret_size = q->header.size;
 	return r;

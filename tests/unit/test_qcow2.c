@@ -34,11 +34,12 @@ static void test_engines(void **state)
 	static const char *const options[] = { "engine=sync", "engine=uring", "cache=64K", "" };
 
 	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-		struct image *image = disk_new(12);
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(options); i++) {
+		uint32_t bits = i % 2 ? 12 : 20;
+		struct image *image = disk_new(bits);
 
-		disk_create(image, 12, 4);
-		if (disk_try_open(image, options[i]) == 0) {
+		disk_create(image, bits, 4);
+		if (disk_try_open(image, options[i / 2]) == 0) {
 			disk_change(image, OPERATIONS);
 			disk_many(image, OPERATIONS);
 			disk_verify(image);
@@ -223,6 +224,30 @@ static void test_dirty(void **state)
 	disk_free(image);
 }
 
+/* The mark is there while counts may be wrong, and only then. */
+static void test_lazy(void **state)
+{
+	struct image *image = disk_new(12);
+	struct qcow2_header header;
+
+	(void)state;
+	image->lazy = true;
+	disk_create(image, 12, 4);
+	disk_open(image, "");
+	disk_header(image, &header);
+	assert_false(header.incompatible & QCOW2_DIRTY);
+	assert_int_equal(disk_write(image, 0, 4096), 0);
+	assert_int_equal(disk_flush(image), 0);
+	disk_header(image, &header);
+	assert_true(header.incompatible & QCOW2_DIRTY);
+	image->queue.ops->drain(image->queue.engine);
+	disk_header(image, &header);
+	assert_false(header.incompatible & QCOW2_DIRTY);
+	disk_verify(image);
+	disk_exercise(image, "", OPERATIONS);
+	disk_free(image);
+}
+
 static void test_corrupt(void **state)
 {
 	struct image *image = disk_new(12);
@@ -402,6 +427,7 @@ int main(void)
 		cmocka_unit_test(test_discard_gives_back),
 		cmocka_unit_test(test_grows),
 		cmocka_unit_test(test_dirty),
+		cmocka_unit_test(test_lazy),
 		cmocka_unit_test(test_corrupt),
 		cmocka_unit_test(test_lie_at_run_time),
 		cmocka_unit_test(test_tables_that_lie),
