@@ -251,8 +251,8 @@ static ssize_t net_discard(struct net_pair *pair)
 	return n == -EMSGSIZE ? (ssize_t)sizeof(scratch) : n;
 }
 
-/* One packet; false when there is no more to do now. */
-static bool net_receive(struct net_pair *pair)
+/* One packet, which is certain to be there or may be; false when there is no more to do now. */
+static bool net_receive(struct net_pair *pair, bool certain)
 {
 	const bool unplugged = net_unplugged(pair->net);
 	ssize_t n;
@@ -260,6 +260,8 @@ static bool net_receive(struct net_pair *pair)
 	if (!net_receive_allowed(pair))
 		return false;
 	if (!unplugged && !net_window_fill(pair)) {
+		if (!certain)
+			return false;
 		net_watch(pair, pair->watched & ~(uint32_t)EPOLLIN);
 		virtq_count(pair->rx, NET_RX_NO_BUFFERS, 1);
 		return false;
@@ -378,7 +380,6 @@ static void net_kick(struct virtio_dev *dev, struct virtq *queue)
 static void net_event(struct event *event, uint32_t revents)
 {
 	struct net_pair *pair = container_of(event, struct net_pair, event);
-	unsigned int budget = NET_RX_BATCH;
 
 	if (revents & (EPOLLERR | EPOLLHUP)) {
 		net_gone(pair);
@@ -392,9 +393,9 @@ static void net_event(struct event *event, uint32_t revents)
 		net_watch(pair, pair->watched & ~(uint32_t)EPOLLOUT);
 		virtio_kick(pair->tx);
 	}
-	if (revents & EPOLLIN)
-		while (budget-- && net_receive(pair))
-			;
+	for (unsigned int i = 0; revents & EPOLLIN && i < NET_RX_BATCH; i++)
+		if (!net_receive(pair, i == 0))
+			break;
 }
 
 static void net_rx_timer(struct timer *timer)

@@ -19,6 +19,7 @@ extern const struct virtio_class net_class;
 #define RX 0
 #define TX 1
 #define HEADER sizeof(struct virtio_net_hdr_v1)
+#define BIT(name) (1ULL << VIRTIO_NET_F_##name)
 #define MERGE (1ULL << VIRTIO_NET_F_MRG_RXBUF)
 /* Guest memory behind the rings: receive buffers, a page apart, and one to send from. */
 #define BUFFER(i) (VQ_RAM_BASE + MIB(4) + (uint64_t)(i) * 4096)
@@ -223,6 +224,17 @@ static int no_buffers_child(void)
 	CHILD_CHECK(take(&test, RX) == 100 + HEADER);
 	CHILD_CHECK(take(&test, RX) == 101 + HEADER);
 	CHILD_CHECK(!memcmp(at(&test, BUFFER(1)) + HEADER, test.frame, 101));
+	/* A ring that has run dry is none yet; each packet that finds it so is one. */
+	CHILD_CHECK(sleeps(&test));
+	CHILD_CHECK(counter(&test, "rx_no_buffers") == 1);
+	for (unsigned int i = 0; i < 2; i++) {
+		arrive(&test, 100, 1);
+		CHILD_CHECK(sleeps(&test));
+		CHILD_CHECK(counter(&test, "rx_no_buffers") == 2 + i);
+		post_receive(&test, 2 + i, 2048);
+		kick(&test, RX);
+		CHILD_CHECK(take(&test, RX) == 100 + HEADER);
+	}
 	unmake(&test);
 	return 0;
 }
@@ -312,6 +324,40 @@ static int transmit_child(void)
 	CHILD_CHECK(netns_receive(test.sock, got, sizeof(got)) == 100);
 	CHILD_CHECK(!memcmp(got, test.frame, 100));
 	CHILD_CHECK(!failed(&test));
+	unmake(&test);
+	return 0;
+}
+
+/* Headers that promise anything at all: the kernel takes some, and the device has no opinion. */
+static int lies_child(void)
+{
+	static const uint16_t lies[] = { 0, 1, 13, 14, 54, 99, 100, 1500, 0x7fff, 0xffff };
+	struct net_test test;
+	unsigned int sent = 0;
+
+	CHILD_CHECK(make(&test, "tap0") == 0);
+	vq_start(&test.guest, BIT(CSUM) | BIT(HOST_TSO4) | BIT(HOST_TSO6) | BIT(HOST_ECN));
+	for (unsigned int flags = 0; flags < 8; flags++)
+		for (unsigned int type = 0; type < 256; type += type < 8 ? 1 : 31)
+			for (size_t i = 0; i < ARRAY_SIZE(lies); i++, sent++) {
+				const struct virtio_net_hdr_v1 header = {
+					.flags = (uint8_t)flags,
+					.gso_type = (uint8_t)type,
+					.hdr_len = lies[i],
+					.gso_size = lies[ARRAY_SIZE(lies) - 1 - i],
+					.csum_start = lies[(i + flags) % ARRAY_SIZE(lies)],
+					.csum_offset = lies[(i + type) % ARRAY_SIZE(lies)],
+					.num_buffers = lies[i],
+				};
+
+				post_frame(&test, 100, (uint8_t)sent);
+				memcpy(at(&test, OUTGOING), &header, sizeof(header));
+				kick(&test, TX);
+				CHILD_CHECK(take(&test, TX) == 0);
+			}
+	CHILD_CHECK(!failed(&test));
+	CHILD_CHECK(counter(&test, "tx_packets") + counter(&test, "tx_dropped") == sent);
+	CHILD_CHECK(counter(&test, "tx_dropped") > 0 && counter(&test, "tx_packets") > 0);
 	unmake(&test);
 	return 0;
 }
@@ -426,7 +472,6 @@ static int config_child(void)
 
 /* ---- the control queue ---- */
 
-#define BIT(name) (1ULL << VIRTIO_NET_F_##name)
 #define OFFLOADS (BIT(GUEST_CSUM) | BIT(GUEST_TSO4) | BIT(GUEST_TSO6) | BIT(GUEST_ECN))
 #define CONTROL (BIT(CTRL_VQ) | BIT(CTRL_RX) | BIT(CTRL_RX_EXTRA) | BIT(CTRL_VLAN) | \
 		 BIT(CTRL_MAC_ADDR) | BIT(GUEST_ANNOUNCE) | BIT(CTRL_GUEST_OFFLOADS) | BIT(STATUS))
@@ -1478,6 +1523,7 @@ NETNS_TEST(large_window)
 NETNS_TEST(no_buffers)
 NETNS_TEST(hostile)
 NETNS_TEST(transmit)
+NETNS_TEST(lies)
 NETNS_TEST(reset)
 NETNS_TEST(gone)
 NETNS_TEST(config)
@@ -1495,6 +1541,7 @@ int main(void)
 		cmocka_unit_test(test_no_buffers),
 		cmocka_unit_test(test_hostile),
 		cmocka_unit_test(test_transmit),
+		cmocka_unit_test(test_lies),
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_gone),
 		cmocka_unit_test(test_config),
