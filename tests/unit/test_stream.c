@@ -166,7 +166,7 @@ static void test_receive_scattered(void **state)
 	unmake(wire);
 }
 
-/* The guest takes its buffers away at any point within a frame: that one is lost, the next is whole. */
+/* The guest takes its buffers away anywhere within a frame: that one is lost, the next is whole. */
 static void test_abandon(void **state)
 {
 	uint8_t bytes[2 * 104];
