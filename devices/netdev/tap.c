@@ -217,7 +217,7 @@ int netdev_tap_join(const struct netdev *first, const char *bridge)
 {
 	_cleanup_close_ int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct ifreq ifr = { .ifr_ifindex = (int)if_nametoindex(first->name) };
-	char port[sizeof("/sys/class/net//brif/") + 2 * IFNAMSIZ];
+	char port[64];
 
 	if (sock < 0)
 		return -errno;
