@@ -266,7 +266,8 @@ class Guest:
             with listener, listener.accept()[0] as peer:
                 while data := peer.recv(1 << 16):
                     received.update(data)
-        with socket.create_server((address, 5001)) as listener:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.create_server((address, 5001), family=family) as listener:
             listener.settimeout(60)
             taker = threading.Thread(target=take, args=(listener,))
             taker.start()
