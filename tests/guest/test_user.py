@@ -31,7 +31,8 @@ for server in $dns; do echo nameserver $server; done >/etc/resolv.conf
 
 def name_server():
     """The first one of this machine's, which passt tells the guest of."""
-    found = re.search(r"^nameserver\s+([0-9.]+)$", Path("/etc/resolv.conf").read_text(), re.M)
+    path = Path("/etc/resolv.conf")
+    found = path.exists() and re.search(r"^nameserver\s+([0-9.]+)$", path.read_text(), re.M)
     return found and found[1]
 
 
