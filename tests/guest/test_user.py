@@ -179,8 +179,11 @@ class User(Group):
         assert "net0: passt is gone" in self.vm.errors()
         equal(self.vm.power_off(), 0)
 
+    def test_is_what_there_is_where_nothing_is_asked_for(self):
+        self.third = self.boot("--net", **self.ordinary()).ready()
+        assert "net0: it is at the user-mode network, passt" in self.third.errors()
+
     def test_passt_ends_with_the_guest(self):
-        third = self.boot("--net", "user").ready()
         equal(len(list(self.its_passt())), 1)
-        third.process.kill()
+        self.third.process.kill()
         until(lambda: not list(self.its_passt()))
