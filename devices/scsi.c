@@ -84,11 +84,11 @@ static void scsi_set_config(struct scsi *scsi, uint32_t sense_size, uint32_t cdb
 	struct virtio_dev *dev = &scsi->dev;
 	const uint16_t size = dev->queues[SCSI_HEAD].size_max;
 	/* Two descriptors of a full ring belong to the headers. */
-	uint64_t segments = util_min(size - 2u, SCSI_SEG_MAX);
+	uint64_t segments = util_min(size - 2u, scsi->segments_max);
 	const struct virtio_scsi_config config = {
 		.num_queues = htole32(dev->queue_count - SCSI_HEAD),
 		.seg_max = htole32((uint32_t)util_max(segments, 1)),
-		.max_sectors = htole32(SCSI_MAX_SECTORS),
+		.max_sectors = htole32(scsi->sectors_max),
 		.cmd_per_lun = htole32(size),
 		.event_info_size = htole32(sizeof(struct virtio_scsi_event)),
 		.sense_size = htole32(sense_size),
@@ -182,6 +182,8 @@ static int scsi_init(struct virtio_dev *dev)
 	unsigned int index = 0;
 	int r;
 
+	scsi->sectors_max = SCSI_MAX_SECTORS;
+	scsi->segments_max = SCSI_SEG_MAX;
 	for (const struct virtio_conf *unit = conf; unit; unit = unit->next)
 		scsi->target.count++;
 	r = scsi_allocate(scsi);
@@ -208,7 +210,7 @@ static void scsi_free(struct virtio_dev *dev)
 	}
 	for (unsigned int i = 0; i < scsi->target.count; i++) {
 		if (scsi->units)
-			block_disk_close(&scsi->units[i].disk);
+			scsi_unit_close(&scsi->units[i]);
 		if (scsi->target.luns)
 			scsi_lun_free(&scsi->target.luns[i]);
 	}
@@ -221,6 +223,8 @@ static const struct opt scsi_opts[] = {
 	BLOCK_OPTS(struct scsi_conf, block),
 	{ .key = "cdrom", .type = OPT_BOOL, .offset = offsetof(struct scsi_conf, cdrom),
 	  .help = "a CD-ROM: the guest cannot write, and sees blocks of 2048 bytes" },
+	{ .key = "passthrough", .type = OPT_BOOL, .offset = offsetof(struct scsi_conf, passthrough),
+	  .help = "PATH is a SCSI disk or drive of the host's, which gets the guest's own commands" },
 	{ .key = "serial", .type = OPT_STRING, .offset = offsetof(struct scsi_conf, serial),
 	  .arg = "TEXT", .help = "the serial number, at most 20 bytes; by default the unit's number" },
 	{ .key = "product", .type = OPT_STRING, .offset = offsetof(struct scsi_conf, product),

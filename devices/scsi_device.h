@@ -10,6 +10,7 @@
 #include <linux/virtio_scsi.h>
 #include <stdatomic.h>
 #include "devices/block/block.h"
+#include "devices/scsi/passthrough.h"
 #include "devices/scsi/scsi.h"
 #include "devices/virtio/virtio.h"
 
@@ -23,7 +24,7 @@ struct scsi_conf {
 	struct virtio_conf virtio;
 	struct block_conf block;
 	char *serial, *product;
-	bool cdrom;
+	bool cdrom, passthrough;
 };
 
 enum scsi_event { EVENT_REMOVED = 1, EVENT_ADDED = 2, EVENT_CAPACITY = 4 };
@@ -36,7 +37,8 @@ struct scsi_state {
 
 struct scsi_unit {
 	struct block_conf conf;
-	struct block_disk disk;
+	struct block_disk disk;    /* of a device of the host's nothing but its limit */
+	struct passthrough device; /* where its fd counts, execute is set */
 };
 
 /* A unit as one queue reaches it. */
@@ -85,6 +87,7 @@ struct scsi {
 	struct scsi_target target;
 	struct scsi_unit *units;
 	struct scsi_queue queues[VIRTIO_SETS_MAX];
+	uint32_t sectors_max, segments_max; /* of one command's data, for all units */
 	uint32_t cdb_size, sense_size; /* as the driver had set them when it started the device */
 	struct chain *event;           /* a buffer for the next event */
 	struct scsi_wait wait;
@@ -145,5 +148,7 @@ void scsi_event_kick(struct scsi *scsi);
 
 /* In init: the unit of that number, and a port to it for each queue. */
 int scsi_unit_add(struct scsi *scsi, unsigned int index, const struct scsi_conf *conf);
+/* After its ports. Accepts a zeroed one. */
+void scsi_unit_close(struct scsi_unit *unit);
 
 #endif

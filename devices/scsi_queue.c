@@ -50,6 +50,24 @@ static void scsi_show(struct scsi_queue *queue)
 	}
 }
 
+/* Section 5.6.6.1: how the command fared; its status is another matter. */
+static uint8_t scsi_response(const struct scsi_task *task)
+{
+	static const uint8_t responses[] = {
+		[SCSI_NO_FAILURE] = VIRTIO_SCSI_S_OK,
+		[SCSI_ABORTED] = VIRTIO_SCSI_S_ABORTED,
+		[SCSI_GONE] = VIRTIO_SCSI_S_BAD_TARGET,
+		[SCSI_WAS_RESET] = VIRTIO_SCSI_S_RESET,
+		[SCSI_CONGESTED] = VIRTIO_SCSI_S_BUSY,
+		[SCSI_TRANSPORT_FAILED] = VIRTIO_SCSI_S_TRANSPORT_FAILURE,
+		[SCSI_TARGET_FAILED] = VIRTIO_SCSI_S_TARGET_FAILURE,
+		[SCSI_NEXUS_FAILED] = VIRTIO_SCSI_S_NEXUS_FAILURE,
+		[SCSI_FAILED] = VIRTIO_SCSI_S_FAILURE,
+	};
+
+	return task->overrun ? VIRTIO_SCSI_S_OVERRUN : responses[task->failure];
+}
+
 static void scsi_done(struct scsi_task *task)
 {
 	struct scsi_request *request = container_of(task, struct scsi_request, task);
@@ -61,7 +79,7 @@ static void scsi_done(struct scsi_task *task)
 		.sense_len = htole32((uint32_t)util_min(task->sense_len, scsi->sense_size)),
 		.resid = htole32(task->overrun ? 0 : (uint32_t)left),
 		.status = task->status,
-		.response = task->overrun ? VIRTIO_SCSI_S_OVERRUN : VIRTIO_SCSI_S_OK,
+		.response = scsi_response(task),
 	};
 
 	scsi_count(chain->queue, task);

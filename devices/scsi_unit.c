@@ -1,7 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The units of virtio-scsi: each is an image that every request queue reaches through a port. */
+/* The units of virtio-scsi: each is an image, or a device of the host's, that every request queue reaches through a port. */
 #include "devices/scsi.h"
 #include "devices/scsi_device.h"
+
+/* What an image needs and a device has. */
+static bool scsi_conf_is_passthrough(const struct scsi_conf *conf)
+{
+	const struct block_conf *block = &conf->block;
+
+	return block->path && !block->format && !block->backing && !block->cache_size &&
+	       !block->direct && !block->engine && !block->sqpoll && !block->cache &&
+	       !block->block_size && !block->write_error && !block->read_error &&
+	       !conf->cdrom && !conf->serial && !conf->product;
+}
+
+static int scsi_unit_open_device(struct scsi *scsi, unsigned int index, const struct scsi_conf *conf)
+{
+	struct scsi_unit *unit = &scsi->units[index];
+	int r;
+
+	if (!scsi_conf_is_passthrough(conf))
+		return -EBADRQC;
+	r = passthrough_open(&unit->device, conf->block.path, conf->block.read_only);
+	if (r < 0)
+		return r;
+	unit->conf = conf->block;
+	block_disk_limit(&unit->disk, &unit->conf);
+	scsi->sectors_max = (uint32_t)util_min(scsi->sectors_max,
+					       unit->device.bytes_max / BLOCK_SECTOR);
+	scsi->segments_max = (uint32_t)util_min(scsi->segments_max, unit->device.segments_max);
+	scsi_lun_init_device(&scsi->target, index, &unit->device, &scsi->state.flags[index]);
+	return 0;
+}
 
 static int scsi_unit_open(struct scsi *scsi, unsigned int index, const struct scsi_conf *conf)
 {
@@ -27,26 +57,31 @@ static int scsi_unit_open(struct scsi *scsi, unsigned int index, const struct sc
 
 static int scsi_port_open(struct scsi_queue *queue, struct scsi_port *port, struct scsi_unit *unit)
 {
+	const unsigned int depth = queue->virtq->size_max;
 	struct worker *worker = queue->virtq->worker;
 	int fds[BLOCK_FDS_MAX], fd, r;
 
 	port->queue = queue;
 	port->unit = unit;
 	port->end = &port->waiting;
-	r = block_queue_open(&unit->disk, queue->virtq->size_max, &port->block);
+	r = unit->device.execute ?
+		    passthrough_queue_open(&unit->device, worker, depth, &port->block) :
+		    block_queue_open(&unit->disk, depth, &port->block);
+	if (!r && !unit->device.execute)
+		r = worker_keep_fds(worker, fds, block_disk_fds(&unit->disk, fds));
 	if (r < 0)
 		return r;
 	fd = port->block.ops->fd(port->block.engine);
-	r = worker_keep_fds(worker, fds, block_disk_fds(&unit->disk, fds));
-	if (r < 0 || fd < 0)
-		return r;
+	if (fd < 0)
+		return 0;
 	port->completion = (struct event){ .fd = fd, .fn = scsi_queue_completion };
 	return worker_watch(worker, &port->completion, EPOLLIN);
 }
 
 int scsi_unit_add(struct scsi *scsi, unsigned int index, const struct scsi_conf *conf)
 {
-	int r = scsi_unit_open(scsi, index, conf);
+	int r = conf->passthrough ? scsi_unit_open_device(scsi, index, conf) :
+				    scsi_unit_open(scsi, index, conf);
 
 	for (unsigned int i = 0; i < scsi->dev.worker_count && !r; i++)
 		r = scsi_port_open(&scsi->queues[i], &scsi->queues[i].ports[index],
@@ -54,6 +89,14 @@ int scsi_unit_add(struct scsi *scsi, unsigned int index, const struct scsi_conf 
 	if (r < 0 && scsi->dev.host->blamed)
 		*scsi->dev.host->blamed = &conf->virtio;
 	return r;
+}
+
+void scsi_unit_close(struct scsi_unit *unit)
+{
+	if (unit->device.execute)
+		passthrough_close(&unit->device);
+	else
+		block_disk_close(&unit->disk);
 }
 
 struct scsi_order {
@@ -81,11 +124,13 @@ static int scsi_do_plug(void *arg)
 static int scsi_do_resize(void *arg)
 {
 	const struct scsi_order *order = arg;
+	struct scsi_lun *lun = &order->scsi->target.luns[order->unit];
 	struct block_disk *disk = &order->scsi->units[order->unit].disk;
-	int r = block_disk_resize(disk, order->bytes);
+	/* A device of the host's tells itself that it has changed. */
+	int r = lun->device ? -EOPNOTSUPP : block_disk_resize(disk, order->bytes);
 
 	if (!r)
-		r = scsi_lun_resize(&order->scsi->target.luns[order->unit], disk->image.size);
+		r = scsi_lun_resize(lun, disk->image.size);
 	if (r < 0)
 		return r;
 	order->scsi->state.events[order->unit] |= EVENT_CAPACITY;

@@ -40,6 +40,7 @@ struct worker {
 	bool launched; /* and nobody has waited for it yet */
 	bool running;
 	pthread_t thread;
+	struct worker *helper; /* the first of those that it has */
 	int keep[WORKER_FDS_MAX];
 	size_t keep_count;
 	int gate[2]; /* where fds come in while the thread runs: the caller's end, and its own; -1: nowhere */
@@ -81,6 +82,12 @@ void worker_take_fd(struct worker *worker, int fd);
 
 /* Adds the event to the loop and keeps its fd. */
 int worker_watch(struct worker *worker, struct event *event, uint32_t events);
+
+/*
+ * Has helper started and stopped with the worker: a thread for what would block.
+ * Its loop and events are its own; it is freed by its owner, after the worker was stopped.
+ */
+void worker_help(struct worker *worker, struct worker *helper);
 
 /* Makes a timer of the loop and keeps its fd. */
 int worker_timer(struct worker *worker, struct timer *timer, void (*fn)(struct timer *timer));

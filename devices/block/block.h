@@ -172,6 +172,8 @@ struct block_queue {
  * needs larger blocks; -EMEDIUMTYPE: it looks like qcow2, and nobody said that it is raw.
  */
 int block_disk_open(struct block_disk *disk, const struct block_conf *conf);
+/* The limit alone, for requests that go to something else. */
+void block_disk_limit(struct block_disk *disk, const struct block_conf *conf);
 /* After its queues. Accepts one that is zeroed or could not be opened. */
 void block_disk_close(struct block_disk *disk);
 /* The fds that a thread with a queue needs; returns how many. */

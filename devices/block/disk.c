@@ -67,6 +67,11 @@ const struct hint block_hints[] = {
 	{ EOPNOTSUPP, "its file system has no direct I/O: leave direct out" },
 	{ E2BIG, "the serial is longer than 20 bytes, or the product than 16: shorten it" },
 	{ EMFILE, "too many open files for one process: ulimit -n 8192 allows more" },
+	{ EBUSY, "in use on the host: unmount it, end the VM that has it, or give ,ro" },
+	{ ENOTTY, "not a whole SCSI device: give a node such as /dev/sda, /dev/sr0 or /dev/sg0" },
+	{ EPROTOTYPE, "neither a disk nor a CD-ROM: only those are passed through" },
+	{ EBADRQC, "with passthrough the device says itself what it is: "
+		   "only ro, iops and bw, and keys that are about queues, go with it" },
 	{ ENOSYS, "this kernel has no io_uring: leave engine=uring out" },
 	{ EPERM, "not permitted; if it is io_uring that is not, leave engine=uring out" },
 	{ 0 },
@@ -97,6 +102,13 @@ static bool disk_size_is_good(const struct block_disk *disk, uint64_t size)
 	return size && size % disk->image.block_size == 0 && size <= INT64_MAX;
 }
 
+void block_disk_limit(struct block_disk *disk, const struct block_conf *conf)
+{
+	disk->conf = conf;
+	bucket_pair_init(&disk->limit, &conf->limit, util_now_ns());
+	disk->limited = bucket_pair_limits(&disk->limit);
+}
+
 int block_disk_open(struct block_disk *disk, const struct block_conf *conf)
 {
 	struct block_image *image = &disk->image;
@@ -111,8 +123,7 @@ int block_disk_open(struct block_disk *disk, const struct block_conf *conf)
 	if (conf->block_size)
 		image->block_size = (uint32_t)conf->block_size;
 	image->sqpoll = conf->sqpoll;
-	bucket_pair_init(&disk->limit, &conf->limit, util_now_ns());
-	disk->limited = bucket_pair_limits(&disk->limit);
+	block_disk_limit(disk, conf);
 	disk->format = disk_formats[conf->format];
 	r = disk->format->open(disk);
 	if (r < 0)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Commands that every kind of unit takes (SPC-4), and what units are besides their blocks. */
 #include <stdio.h>
+#include "devices/scsi/passthrough.h"
 #include "devices/scsi/target.h"
 
 #define VENDOR "MICROVM"
@@ -61,6 +62,21 @@ int scsi_lun_init(struct scsi_target *target, unsigned int index,
 	atomic_store(lun->flags, SCSI_PLUGGED | SCSI_ATTENTION_RESET |
 					  (identity->write_through ? SCSI_WRITE_THROUGH : 0));
 	return r;
+}
+
+void scsi_lun_init_device(struct scsi_target *target, unsigned int index,
+			  const struct passthrough *device, _Atomic uint32_t *flags)
+{
+	target->luns[index] = (struct scsi_lun){
+		.target = target,
+		.number = (uint16_t)index,
+		.type = device->type,
+		.device = device,
+		.read_only = device->read_only,
+		.block_size = device->block_size,
+		.flags = flags,
+	};
+	atomic_store(flags, SCSI_PLUGGED | SCSI_ATTENTION_RESET);
 }
 
 void scsi_lun_free(struct scsi_lun *lun)

@@ -21,7 +21,8 @@
 
 #define SCSI_LUNS_MAX 256
 #define SCSI_CDB_MAX 16
-#define SCSI_SENSE_MAX 20
+/* Of a host's device; the target's own takes 20. */
+#define SCSI_SENSE_MAX 96
 #define SCSI_SERIAL_MAX 20
 #define SCSI_PRODUCT_MAX 16
 /* What a unit compares with and fills blocks from. */
@@ -56,10 +57,26 @@ enum scsi_flag {
 	SCSI_EVENT_REMOVAL = 1 << 13,
 };
 
+/* Why a host's device could not answer: the status means nothing then. */
+enum scsi_failure {
+	SCSI_NO_FAILURE,
+	SCSI_ABORTED,
+	SCSI_GONE,
+	SCSI_WAS_RESET,
+	SCSI_CONGESTED,
+	SCSI_TRANSPORT_FAILED,
+	SCSI_TARGET_FAILED,
+	SCSI_NEXUS_FAILED,
+	SCSI_FAILED,
+};
+
+struct passthrough;
+
 struct scsi_lun {
 	struct scsi_target *target;
 	uint16_t number;
 	enum scsi_type type;
+	const struct passthrough *device; /* of the host's, which answers; NULL: the target does */
 	bool read_only;
 	bool write_through; /* to begin with; SCSI_WRITE_THROUGH is in force */
 	uint32_t block_size;
@@ -92,6 +109,9 @@ struct scsi_identity {
  */
 int scsi_lun_init(struct scsi_target *target, unsigned int index,
 		  const struct scsi_identity *identity, _Atomic uint32_t *flags);
+/* The same of a host's device, which says itself who it is. */
+void scsi_lun_init_device(struct scsi_target *target, unsigned int index,
+			  const struct passthrough *device, _Atomic uint32_t *flags);
 /* Accepts a zeroed one. */
 void scsi_lun_free(struct scsi_lun *lun);
 
@@ -129,6 +149,7 @@ struct scsi_task {
 
 	/* The answer. */
 	uint8_t status;
+	enum scsi_failure failure;
 	bool overrun; /* the command wants larger buffers: nothing was done, status means nothing */
 	size_t taken, given; /* bytes of out, and of in */
 	uint8_t sense[SCSI_SENSE_MAX];

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SCSI controller: many units, what sg3-utils finds, a CD-ROM."""
+"""The SCSI controller: many units, what sg3-utils finds, a CD-ROM, devices of the host's."""
 import os
+import subprocess
+from pathlib import Path
 
-from guest import Group, equal, run, until
+from guest import Group, Skip, equal, run, until
 
 SIZE = 4 << 20
 MANY = 256
@@ -94,3 +96,78 @@ class Units(Group):
         name = self.vm.sh("cd /sys/bus/scsi/devices/*:0:0:255/block && ls").strip()
         self.vm.sh(f"dd if=/dev/urandom of=/dev/{name} bs=64k conv=fsync count={SIZE >> 16}")
         equal(self.vm.sha256(f"/dev/{name}"), run("sha256sum", self.last).split()[0])
+
+
+class Passthrough(Group):
+    """A disk that the host's kernel makes up, by both of its nodes."""
+
+    transports = ("pci",)
+
+    def start(self):
+        load = subprocess.run(["modprobe", "-a", "sd_mod", "sg", "scsi_debug"], capture_output=True)
+        made = Path("/sys/bus/pseudo/drivers/scsi_debug")
+        if load.returncode or not made.exists():
+            raise Skip("the host's kernel has no scsi_debug")
+        # A host adapter more has a disk more, of 8 MiB, which all of them share.
+        (made / "add_host").write_text("1\n")
+        self.stack.callback((made / "add_host").write_text, "-1\n")
+        self.options = made / "opts"
+        until(lambda: len(self.nodes("block")) > 1 and len(self.nodes("scsi_generic")) > 1)
+        self.disk, self.generic = self.nodes("block")[0], self.nodes("scsi_generic")[1]
+        self.vm = self.boot("--scsi", f"{self.disk},passthrough",
+                            "--scsi", f"{self.generic},passthrough,ro",
+                            "--scsi", "scratch=1M").ready()
+        for module in "virtio_scsi", "sd_mod", "sg":
+            self.vm.sh(f"modprobe {module}")
+        self.unit, self.fixed = self.name_of(0, "block"), self.name_of(1, "scsi_generic")
+
+    @staticmethod
+    def nodes(kind):
+        devices = Path("/sys/bus/pseudo/drivers/scsi_debug").glob(f"adapter*/host*/target*/*/{kind}/*")
+        return [f"/dev/{device.name}" for device in sorted(devices)]
+
+    def name_of(self, unit, kind):
+        directory = f"/sys/bus/scsi/devices/*:0:0:{unit}/{kind}"
+        until(lambda: self.vm.ask(f"[ -e /dev/$(ls {directory}) ]")[0] == 0)
+        return "/dev/" + self.vm.sh(f"ls {directory}").strip()
+
+    def test_is_the_hosts_device(self):
+        assert "scsi_debug" in self.vm.sh(f"sg_inq {self.unit}")
+        here = Path("/sys/block", Path(self.disk).name)
+        there = Path("/sys/block", Path(self.unit).name)
+        equal(self.vm.sh(f"sha256sum {there}/device/vpd_pg83").split()[0],
+              run("sha256sum", here / "device/vpd_pg83").split()[0])
+        size = (here / "size").read_text().strip()
+        assert f"Number of logical blocks={size}" in self.vm.sh(f"sg_readcap {self.unit}")
+        equal(self.vm.sh(f"sg_luns {self.unit} | grep -c '^ *[0-9]'").strip(), "3")
+
+    def test_reads_and_writes(self):
+        self.vm.sh(f"dd if=/dev/urandom of={self.unit} bs=64k count=4 seek=64 conv=fsync")
+        self.vm.sh(f"dd if={self.unit} of=/tmp/is bs=64k count=4 skip=64 iflag=direct")
+        whole = subprocess.run(["dd", f"if={self.disk}", "bs=64k", "count=4", "skip=64", "iflag=direct"],
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
+        path = self.dir / "whole"
+        path.write_bytes(whole)
+        equal(self.vm.sha256("/tmp/is"), run("sha256sum", path).split()[0])
+
+    def test_refuses_what_is_not_listed(self):
+        for command in "04 00 00 00 00 00", "3b 00 00 00 00 00 00 00 00 00", "5e 00 00 00 00 00 00 00 00 00":
+            _, said = self.vm.ask(f"sg_raw {self.unit} {command} 2>&1")
+            assert "Invalid command operation code" in said, said
+
+    def test_tells_medium_errors(self):
+        self.options.write_text("2\n")
+        status, said = self.vm.ask(f"sg_raw -r 512 {self.unit} 28 00 00 00 12 34 00 00 01 00 2>&1")
+        self.options.write_text("0\n")
+        assert status and "Medium Error" in said and "Unrecovered read error" in said, said
+
+    def test_is_read_only_on_request(self):
+        equal(self.vm.sh("cat /sys/bus/scsi/devices/*:0:0:1/block/*/ro").strip(), "1")
+        _, said = self.vm.ask(f"dd if=/dev/zero bs=512 count=1 2>/dev/null | "
+                              f"sg_raw -s 512 {self.fixed} 2a 00 00 00 00 00 00 00 01 00 2>&1")
+        assert "Write protected" in said, said
+
+    def test_is_reset(self):
+        self.vm.sh(f"sg_reset --device {self.fixed}")
+        equal(self.vm.ask(f"sg_turs {self.fixed}")[0], 6)  # a unit attention
+        self.vm.sh(f"sg_turs {self.fixed}")
