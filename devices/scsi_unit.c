@@ -50,6 +50,7 @@ static int scsi_unit_open(struct scsi *scsi, unsigned int index, const struct sc
 		return r;
 	identity.write_through = conf->block.cache == BLOCK_CACHE_WRITETHROUGH;
 	identity.read_only = unit->disk.image.read_only;
+	identity.reads_zeroes = unit->disk.reads_zeroes;
 	identity.block_size = unit->disk.image.block_size;
 	identity.size = unit->disk.image.size;
 	return scsi_lun_init(&scsi->target, index, &identity, &scsi->state.flags[index]);

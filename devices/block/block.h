@@ -154,6 +154,7 @@ struct block_disk {
 	const struct block_format *format;
 	void *own; /* the format's */
 	bool can_erase;
+	bool reads_zeroes; /* where a discard gave room back; elsewhere it left what there was */
 	/* Whoever takes a request out of a ring asks first, where there is a limit. */
 	bool limited;
 	struct bucket_pair limit;

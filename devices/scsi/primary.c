@@ -51,6 +51,7 @@ int scsi_lun_init(struct scsi_target *target, unsigned int index,
 	lun->type = identity->type;
 	lun->read_only = identity->read_only || identity->type == SCSI_CDROM;
 	lun->write_through = identity->write_through;
+	lun->reads_zeroes = identity->reads_zeroes;
 	lun->block_size = identity->type == SCSI_CDROM ? SCSI_CDROM_BLOCK : identity->block_size;
 	/* Aligned as direct I/O wants it. */
 	lun->buffer = aligned_alloc(4096, SCSI_BUFFER_BYTES);
@@ -213,10 +214,12 @@ static size_t vpd_characteristics(const struct scsi_lun *lun, uint8_t *page)
 
 static size_t vpd_provisioning(const struct scsi_lun *lun, uint8_t *page)
 {
-	/* UNMAP, and WRITE SAME with 16 and 10 bytes. */
-	page[1] = lun->read_only ? 0 : 0xe0;
+	if (lun->read_only)
+		return 4;
+	/* UNMAP, WRITE SAME with 16 and 10 bytes, and LBPRZ. */
+	page[1] = lun->reads_zeroes ? 0xe4 : 0xe0;
 	/* Thin, as far as there is any. */
-	page[2] = lun->read_only ? 0 : 2;
+	page[2] = 2;
 	return 4;
 }
 

@@ -79,6 +79,7 @@ struct scsi_lun {
 	const struct passthrough *device; /* of the host's, which answers; NULL: the target does */
 	bool read_only;
 	bool write_through; /* to begin with; SCSI_WRITE_THROUGH is in force */
+	bool reads_zeroes;  /* unmapped blocks do */
 	uint32_t block_size;
 	_Atomic uint64_t blocks;
 	_Atomic uint32_t *flags; /* enum scsi_flag; its owner has them where a save takes them */
@@ -99,6 +100,7 @@ struct scsi_identity {
 	const char *serial, *product;
 	bool read_only;
 	bool write_through;
+	bool reads_zeroes;
 	uint32_t block_size; /* a power of two; CD-ROMs have 2048 */
 	uint64_t size;       /* bytes; what does not fill a block is left out */
 };

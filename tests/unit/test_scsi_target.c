@@ -49,7 +49,8 @@ struct test {
 static struct test *make(void)
 {
 	static const struct scsi_identity identities[] = {
-		{ .type = SCSI_DISK, .serial = "S1", .block_size = 512, .size = BYTES },
+		{ .type = SCSI_DISK, .serial = "S1", .reads_zeroes = true, .block_size = 512,
+		  .size = BYTES },
 		{ .type = SCSI_CDROM, .product = "TRAY", .size = BYTES + 1024 },
 		{ .type = SCSI_DISK, .read_only = true, .write_through = true, .block_size = 4096,
 		  .size = BYTES },
@@ -208,6 +209,9 @@ static void test_vpd(void **state)
 	assert_int_equal(RUN(0, 255, 0x12, 1, 0xb1, 0, 255), NOTHING);
 	expect_in(0, 0xb1, 0, 60, 0, 1, [63] = 0);
 	assert_int_equal(RUN(0, 255, 0x12, 1, 0xb2, 0, 255), NOTHING);
+	expect_in(0, 0xb2, 0, 4, 0, 0xe4, 2, 0);
+	test->luns[0].reads_zeroes = false;
+	assert_int_equal(RUN(0, 255, 0x12, 1, 0xb2, 0, 255), NOTHING);
 	expect_in(0, 0xb2, 0, 4, 0, 0xe0, 2, 0);
 	assert_int_equal(RUN_RO(0, 255, 0x12, 1, 0xb2, 0, 255), NOTHING);
 	expect_in(0, 0xb2, 0, 4, 0, 0, 0, 0);
@@ -227,6 +231,9 @@ static void test_capacity(void **state)
 	assert_int_equal(RUN_CD(0, 64, 0x25), NOTHING);
 	expect_in(0, 0, 0x03, 0xff, 0, 0, 8, 0);
 	assert_int_equal(RUN(0, 64, 0x9e, 0x10, [13] = 32), NOTHING);
+	expect_in(0, 0, 0, 0, 0, 0, 0x0f, 0xff, 0, 0, 2, 0, 0, 0, 0xc0, [31] = 0);
+	test->luns[0].reads_zeroes = false;
+	assert_int_equal(RUN(0, 64, 0x9e, 0x10, [13] = 32), NOTHING);
 	expect_in(0, 0, 0, 0, 0, 0, 0x0f, 0xff, 0, 0, 2, 0, 0, 0, 0x80, [31] = 0);
 	assert_int_equal(RUN_RO(0, 64, 0x9e, 0x10, [13] = 32), NOTHING);
 	expect_in(0, 0, 0, 0, 0, 0, 0x01, 0xff, 0, 0, 0x10, 0, [31] = 0);
@@ -239,6 +246,19 @@ static void test_capacity(void **state)
 	assert_int_equal(RUN(0, 64, 0x25), NOTHING);
 	expect_in(0xff, 0xff, 0xff, 0xff, 0, 0, 2, 0);
 	assert_int_equal(scsi_lun_resize(&test->luns[0], 511), -EINVAL);
+	unmake(test);
+}
+
+/* A unit has one initiator, and nothing to reserve. */
+static void test_reservations(void **state)
+{
+	struct test *test = make();
+
+	(void)state;
+	for (uint8_t action = 0; action < 8; action++) {
+		assert_int_equal(RUN(0, 64, 0x5e, action, [8] = 64), OPCODE);
+		assert_int_equal(RUN(24, 0, 0x5f, action, [8] = 24), OPCODE);
+	}
 	unmake(test);
 }
 
@@ -790,6 +810,7 @@ int main(void)
 		cmocka_unit_test(test_inquiry),
 		cmocka_unit_test(test_vpd),
 		cmocka_unit_test(test_capacity),
+		cmocka_unit_test(test_reservations),
 		cmocka_unit_test(test_report_luns),
 		cmocka_unit_test(test_plug),
 		cmocka_unit_test(test_attention),
