@@ -9,6 +9,36 @@ from guest import Group, Skip, equal, run, until
 SIZE = 4 << 20
 MANY = 256
 
+# To which unit sg_raw sends what with which buffers, its exit status, and what it prints, by SPC-4 and SBC-3.
+# Statuses are sg3-utils' own, most of them sense keys.
+GOOD, NOT_READY, REFUSED, PROTECTED, UNKNOWN, MISCOMPARE, OUT_OF_RANGE = 0, 2, 5, 7, 9, 14, 22
+ANSWERS = (
+    ("first", "03 00 00 00 12 00", "-r 18", GOOD, "70 00 00 00 00 00 00 0a"),
+    ("first", "35 00 00 00 00 00 00 00 00 00", "", GOOD, ""),
+    ("first", "91 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00", "", GOOD, ""),
+    ("first", "1a 08 08 00 ff 00", "-r 255", GOOD, "17 00 10 00 08 12 04 00"),
+    ("fixed", "1a 08 08 00 ff 00", "-r 255", GOOD, "17 00 90 00 08 12 04 00"),
+    ("first", "1b 00 00 00 00 00", "", GOOD, ""),
+    ("first", "00 00 00 00 00 00", "", NOT_READY, "initializing command required"),
+    ("first", "1b 00 00 00 01 00", "", GOOD, ""),
+    ("first", "00 00 00 00 00 00", "", GOOD, ""),
+    ("first", "28 00 00 00 20 00 00 00 01 00", "-r 512", OUT_OF_RANGE, "block address out of range"),
+    ("first", "88 00 80 00 00 00 00 00 00 00 00 00 00 01 00 00", "-r 512", OUT_OF_RANGE, "block address out of range"),
+    ("first", "28 20 00 00 00 00 00 00 01 00", "-r 512", REFUSED, "Invalid field in cdb"),
+    ("first", "9e 11 00 00 00 00 00 00 00 00 00 00 00 20 00 00", "-r 32", REFUSED, "Invalid field in cdb"),
+    ("first", "12 01 77 00 24 00", "-r 36", REFUSED, "Invalid field in cdb"),
+    ("first", "42 01 00 00 00 00 00 00 18 00", "-s 24", REFUSED, "Invalid field in cdb"),
+    ("first", "93 04 00 00 00 00 00 00 00 00 00 00 00 01 00 00", "-s 512", REFUSED, "Invalid field in cdb"),
+    ("first", "42 00 00 00 00 00 00 00 07 00", "-s 7", REFUSED, "Parameter list length error"),
+    ("first", "15 00 00 00 04 00", "-s 4", REFUSED, "Invalid field in cdb"),
+    ("first", "5e 00 00 00 00 00 00 00 18 00", "-r 24", UNKNOWN, "Invalid command operation code"),
+    ("first", "5f 00 00 00 00 00 00 00 18 00", "-s 24", UNKNOWN, "Invalid command operation code"),
+    ("first", "ff 00 00 00 00 00 00 00 00 00", "", UNKNOWN, "Invalid command operation code"),
+    ("fixed", "2a 00 00 00 00 00 00 00 01 00", "-s 512", PROTECTED, "Write protected"),
+    ("fixed", "42 00 00 00 00 00 00 00 18 00", "-s 24", PROTECTED, "Write protected"),
+    ("fixed", "93 00 00 00 00 00 00 00 00 00 00 00 00 01 00 00", "-s 512", PROTECTED, "Write protected"),
+)
+
 
 class Scsi(Group):
     """Disks and a CD-ROM on one controller."""
@@ -44,7 +74,7 @@ class Scsi(Group):
 
     def test_tell_their_capacity(self):
         assert f"Number of logical blocks={SIZE // 512}" in self.vm.sh(f"sg_readcap /dev/{self.first}")
-        assert "lbpme=1" in self.vm.sh(f"sg_readcap --16 /dev/{self.first}")
+        assert "lbpme=1, lbprz=1" in self.vm.sh(f"sg_readcap --16 /dev/{self.first}")
 
     def test_read_what_the_host_has(self):
         equal(self.vm.sha256(f"/dev/{self.first}"), run("sha256sum", self.data).split()[0])
@@ -63,6 +93,27 @@ class Scsi(Group):
         self.vm.sh(f"sg_unmap --force --lba=2048 --num=2048 /dev/{self.first}")
         self.vm.sh("dd if=/dev/zero of=/tmp/zero bs=4k count=1")
         self.vm.sh(f"sg_verify --16 --ndo=4096 --in=/tmp/zero --lba=2048 --count=8 /dev/{self.first}")
+
+    def test_compare_and_write(self):
+        self.vm.sh(f"dd if=/dev/{self.first} of=/tmp/both bs=512 count=1; "
+                   "echo new | dd of=/tmp/both bs=512 seek=1 conv=sync")
+        command = f"sg_compare_and_write --in=/tmp/both --lba=0 --num=1 --xferlen=1024 /dev/{self.first}"
+        self.vm.sh(command)
+        equal(self.vm.sh(f"dd if=/dev/{self.first} iflag=direct bs=512 count=1 2>/dev/null | head -n 1"), "new")
+        equal(self.vm.ask(command)[0], MISCOMPARE)
+
+    def test_answer_by_the_standards(self):
+        nodes = {"first": self.generic(0), "fixed": self.generic(3)}
+        wrong = []
+        for unit, cdb, buffers, status, line in ANSWERS:
+            source = "-i /dev/zero" if "-s" in buffers else ""
+            found, said = self.vm.ask(f"sg_raw {buffers} {source} {nodes[unit]} {cdb} 2>&1")
+            if found != status or line not in said:
+                wrong.append((unit, cdb, found, said))
+        equal(wrong, [])
+
+    def generic(self, unit):
+        return "/dev/" + self.vm.sh(f"ls /sys/bus/scsi/devices/*:0:0:{unit}/scsi_generic").strip()
 
     def test_are_reset(self):
         self.vm.sh(f"sg_reset --device /dev/{self.first}")
@@ -116,7 +167,7 @@ class Passthrough(Group):
         self.disk, self.generic = self.nodes("block")[0], self.nodes("scsi_generic")[1]
         self.vm = self.boot("--scsi", f"{self.disk},passthrough",
                             "--scsi", f"{self.generic},passthrough,ro",
-                            "--scsi", "scratch=1M").ready()
+                            "--scsi", self.nodes("block")[1]).ready()
         for module in "virtio_scsi", "sd_mod", "sg":
             self.vm.sh(f"modprobe {module}")
         self.unit, self.fixed = self.name_of(0, "block"), self.name_of(1, "scsi_generic")
@@ -166,6 +217,10 @@ class Passthrough(Group):
         _, said = self.vm.ask(f"dd if=/dev/zero bs=512 count=1 2>/dev/null | "
                               f"sg_raw -s 512 {self.fixed} 2a 00 00 00 00 00 00 00 01 00 2>&1")
         assert "Write protected" in said, said
+
+    def test_is_not_known_to_read_zeroes(self):
+        """An emulated unit of a device, which may do with discarded blocks what it likes."""
+        assert "lbpme=1, lbprz=0" in self.vm.sh(f"sg_readcap --16 {self.name_of(2, 'block')}")
 
     def test_is_reset(self):
         self.vm.sh(f"sg_reset --device {self.fixed}")
