@@ -71,6 +71,9 @@ int worker_open_gate(struct worker *worker);
 	SC_ARG(recvmsg, 2, MSG_CMSG_CLOEXEC), \
 	SC_ARG(fcntl, 1, F_DUPFD_CLOEXEC)
 
+/* And for the sandbox of the thread that gives them. */
+#define WORKER_GIVE_CALLS SC_ARG(sendmsg, 2, MSG_DONTWAIT | MSG_NOSIGNAL)
+
 /*
  * Puts an fd of the caller's into the thread's table, where it has the same
  * number; before the start it is kept. The caller leaves its own open until it

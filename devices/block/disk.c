@@ -77,13 +77,17 @@ const struct hint block_hints[] = {
 	{ 0 },
 };
 
+static bool disk_direct(const struct block_conf *conf)
+{
+	return conf->direct || conf->cache == BLOCK_CACHE_NONE;
+}
+
 static int disk_open_image(struct block_disk *disk, const struct block_conf *conf)
 {
-	bool direct = conf->direct || conf->cache == BLOCK_CACHE_NONE;
-
 	if (!conf->scratch)
-		return block_image_open(&disk->image, conf->path, conf->read_only, direct);
-	if (direct)
+		return block_image_open(&disk->image, conf->path, conf->read_only,
+					disk_direct(conf));
+	if (disk_direct(conf))
 		return -EOPNOTSUPP;
 	return block_image_scratch(&disk->image, conf->scratch, conf->read_only);
 }
@@ -109,15 +113,13 @@ void block_disk_limit(struct block_disk *disk, const struct block_conf *conf)
 	disk->limited = bucket_pair_limits(&disk->limit);
 }
 
-int block_disk_open(struct block_disk *disk, const struct block_conf *conf)
+/* What the open image is to the guest. */
+static int disk_set_up(struct block_disk *disk)
 {
+	const struct block_conf *conf = disk->conf;
 	struct block_image *image = &disk->image;
 	int r;
 
-	*disk = (struct block_disk){ .conf = conf, .image.fd = -1 };
-	r = disk_open_image(disk, conf);
-	if (r < 0)
-		return r;
 	if (conf->block_size && conf->block_size < image->block_size)
 		return -ERANGE;
 	if (conf->block_size)
@@ -130,6 +132,27 @@ int block_disk_open(struct block_disk *disk, const struct block_conf *conf)
 		return r;
 	disk->can_erase = disk->format == &block_raw && disk_can_erase(image);
 	return disk_size_is_good(disk, image->size) ? 0 : -EINVAL;
+}
+
+int block_disk_open(struct block_disk *disk, const struct block_conf *conf)
+{
+	int r;
+
+	*disk = (struct block_disk){ .conf = conf, .image.fd = -1 };
+	r = disk_open_image(disk, conf);
+	return r < 0 ? r : disk_set_up(disk);
+}
+
+int block_disk_adopt(struct block_disk *disk, const struct block_conf *conf, int fd)
+{
+	int r;
+
+	*disk = (struct block_disk){ .conf = conf, .image.fd = fd };
+	if (conf->scratch || conf->backing ||
+	    (conf->format == BLOCK_FORMAT_QCOW2 && disk_direct(conf)))
+		return -EOPNOTSUPP;
+	r = block_image_adopt(&disk->image, fd, conf->read_only, disk_direct(conf));
+	return r < 0 ? r : disk_set_up(disk);
 }
 
 void block_disk_close(struct block_disk *disk)

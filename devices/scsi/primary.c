@@ -60,8 +60,9 @@ int scsi_lun_init(struct scsi_target *target, unsigned int index,
 	r = set_names(lun, identity);
 	if (!r)
 		r = scsi_lun_resize(lun, identity->size);
-	atomic_store(lun->flags, SCSI_PLUGGED | SCSI_ATTENTION_RESET |
-					  (identity->write_through ? SCSI_WRITE_THROUGH : 0));
+	if (!r)
+		atomic_store(lun->flags, SCSI_PLUGGED | SCSI_ATTENTION_RESET |
+						  (identity->write_through ? SCSI_WRITE_THROUGH : 0));
 	return r;
 }
 
@@ -84,6 +85,22 @@ void scsi_lun_free(struct scsi_lun *lun)
 {
 	free(lun->buffer);
 	lun->buffer = NULL;
+	lun->device = NULL;
+}
+
+void scsi_lun_hide(struct scsi_lun *lun)
+{
+	atomic_fetch_and(lun->flags, ~(uint32_t)SCSI_PLUGGED);
+}
+
+void scsi_lun_announce(const struct scsi_lun *lun)
+{
+	for (unsigned int i = 0; i < lun->target->count; i++) {
+		struct scsi_lun *other = &lun->target->luns[i];
+
+		if (other != lun && scsi_lun_has(other, SCSI_PLUGGED))
+			atomic_fetch_or(other->flags, SCSI_ATTENTION_LUNS);
+	}
 }
 
 int scsi_lun_check(const struct scsi_lun *lun)
@@ -95,7 +112,9 @@ int scsi_lun_check(const struct scsi_lun *lun)
 			       SCSI_EVENT_REMOVAL;
 	const uint32_t known = lun->type == SCSI_CDROM ? disk | cdrom : disk;
 
-	return (atomic_load(lun->flags) & ~known) ? -EINVAL : 0;
+	const uint32_t flags = atomic_load(lun->flags);
+
+	return (flags & ~known) || !(flags & SCSI_PLUGGED) ? -EINVAL : 0;
 }
 
 void scsi_lun_reset(struct scsi_lun *lun)
@@ -104,17 +123,6 @@ void scsi_lun_reset(struct scsi_lun *lun)
 	atomic_fetch_and(lun->flags, SCSI_PLUGGED | SCSI_EJECTED | SCSI_BUFFER_TAKEN);
 	atomic_fetch_or(lun->flags, SCSI_ATTENTION_RESET |
 					    (lun->write_through ? SCSI_WRITE_THROUGH : 0));
-}
-
-void scsi_lun_plug(struct scsi_lun *lun, bool plugged)
-{
-	if (plugged)
-		atomic_fetch_or(lun->flags, SCSI_PLUGGED | SCSI_ATTENTION_RESET);
-	else
-		atomic_fetch_and(lun->flags, ~(uint32_t)SCSI_PLUGGED);
-	for (unsigned int i = 0; i < lun->target->count; i++)
-		if (&lun->target->luns[i] != lun)
-			atomic_fetch_or(lun->target->luns[i].flags, SCSI_ATTENTION_LUNS);
 }
 
 uint32_t primary_take_attention(struct scsi_lun *lun)
@@ -272,7 +280,9 @@ static uint32_t inquiry_vpd(struct scsi_task *task)
 
 static uint32_t inquiry_standard(struct scsi_task *task)
 {
-	const struct scsi_lun *lun = task->lun;
+	static const struct scsi_lun nobody = { .type = SCSI_DISK };
+	const bool there = scsi_lun_has(task->lun, SCSI_PLUGGED);
+	const struct scsi_lun *lun = there ? task->lun : &nobody;
 	/* SPC-4; hierarchical LUNs, format 2; command queuing. */
 	uint8_t data[64] = {
 		[0] = (uint8_t)lun->type, [1] = lun->type == SCSI_CDROM ? 0x80 : 0, [2] = 6,
@@ -281,7 +291,7 @@ static uint32_t inquiry_standard(struct scsi_task *task)
 	/* SAM-5, SPC-4, SBC-3 or MMC-6, none of them in a particular version. */
 	const uint16_t standards[] = { 0x00a0, 0x0460, lun->type == SCSI_CDROM ? 0x04e0 : 0x04c0 };
 
-	if (!scsi_lun_has(lun, SCSI_PLUGGED))
+	if (!there)
 		data[0] = NO_UNIT;
 	scsi_put_text(data + 8, VENDOR, 8);
 	scsi_put_text(data + 16, lun->product, 16);

@@ -88,7 +88,7 @@ struct scsi_lun {
 	uint8_t *buffer;
 };
 
-/* luns is the owner's, count of them; number n is luns[n]. */
+/* luns is the owner's, count of them; number n is luns[n]. One without SCSI_PLUGGED is a number that no unit has. */
 struct scsi_target {
 	struct scsi_lun *luns;
 	unsigned int count;
@@ -106,16 +106,20 @@ struct scsi_identity {
 };
 
 /*
- * Unit number index of the target, with its flags where flags points to.
- * -ENOMEM; -E2BIG: a string is too long; -EINVAL: not one block fits.
+ * Unit number index of the target, with its flags where flags points to. From
+ * when it returns any thread may run tasks of it. -ENOMEM; -E2BIG: a string is too long; -EINVAL: not one block fits.
  */
 int scsi_lun_init(struct scsi_target *target, unsigned int index,
 		  const struct scsi_identity *identity, _Atomic uint32_t *flags);
 /* The same of a host's device, which says itself who it is. */
 void scsi_lun_init_device(struct scsi_target *target, unsigned int index,
 			  const struct passthrough *device, _Atomic uint32_t *flags);
-/* Accepts a zeroed one. */
+/* After its last task. Accepts a zeroed one. */
 void scsi_lun_free(struct scsi_lun *lun);
+/* The number has no unit any more: from now on tasks find none. */
+void scsi_lun_hide(struct scsi_lun *lun);
+/* The inventory has changed: all units but this one tell that. */
+void scsi_lun_announce(const struct scsi_lun *lun);
 
 /* Whether flags, which a save was loaded into, are such as a unit can have: 0 or -EINVAL. */
 int scsi_lun_check(const struct scsi_lun *lun);
@@ -123,9 +127,6 @@ int scsi_lun_check(const struct scsi_lun *lun);
 void scsi_lun_reset(struct scsi_lun *lun);
 /* A new size in bytes. -EINVAL when not one block fits. */
 int scsi_lun_resize(struct scsi_lun *lun, uint64_t size);
-/* Puts it into the target or takes it out; the others tell that the inventory has changed. */
-void scsi_lun_plug(struct scsi_lun *lun, bool plugged);
-
 static inline bool scsi_lun_has(const struct scsi_lun *lun, enum scsi_flag flag)
 {
 	return atomic_load(lun->flags) & flag;
@@ -136,7 +137,7 @@ static inline bool scsi_lun_has(const struct scsi_lun *lun, enum scsi_flag flag)
  * buffers until done runs, on the thread that ran it.
  */
 struct scsi_task {
-	struct scsi_lun *lun; /* any of the target's, plugged or not */
+	struct scsi_lun *lun; /* any of the target's, with a unit or not; the next two only where there is one */
 	const struct block_disk *disk;
 	const struct block_queue *queue;
 	uint8_t cdb[SCSI_CDB_MAX];

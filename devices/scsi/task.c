@@ -196,9 +196,10 @@ uint32_t task_submit(struct scsi_task *task, uint32_t (*next)(struct scsi_task *
 
 /* ---- commands ---- */
 
-static const struct command *find_command(const struct scsi_task *task)
+/* Where there is no unit, it has no type either: another one may be coming in. */
+static const struct command *find_command(const struct scsi_task *task, bool there)
 {
-	const uint8_t type = task->lun->type == SCSI_DISK ? ON_DISK : ON_CDROM;
+	const uint8_t type = !there ? LUNLESS : task->lun->type == SCSI_DISK ? ON_DISK : ON_CDROM;
 
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		if (task->cdb_len && commands[i].opcode == task->cdb[0] &&
@@ -216,15 +217,13 @@ size_t task_cdb_length(uint8_t opcode)
 }
 
 /* What stands in the way of a command, or 0. */
-static uint32_t check_command(struct scsi_task *task, const struct command *command)
+static uint32_t check_command(struct scsi_task *task, const struct command *command, bool there)
 {
 	struct scsi_lun *lun = task->lun;
 	uint32_t attention;
 
-	if (!(command && command->traits & LUNLESS) && !scsi_lun_has(lun, SCSI_PLUGGED))
-		return SENSE_LUN;
 	if (!command)
-		return SENSE_OPCODE;
+		return there ? SENSE_OPCODE : SENSE_LUN;
 	if (task->cdb_len < task_cdb_length(command->opcode))
 		return SENSE_FIELD;
 	if (!(command->traits & ATTENTIVE)) {
@@ -243,15 +242,15 @@ static uint32_t check_command(struct scsi_task *task, const struct command *comm
 
 static bool is_passed(const struct scsi_task *task, const struct command *command)
 {
-	return task->lun->device && scsi_lun_has(task->lun, SCSI_PLUGGED) &&
-	       !(command && command->traits & OURS);
+	return task->lun->device && !(command && command->traits & OURS);
 }
 
 void scsi_task_run(struct scsi_task *task)
 {
-	const struct command *command = find_command(task);
-	const bool passed = is_passed(task, command);
-	uint32_t outcome = passed ? OUTCOME_GOOD : check_command(task, command);
+	const bool there = scsi_lun_has(task->lun, SCSI_PLUGGED);
+	const struct command *command = find_command(task, there);
+	const bool passed = there && is_passed(task, command);
+	uint32_t outcome = passed ? OUTCOME_GOOD : check_command(task, command, there);
 
 	if (outcome != OUTCOME_GOOD) {
 		task_finish(task, outcome);

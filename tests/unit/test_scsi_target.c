@@ -46,15 +46,16 @@ struct test {
 };
 
 /* Unit 0 is a disk, 1 a CD-ROM, 2 a disk that cannot be written, all of the same bytes. */
+static const struct scsi_identity identities[] = {
+	{ .type = SCSI_DISK, .serial = "S1", .reads_zeroes = true, .block_size = 512,
+	  .size = BYTES },
+	{ .type = SCSI_CDROM, .product = "TRAY", .size = BYTES + 1024 },
+	{ .type = SCSI_DISK, .read_only = true, .write_through = true, .block_size = 4096,
+	  .size = BYTES },
+};
+
 static struct test *make(void)
 {
-	static const struct scsi_identity identities[] = {
-		{ .type = SCSI_DISK, .serial = "S1", .reads_zeroes = true, .block_size = 512,
-		  .size = BYTES },
-		{ .type = SCSI_CDROM, .product = "TRAY", .size = BYTES + 1024 },
-		{ .type = SCSI_DISK, .read_only = true, .write_through = true, .block_size = 4096,
-		  .size = BYTES },
-	};
 	struct test *test = calloc(1, sizeof(*test));
 	uint8_t bytes[512];
 
@@ -283,7 +284,8 @@ static void test_plug(void **state)
 	struct test *test = make();
 
 	(void)state;
-	scsi_lun_plug(&test->luns[0], false);
+	scsi_lun_hide(&test->luns[0]);
+	scsi_lun_announce(&test->luns[0]);
 	assert_int_equal(RUN(0, 64, 0x00), NO_LUN);
 	assert_int_equal(RUN(0, 64, 0xff), NO_LUN);
 	assert_int_equal(RUN(0, 64, 0x12, 1, 0x80, 0, 64), NO_LUN);
@@ -296,7 +298,10 @@ static void test_plug(void **state)
 	/* The others tell of it. */
 	assert_int_equal(RUN_CD(0, 64, 0x00), CHANGED_LUNS);
 	assert_int_equal(RUN_CD(0, 64, 0x00), NOTHING);
-	scsi_lun_plug(&test->luns[0], true);
+	/* Another one, which looks as that did. */
+	scsi_lun_free(&test->luns[0]);
+	assert_int_equal(scsi_lun_init(&test->target, 0, &identities[0], &test->flags[0]), 0);
+	scsi_lun_announce(&test->luns[0]);
 	assert_int_equal(RUN(0, 64, 0x00), RESET);
 	assert_int_equal(RUN(0, 64, 0x00), NOTHING);
 	assert_int_equal(RUN_RO(0, 64, 0x00), CHANGED_LUNS);
@@ -796,11 +801,13 @@ static void test_names(void **state)
 	lun[0].flags = &flags;
 	atomic_store(&flags, SCSI_PLUGGED | SCSI_STOPPED);
 	assert_int_equal(scsi_lun_check(lun), 0);
-	atomic_store(&flags, SCSI_EJECTED);
+	atomic_store(&flags, SCSI_STOPPED);
+	assert_int_equal(scsi_lun_check(lun), -EINVAL);
+	atomic_store(&flags, SCSI_PLUGGED | SCSI_EJECTED);
 	assert_int_equal(scsi_lun_check(lun), -EINVAL);
 	lun[0].type = SCSI_CDROM;
 	assert_int_equal(scsi_lun_check(lun), 0);
-	atomic_store(&flags, SCSI_BUFFER_TAKEN);
+	atomic_store(&flags, SCSI_PLUGGED | SCSI_BUFFER_TAKEN);
 	assert_int_equal(scsi_lun_check(lun), -EINVAL);
 }
 
