@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The SCSI controller: many units, what sg3-utils finds, a CD-ROM, devices of the host's."""
+"""The SCSI controller: what sg3-utils finds, a CD-ROM, devices of the host's."""
 import os
 import subprocess
 from pathlib import Path
@@ -7,7 +7,6 @@ from pathlib import Path
 from guest import Group, Skip, equal, run, until
 
 SIZE = 4 << 20
-MANY = 256
 
 # To which unit sg_raw sends what with which buffers, its exit status, and what it prints, by SPC-4 and SBC-3.
 # Statuses are sg3-utils' own, most of them sense keys.
@@ -55,13 +54,7 @@ class Scsi(Group):
                             "--scsi", f"{self.image('ro', SIZE)},ro").ready()
         for module in "virtio_scsi", "sd_mod", "sr_mod", "sg":
             self.vm.sh(f"modprobe {module}")
-        # Linux gives names in the order in which it gets to units, which is any.
-        self.first, self.cdrom, self.large, self.fixed = map(self.name_of, range(4))
-
-    def name_of(self, unit):
-        directory = f"/sys/bus/scsi/devices/*:0:0:{unit}/block"
-        until(lambda: self.vm.ask(f"[ -b /dev/$(ls {directory}) ]")[0] == 0)
-        return self.vm.sh(f"ls {directory}")
+        self.first, self.cdrom, self.large, self.fixed = self.vm.units(*range(4))
 
     def test_have_names_and_sizes(self):
         equal(self.vm.sh(f"cd /sys/block/{self.first}/device; cat vendor model | tr -d ' '").split(),
@@ -125,30 +118,6 @@ class Scsi(Group):
             assert status
 
 
-class Units(Group):
-    """As many units as a controller can have."""
-
-    short = ("pci",)
-
-    def start(self):
-        last = self.image("last", SIZE)
-        options = ["--scsi", "scratch=1M"] * (MANY - 1)
-        self.vm = self.boot(*options, "--scsi", f"{last},serial=last").ready()
-        self.last = last
-        for module in "virtio_scsi", "sd_mod":
-            self.vm.sh(f"modprobe {module}")
-
-    def test_attach(self):
-        self.vm.sh(f"n=0; until [ $(ls -d /sys/block/sd* | wc -l) = {MANY} ] || [ $n = 300 ]; "
-                   "do sleep 0.1; n=$((n + 1)); done")
-        equal(self.vm.sh("ls -d /sys/block/sd* | wc -l").strip(), str(MANY))
-
-    def test_work(self):
-        name = self.vm.sh("cd /sys/bus/scsi/devices/*:0:0:255/block && ls").strip()
-        self.vm.sh(f"dd if=/dev/urandom of=/dev/{name} bs=64k conv=fsync count={SIZE >> 16}")
-        equal(self.vm.sha256(f"/dev/{name}"), run("sha256sum", self.last).split()[0])
-
-
 class Passthrough(Group):
     """A disk that the host's kernel makes up, by both of its nodes."""
 
@@ -170,17 +139,15 @@ class Passthrough(Group):
                             "--scsi", self.nodes("block")[1]).ready()
         for module in "virtio_scsi", "sd_mod", "sg":
             self.vm.sh(f"modprobe {module}")
-        self.unit, self.fixed = self.name_of(0, "block"), self.name_of(1, "scsi_generic")
+        self.unit, self.fixed = self.node_of(0, "block"), self.node_of(1, "scsi_generic")
 
     @staticmethod
     def nodes(kind):
         devices = Path("/sys/bus/pseudo/drivers/scsi_debug").glob(f"adapter*/host*/target*/*/{kind}/*")
         return [f"/dev/{device.name}" for device in sorted(devices)]
 
-    def name_of(self, unit, kind):
-        directory = f"/sys/bus/scsi/devices/*:0:0:{unit}/{kind}"
-        until(lambda: self.vm.ask(f"[ -e /dev/$(ls {directory}) ]")[0] == 0)
-        return "/dev/" + self.vm.sh(f"ls {directory}").strip()
+    def node_of(self, unit, kind):
+        return f"/dev/{self.vm.units(unit, kind=kind)[0]}"
 
     def test_is_the_hosts_device(self):
         assert "scsi_debug" in self.vm.sh(f"sg_inq {self.unit}")
@@ -220,7 +187,7 @@ class Passthrough(Group):
 
     def test_is_not_known_to_read_zeroes(self):
         """An emulated unit of a device, which may do with discarded blocks what it likes."""
-        assert "lbpme=1, lbprz=0" in self.vm.sh(f"sg_readcap --16 {self.name_of(2, 'block')}")
+        assert "lbpme=1, lbprz=0" in self.vm.sh(f"sg_readcap --16 {self.node_of(2, 'block')}")
 
     def test_is_reset(self):
         self.vm.sh(f"sg_reset --device {self.fixed}")

@@ -388,7 +388,7 @@ static void test_target(void **state)
 	assert_int_equal(RUN(0, 512, 0x28, [8] = 1), RESET);
 	assert_int_equal(RUN(0, 512, 0x28, [8] = 1), NOTHING);
 	assert_int_equal(test->executed, 1);
-	scsi_lun_plug(&test->luns[DISK], false);
+	scsi_lun_hide(&test->luns[DISK]);
 	assert_int_equal(RUN(0, 512, 0x28, [8] = 1), NO_LUN);
 	assert_int_equal(RUN(0, 36, 0x12, [4] = 36), NOTHING);
 	assert_int_equal(test->executed, 0);
