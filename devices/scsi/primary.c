@@ -8,6 +8,8 @@
 #define REVISION "1   "
 /* Peripheral qualifier 3 and no device type: there is no unit of that number (section 6.4.2). */
 #define NO_UNIT 0x7f
+/* Of byte 1. Above it SCSI-2 had the LUN, and Linux has it until an INQUIRY has told which standard counts. */
+#define RESERVED 0x1e
 
 /* ---- units ---- */
 
@@ -157,7 +159,7 @@ uint32_t primary_request_sense(struct scsi_task *task)
 	uint32_t outcome;
 	size_t len;
 
-	if (task->cdb[1] & ~1)
+	if (task->cdb[1] & RESERVED)
 		return SENSE_FIELD;
 	outcome = scsi_lun_has(task->lun, SCSI_PLUGGED) ? primary_take_attention(task->lun)
 							: SENSE_LUN;
@@ -303,7 +305,7 @@ static uint32_t inquiry_standard(struct scsi_task *task)
 
 uint32_t primary_inquiry(struct scsi_task *task)
 {
-	if (task->cdb[1] & ~1)
+	if (task->cdb[1] & RESERVED)
 		return SENSE_FIELD;
 	if (task->cdb[1] & 1)
 		return scsi_lun_has(task->lun, SCSI_PLUGGED) ? inquiry_vpd(task) : SENSE_LUN;

@@ -323,6 +323,9 @@ static void test_attention(void **state)
 	assert_int_equal(RUN(0, 64, 0x03, 1, 0, 0, 64), NOTHING);
 	expect_in(0x72, 0, 0, 0, 0, 0, 0, 0);
 	assert_int_equal(RUN(0, 64, 0x03, 2, 0, 0, 64), FIELD);
+	/* Where SCSI-2 had the LUN. */
+	assert_int_equal(RUN(0, 64, 0x03, 0xe0, 0, 0, 64), NOTHING);
+	assert_int_equal(RUN(0, 64, 0x12, 0xe0, 0, 0, 36), NOTHING);
 	assert_int_equal(RUN(0, 64, 0x00), NOTHING);
 	scsi_lun_reset(&test->luns[0]);
 	assert_int_equal(RUN(0, 512, 0x28, [8] = 1), RESET);
