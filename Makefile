@@ -124,6 +124,11 @@ $(BUILD)/tests/conform/conform: $(CONFORM) $(VDRV) $(LIB)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+# A machine that takes orders.
+$(BUILD)/tests/live/live: $(BUILD)/tests/live/live.o $(LIB)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
 # Kept: make would take them for intermediate and remove them.
 .SECONDARY: $(UNIT:=.o) $(FUZZ:=.o)
 
@@ -243,7 +248,7 @@ check-usage: $(BUILD)/microvm ## a user's mistakes and what they are told
 check-image: $(BUILD)/microvm ## microvm image against qemu-img
 	@tests/image/run
 
-check-guest: $(BUILD)/microvm $(if $(SHORT),guest-kernel initramfs host-kernel,images) ## real guests, where need be in an emulated host (also: SHORT=1)
+check-guest: $(BUILD)/microvm $(BUILD)/tests/live/live $(if $(SHORT),guest-kernel initramfs host-kernel,images) ## real guests, where need be in an emulated host (also: SHORT=1)
 	@$(SUDO) rm -rf $(BUILD)/guest-log
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 7168 --timeout 1500 --tries 8 --out $(BUILD)/guest-log --env BUILD -- \
 		tests/guest/run $(SHORT:%=--short) --resume $(BUILD)/guest-log
@@ -301,4 +306,4 @@ bench-core: $(BUILD)/tests/bench/core $(bench_needs) ## devices without a VM aga
 check-syscalls: $(BUILD)/tests/bench/core $(bench_needs) ## no system call of a disk under load but the backend's
 	@env BUILD=$(BUILD) $(call bench_host) tests/bench/syscalls $< $(bench_disks)
 
--include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(IMAGE:.o=.d) $(VDRV:.o=.d) $(CONFORM:.o=.d) $(CORE:.o=.d)
+-include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(IMAGE:.o=.d) $(VDRV:.o=.d) $(CONFORM:.o=.d) $(CORE:.o=.d) $(BUILD)/tests/live/live.d

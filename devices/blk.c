@@ -24,6 +24,10 @@
 #define BLK_QUEUE_SIZE 256
 /* The rest of a chain is for header and status, and for buffers that lie across regions of memory. */
 #define BLK_SEG_MAX (CHAIN_IOV_MAX - 24)
+/*
+ * VIRTIO_BLK_F_SIZE_MAX is not offered: a segment is an iovec, which may be as long as the
+ * guest's memory, so a limit could only make drivers cut up what the host takes in one piece.
+ */
 
 /* Then it goes to the kernel: the driver can begin with what is done while the rest is copied. */
 #define BLK_BATCH_BYTES KIB(64)

@@ -148,6 +148,12 @@ int worker_watch(struct worker *worker, struct event *event, uint32_t events)
 	return rc < 0 ? rc : loop_add(&worker->loop, event, events);
 }
 
+void worker_help(struct worker *worker, struct worker *helper)
+{
+	helper->helper = worker->helper;
+	worker->helper = helper;
+}
+
 static int worker_compare_fds(const void *a, const void *b)
 {
 	return *(const int *)a - *(const int *)b;
@@ -221,7 +227,7 @@ static int worker_create_thread(struct worker *worker)
 	return -rc;
 }
 
-int worker_launch(struct worker *worker)
+static int worker_launch_one(struct worker *worker)
 {
 	int rc;
 
@@ -232,6 +238,17 @@ int worker_launch(struct worker *worker)
 	rc = worker_create_thread(worker);
 	worker->launched = rc == 0;
 	pthread_mutex_unlock(&worker->send_lock);
+	return rc;
+}
+
+int worker_launch(struct worker *worker)
+{
+	int rc = worker_launch_one(worker);
+
+	for (struct worker *helper = worker->helper; helper && rc == 0; helper = helper->helper) {
+		helper->landlock_fd = worker->landlock_fd;
+		rc = worker_launch_one(helper);
+	}
 	return rc;
 }
 
@@ -252,7 +269,7 @@ static int worker_await(struct worker *worker)
 	return rc;
 }
 
-int worker_ready(struct worker *worker)
+static int worker_ready_one(struct worker *worker)
 {
 	int rc = 0;
 
@@ -260,6 +277,15 @@ int worker_ready(struct worker *worker)
 	if (worker->launched)
 		rc = worker_await(worker);
 	pthread_mutex_unlock(&worker->send_lock);
+	return rc;
+}
+
+int worker_ready(struct worker *worker)
+{
+	int rc = 0;
+
+	for (; worker && rc == 0; worker = worker->helper)
+		rc = worker_ready_one(worker);
 	return rc;
 }
 
@@ -433,7 +459,7 @@ static int worker_quit(void *opaque)
 	return 0;
 }
 
-void worker_stop(struct worker *worker)
+static void worker_stop_one(struct worker *worker)
 {
 	struct worker_job quit = { .fn = worker_quit, .arg = worker };
 
@@ -448,6 +474,12 @@ void worker_stop(struct worker *worker)
 		worker->running = false;
 	}
 	pthread_mutex_unlock(&worker->send_lock);
+}
+
+void worker_stop(struct worker *worker)
+{
+	for (; worker; worker = worker->helper)
+		worker_stop_one(worker);
 }
 
 void worker_free(struct worker *worker)

@@ -115,6 +115,35 @@ extern const struct hint block_hints[];
 	SC_ARG(ioctl, 1, BLKZEROOUT), \
 	SC_ARG(ioctl, 1, BLKSECDISCARD)
 
+/*
+ * For the sandbox of the thread that calls block_disk_adopt() and closes the disk; besides
+ * BLOCK_CALLS, as qcow2 repairs what was not closed. Wants <fcntl.h> as well.
+ */
+#define BLOCK_ADOPT_CALLS \
+	/* file.c */ \
+	SC(newfstatat), \
+	SC(fstat), \
+	SC(statx), \
+	SC_ARG(fcntl, 1, F_GETFL), \
+	SC_ARG(fcntl, 1, F_SETFL), \
+	SC_ARG(fcntl, 1, F_OFD_SETLK), \
+	SC_ARG(fcntl, 1, F_DUPFD_CLOEXEC), \
+	SC_ARG(ioctl, 1, BLKGETSIZE64), \
+	SC_ARG(ioctl, 1, BLKPBSZGET), \
+	SC_ARG(ioctl, 1, BLKSSZGET), \
+	/* disk.c */ \
+	SC_ARG(ioctl, 1, BLKSECDISCARD), \
+	/* raw.c, qcow2_file.c, image.c */ \
+	SC(pread64), \
+	SC(pwrite64), \
+	SC(preadv), \
+	SC(pwritev2), \
+	SC(fdatasync), \
+	SC(fsync), \
+	SC(ftruncate), \
+	SC(lseek), \
+	SC(fallocate)
+
 /* An open file or block device. Several engines may move its bytes at the same time. */
 struct block_image {
 	int fd;
@@ -137,6 +166,8 @@ struct block_image {
  * no direct I/O.
  */
 int block_image_open(struct block_image *image, const char *path, bool read_only, bool direct);
+/* The same for a file that somebody else has opened. fd is the image's if it succeeds. */
+int block_image_adopt(struct block_image *image, int fd, bool read_only, bool direct);
 /* An empty one in memory, which is gone when it is closed. */
 int block_image_scratch(struct block_image *image, uint64_t size, bool read_only);
 /* Accepts an image whose fd is -1. */
@@ -154,6 +185,7 @@ struct block_disk {
 	const struct block_format *format;
 	void *own; /* the format's */
 	bool can_erase;
+	bool reads_zeroes; /* where a discard gave room back; elsewhere it left what there was */
 	/* Whoever takes a request out of a ring asks first, where there is a limit. */
 	bool limited;
 	struct bucket_pair limit;
@@ -172,6 +204,14 @@ struct block_queue {
  * needs larger blocks; -EMEDIUMTYPE: it looks like qcow2, and nobody said that it is raw.
  */
 int block_disk_open(struct block_disk *disk, const struct block_conf *conf);
+/* The limit alone, for requests that go to something else. */
+void block_disk_limit(struct block_disk *disk, const struct block_conf *conf);
+/*
+ * The same for a file that is open, by a thread that may open nothing: conf can
+ * have neither scratch nor backing, nor a format and direct that want the file
+ * twice (-EOPNOTSUPP). fd is the disk's in any case.
+ */
+int block_disk_adopt(struct block_disk *disk, const struct block_conf *conf, int fd);
 /* After its queues. Accepts one that is zeroed or could not be opened. */
 void block_disk_close(struct block_disk *disk);
 /* The fds that a thread with a queue needs; returns how many. */

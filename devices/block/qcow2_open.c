@@ -224,6 +224,8 @@ static int format_open(struct block_disk *disk)
 		return r;
 	q = disk->own = util_steal_ptr(&opened);
 	disk->image.size = q->header.size;
+	/* Of what has a backing file not all can be given back. */
+	disk->reads_zeroes = !*q->header.backing;
 	/* Direct I/O that wants more than a cluster at once. */
 	return disk->image.buffer_align && disk->image.block_size > qcow2_cluster_size(&q->header) ?
 	       -EOPNOTSUPP : 0;

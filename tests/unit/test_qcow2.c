@@ -115,6 +115,7 @@ static void backed(const char *format, const char *compat)
 		    base, format, image->path, image->size);
 	assert_int_equal(disk_try_open(image, ""), -EXDEV);
 	disk_open(image, "backing");
+	assert_false(image->disk.reads_zeroes);
 	disk_compare(image);
 	disk_close(image);
 	disk_exercise(image, "backing", OPERATIONS);
@@ -165,6 +166,7 @@ static void test_discard_gives_back(void **state)
 	(void)state;
 	disk_create(image, 16, 4);
 	disk_open(image, "");
+	assert_true(image->disk.reads_zeroes);
 	disk_write_all(image);
 	before = disk_blocks(image);
 	assert_int_equal(disk_range(image, BLOCK_DISCARD, 0, image->size, true), 0);
