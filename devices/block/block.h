@@ -17,7 +17,7 @@
 #include "core/util.h"
 
 #define BLOCK_SECTOR 512
-#define BLOCK_FDS_MAX 16
+#define BLOCK_FDS_MAX 16 /* of one disk, with those of its bases */
 
 enum block_format_choice { BLOCK_FORMAT_DEFAULT, BLOCK_FORMAT_RAW, BLOCK_FORMAT_QCOW2 };
 enum block_engine_choice { BLOCK_ENGINE_AUTO, BLOCK_ENGINE_URING, BLOCK_ENGINE_SYNC };
@@ -155,6 +155,9 @@ struct block_image {
 	bool read_only;
 	bool device;         /* a block device */
 	bool sqpoll;         /* for uring.c */
+	/* What else an engine may read from, in a list that its number counts. */
+	struct block_image *base;
+	unsigned int number;
 	/* What a flush should have written may be gone: from then on nothing counts as durable. */
 	_Atomic bool lost;
 };
@@ -284,6 +287,7 @@ struct block_request {
 	unsigned int iov_count;
 	/* The sum of the iovecs; of a range (DISCARD and below), which has none, its length. 0 for a flush alone. */
 	uint64_t len;
+	const struct block_image *base; /* READ: from there; NULL: from the engine's own */
 	bool durable; /* what it changes is on stable storage when done runs */
 	bool unmap;   /* ZERO: give the space back where that reads as zeroes */
 	/* result: 0 or -errno. A short transfer is carried on or becomes -EIO. */

@@ -159,6 +159,7 @@ static void leave_to_child(struct slot *slot, const struct qcow2_extent *extent)
 	*io = (struct block_request){
 		.op = owner->op,
 		.offset = extent->host,
+		.base = extent->base,
 		.durable = owner->durable && !extent->placed,
 		.done = child_done,
 	};
@@ -176,13 +177,13 @@ static void leave_to_child(struct slot *slot, const struct qcow2_extent *extent)
 	child->ops->submit(child->engine, io);
 }
 
-/* What is neither in place nor zero comes by a buffer. */
+/* What is compressed, or partly missing, comes by a buffer. */
 static ssize_t read_copy(struct slot *slot, const struct qcow2_extent *extent, uint64_t offset)
 {
 	struct qcow2 *q = slot->engine->qcow2;
 	uint64_t room = qcow2_cluster_size(&q->header) - qcow2_in_cluster(q, offset);
 	unsigned int count;
-	bool zero = qcow2_is_zero(q, extent, offset);
+	bool zero = extent->content == QCOW2_HOLE || extent->content == QCOW2_ZEROES;
 	size_t len = slice(slot, zero ? extent->len : util_min(extent->len, room), &count);
 	int r;
 
@@ -202,12 +203,14 @@ static ssize_t step_read(struct slot *slot, uint64_t offset, uint64_t len)
 {
 	struct qcow2 *q = slot->engine->qcow2;
 	struct qcow2_extent extent;
-	int r = qcow2_map(q, offset, len, &extent);
+	int r = qcow2_find(q, offset, len, &extent);
 
 	if (r < 0)
 		return r;
 	/* A file that is only read may lack a part of its last cluster. */
-	if (extent.content != QCOW2_DATA || !util_within(extent.host, extent.len, q->file_size))
+	if (extent.content != QCOW2_DATA ||
+	    !util_within(extent.host, extent.len,
+			 extent.base ? extent.base->size : q->file_size))
 		return read_copy(slot, &extent, offset);
 	leave_to_child(slot, &extent);
 	return 0;

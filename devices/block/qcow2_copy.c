@@ -16,27 +16,42 @@ bool qcow2_is_zero(const struct qcow2 *q, const struct qcow2_extent *extent, uin
 	       (extent->content == QCOW2_HOLE && offset >= q->backing.size);
 }
 
-/* Where nobody in the chain has anything: a raw file at its end, or nothing. */
-static int read_end(const struct qcow2 *q, void *buffer, size_t len, uint64_t offset)
+int qcow2_find(struct qcow2 *q, uint64_t offset, uint64_t len, struct qcow2_extent *ret_extent)
 {
-	uint64_t size = q->backing.size;
-	size_t there = offset < size ? util_min(len, size - offset) : 0;
+	struct qcow2_extent extent;
+	int r = qcow2_map(q, offset, len, &extent);
 
-	memset((uint8_t *)buffer + there, 0, len - there);
-	return there ? image_read(q->backing.image.fd, buffer, there, offset) : 0;
+	while (r == 0 && extent.content == QCOW2_HOLE && offset < q->backing.size) {
+		len = util_min(extent.len, q->backing.size - offset);
+		extent.len = len;
+		if (!q->backing.qcow2) {
+			extent.content = QCOW2_DATA;
+			extent.host = offset;
+			extent.base = &q->backing.image;
+			break;
+		}
+		q = q->backing.qcow2;
+		r = qcow2_map(q, offset, len, &extent);
+		extent.base = q->image;
+	}
+	if (r < 0)
+		return r;
+	extent.owner = q;
+	*ret_extent = extent;
+	return 0;
 }
 
-static int read_extent(struct qcow2 *q, const struct qcow2_extent *extent, void *buffer,
-		       uint64_t offset)
+static int read_extent(const struct qcow2_extent *extent, void *buffer, uint64_t offset)
 {
+	struct qcow2 *q = extent->owner;
 	const uint8_t *data;
 	int r;
 
 	switch (extent->content) {
 	case QCOW2_DATA:
-		return qcow2_pread(q, buffer, extent->len, extent->host);
+		return image_read(extent->base ? extent->base->fd : q->fd, buffer, extent->len,
+				  extent->host);
 	case QCOW2_HOLE:
-		return read_end(q, buffer, extent->len, offset);
 	case QCOW2_ZEROES:
 		memset(buffer, 0, extent->len);
 		return 0;
@@ -49,37 +64,20 @@ static int read_extent(struct qcow2 *q, const struct qcow2_extent *extent, void 
 	__builtin_unreachable();
 }
 
-/* The beginning of a range, from the first image in the chain that has it. */
-static int read_some(struct qcow2 *q, void *buffer, size_t len, uint64_t offset, size_t *ret_len)
-{
-	struct qcow2_extent extent;
-	int r = qcow2_map(q, offset, len, &extent);
-
-	while (r == 0 && extent.content == QCOW2_HOLE && q->backing.qcow2 &&
-	       offset < q->backing.size) {
-		len = util_min(extent.len, q->backing.size - offset);
-		q = q->backing.qcow2;
-		r = qcow2_map(q, offset, len, &extent);
-	}
-	if (r == 0)
-		r = read_extent(q, &extent, buffer, offset);
-	if (r == 0)
-		*ret_len = extent.len;
-	return r;
-}
-
 int qcow2_read(struct qcow2 *q, void *buffer, size_t len, uint64_t offset)
 {
+	struct qcow2_extent extent;
 	uint8_t *at = buffer;
 	int r = 0;
 
-	while (len && r == 0) {
-		size_t moved = 0;
-
-		r = read_some(q, at, len, offset, &moved);
-		at += moved;
-		offset += moved;
-		len -= moved;
+	for (; len && r == 0; len -= extent.len) {
+		r = qcow2_find(q, offset, len, &extent);
+		if (r == 0)
+			r = read_extent(&extent, at, offset);
+		if (r < 0)
+			break;
+		at += extent.len;
+		offset += extent.len;
 	}
 	return r;
 }

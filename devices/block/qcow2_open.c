@@ -107,7 +107,8 @@ static void qcow2_close(struct qcow2 *q)
 	while (q) {
 		struct qcow2 *next = q->backing.qcow2;
 
-		block_image_close(&q->backing.image);
+		if (!next)
+			block_image_close(&q->backing.image);
 		qcow2_inflate_free(q->inflate);
 		qcow2_cache_free(&q->cache);
 		free((void *)q->zeroes);
@@ -185,11 +186,16 @@ static int open_backing(struct qcow2 *q, char **path, uint64_t cache_size)
 	if (block_image_open(&q->backing.image, name, true, false) < 0)
 		return -ELIBACC;
 	q->backing.size = q->backing.image.size;
+	q->image->base = &q->backing.image;
+	q->backing.image.number = q->image->number + 1;
 	if (raw)
 		return 0;
 	if (open_image(&q->backing.qcow2, &q->backing.image, cache_size) < 0)
 		return -ELIBACC;
 	q->backing.size = q->backing.qcow2->header.size;
+	/* One fd does for both. */
+	block_image_close(&q->backing.image);
+	q->backing.image.fd = q->backing.qcow2->fd;
 	return 0;
 }
 

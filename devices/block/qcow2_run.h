@@ -196,6 +196,9 @@ struct qcow2_extent {
 	bool ordered;   /* what is written has to be there before the entries are */
 	uint64_t entry; /* the first one's, as the L2 table has it */
 	uint64_t host;  /* of the byte that was asked for, where there is one */
+	/* By qcow2_find(): whose it is, and the file, if that is not the disk's own. */
+	struct qcow2 *owner;
+	const struct block_image *base;
 	uint64_t len;   /* bytes from the one that was asked for, no more than were asked for */
 };
 
@@ -208,6 +211,8 @@ int qcow2_map_set(struct qcow2 *q, uint64_t offset, uint64_t count, uint64_t ent
 
 /* ---- qcow2_copy.c ---- */
 
+/* For reading: in the first image of the chain that has it. */
+int qcow2_find(struct qcow2 *q, uint64_t offset, uint64_t len, struct qcow2_extent *ret_extent);
 int qcow2_read(struct qcow2 *q, void *buffer, size_t len, uint64_t offset);
 /*
  * Gives what is about to be written, and so far has nowhere to be written to, a

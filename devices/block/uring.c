@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The ring is made disabled, on the thread that opens files: the image becomes
- * its only (registered) file, and the ring is told to accept nothing but reads,
+ * The ring is made disabled, on the thread that opens files: the image and what
+ * it is based on become its only (registered) files, and the ring is told to accept nothing but reads,
  * writes, syncs and allocation of registered files. The thread that does the I/O enables
  * it, which ends registration for good and makes that thread the single issuer.
  *
@@ -70,6 +70,16 @@ static int uring_restrict(const struct io_uring *ring)
 	return uring_register(ring, IORING_REGISTER_RESTRICTIONS, rules, ARRAY_SIZE(rules));
 }
 
+static int uring_register_files(struct io_uring *ring, const struct block_image *image)
+{
+	int fds[BLOCK_FDS_MAX];
+	unsigned int count = 0;
+
+	for (; image && count < ARRAY_SIZE(fds); image = image->base)
+		fds[count++] = image->fd;
+	return io_uring_register_files(ring, fds, count);
+}
+
 static int uring_open(struct block_engine **ret_engine, struct block_image *image,
 		      unsigned int depth)
 {
@@ -81,7 +91,7 @@ static int uring_open(struct block_engine **ret_engine, struct block_image *imag
 	r = uring_init(&engine->ring, depth, image->sqpoll);
 	if (r < 0)
 		return r;
-	r = io_uring_register_files(&engine->ring, &image->fd, 1);
+	r = uring_register_files(&engine->ring, image);
 	if (r == 0)
 		r = uring_restrict(&engine->ring);
 	if (r == 0)
@@ -143,6 +153,7 @@ static void uring_queue(struct block_engine *engine, struct block_request *reque
 					(off_t)request->offset, (off_t)request->len);
 	else
 		uring_prepare_transfer(sqe, request);
+	sqe->fd = request->base ? (int)request->base->number : 0;
 	sqe->flags |= IOSQE_FIXED_FILE;
 	io_uring_sqe_set_data(sqe, request);
 }
@@ -155,7 +166,7 @@ static bool uring_call(struct block_engine *engine, struct block_request *reques
 	while (block_request_is_range(request) && (image->device || request->op == BLOCK_ERASE))
 		if (block_request_moved(image, request, block_range_call(image, request)))
 			return true;
-	while (block_bounce_wanted(image, request))
+	while (block_bounce_wanted(request->base ?: image, request))
 		if (block_request_moved(image, request,
 					block_bounce_move(engine->bounce, image, request)))
 			return true;
