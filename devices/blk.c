@@ -29,9 +29,6 @@
  * guest's memory, so a limit could only make drivers cut up what the host takes in one piece.
  */
 
-/* Then it goes to the kernel: the driver can begin with what is done while the rest is copied. */
-#define BLK_BATCH_BYTES KIB(64)
-
 /* Of one range: a queue waits for as long as the host takes for it. */
 #define BLK_RANGE_SECTORS (GIB(2) / BLOCK_SECTOR)
 
@@ -310,19 +307,19 @@ static void blk_kick(struct virtio_dev *dev, struct virtq *virtq)
 {
 	struct blk *blk = container_of(dev, struct blk, dev);
 	struct chain *chain;
-	size_t batch = 0;
+	size_t count = 0, bytes = 0;
 
 	while ((chain = virtq_pop(virtq))) {
 		if (!blk_allowed(blk, &blk->queues[virtq->index], chain)) {
 			virtq_unpop(virtq, chain);
 			break;
 		}
-		batch += chain->in.left + chain->out.left;
+		bytes += chain->in.left;
 		blk_handle(blk, chain);
-		if (batch < BLK_BATCH_BYTES)
+		if (++count < BLOCK_BATCH && bytes < BLOCK_BATCH_READ)
 			continue;
 		blk_push(virtq);
-		batch = 0;
+		count = bytes = 0;
 	}
 	blk_push(virtq);
 }

@@ -9,8 +9,6 @@
 #include <endian.h>
 #include "devices/scsi_device.h"
 
-#define SCSI_BATCH_BYTES KIB(64)
-
 #define CMD_HEADER offsetof(struct virtio_scsi_cmd_req, cdb)
 #define CMD_RESPONSE offsetof(struct virtio_scsi_cmd_resp, sense)
 
@@ -238,15 +236,15 @@ static void scsi_push(struct scsi_queue *queue)
 void scsi_queue_kick(struct scsi *scsi, struct scsi_queue *queue)
 {
 	struct chain *chain;
-	size_t batch = 0;
+	size_t count = 0, bytes = 0;
 
 	while ((chain = virtq_pop(queue->virtq))) {
-		batch += chain->in.left + chain->out.left;
+		bytes += chain->in.left;
 		scsi_handle(scsi, chain);
-		if (batch < SCSI_BATCH_BYTES)
+		if (++count < BLOCK_BATCH && bytes < BLOCK_BATCH_READ)
 			continue;
 		scsi_push(queue);
-		batch = 0;
+		count = bytes = 0;
 	}
 	scsi_push(queue);
 }

@@ -18,6 +18,12 @@
 
 #define BLOCK_SECTOR 512
 #define BLOCK_FDS_MAX 16 /* of one disk, with those of its bases */
+/*
+ * So many requests, or bytes to be read, go to the kernel at a time: the driver can begin with what is
+ * done while the rest is copied. Of writes little is done at once, and more can be merged.
+ */
+#define BLOCK_BATCH 16
+#define BLOCK_BATCH_READ KIB(256)
 
 enum block_format_choice { BLOCK_FORMAT_DEFAULT, BLOCK_FORMAT_RAW, BLOCK_FORMAT_QCOW2 };
 enum block_engine_choice { BLOCK_ENGINE_AUTO, BLOCK_ENGINE_URING, BLOCK_ENGINE_SYNC };
@@ -294,6 +300,7 @@ struct block_request {
 	void (*done)(struct block_request *request, int result);
 	/* the engine's own */
 	uint64_t moved;
+	struct block_request *merged; /* the next one that the same operation moves */
 	bool by_writing;   /* ZERO: as the host has no call for it */
 	bool by_flushing;  /* a durable range, of which the rest is done */
 	struct iovec rest; /* the partly moved iovec while a short transfer is carried on */
@@ -366,6 +373,7 @@ static inline bool block_request_is_flush(const struct block_request *request)
 static inline void block_request_begin(struct block_request *request)
 {
 	request->moved = 0;
+	request->merged = NULL;
 	request->by_writing = request->by_flushing = false;
 }
 
