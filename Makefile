@@ -266,7 +266,10 @@ $(BUILD)/tests/bench/init: tests/bench/init.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -Os -static -o $@ $<
 
-bench: $(BUILD)/microvm $(BUILD)/tests/bench/init guest-kernel host-kernel ## ratios against QEMU's microvm or virt machine, in the same host
+bench: bench-boot bench-storage ## ratios against QEMU's microvm or virt machine, in the same host
+
+.PHONY: bench-boot
+bench-boot: $(BUILD)/microvm $(BUILD)/tests/bench/init guest-kernel host-kernel ## start-up and memory against QEMU's
 	@# Only PCs have KVMs that run no stock kernel; elsewhere the next line tells as much.
 	$(if $(filter x86_64,$(ARCH)),@$(SUDO) env BUILD=$(BUILD) tests/bench/start)
 	@$(SUDO) tests/lab/host --arch $(ARCH) --instructions --cpus 1 --timeout 1800 --env BUILD -- tests/bench/boot
@@ -290,6 +293,11 @@ bench_host = $(if $(filter x86_64,$(ARCH)),,tests/lab/host --arch $(ARCH) $(1) -
 bench_needs := $(if $(filter x86_64,$(ARCH)),,host-kernel) | $(bench_disks)
 $(bench_disks):
 	@mkdir -p $@
+
+.PHONY: bench-storage
+bench-storage: $(BUILD)/microvm guest-kernel initramfs storage host-kernel | $(bench_disks) ## disks against QEMU's, by fio in a Linux guest (also: STORAGE=runs)
+	@$(SUDO) tests/lab/host --arch $(ARCH) --timeout 1800 --env BUILD -- \
+		tests/bench/on-ext4 $(bench_disks) tests/bench/storage $(bench_disks) $(STORAGE)
 
 .PHONY: bench-native
 bench-native: $(BUILD)/microvm $(BUILD)/tests/bench/guest/guest $(BUILD)/tests/bench/guest/peer $(bench_needs) ## devices against QEMU's, by a bare-metal guest that is fast on any KVM
