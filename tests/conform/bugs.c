@@ -420,7 +420,7 @@ __attribute__((noreturn)) static void jail_makes_nothing(struct conform *c, cons
 			       SCMP_A2_64(SCMP_CMP_MASKED_EQ, O_CREAT, O_CREAT)) == 0);
 	CHECK(seccomp_load(filter) == 0);
 	seccomp_release(filter);
-	CHECK(jail_enter(NULL, 0, &report, &step) == 0);
+	CHECK(jail_enter(NULL, 0, -1, &report, &step) == 0);
 	CHECK(report.no_caps);
 	/* A leak checker could not look at this process any more. */
 	_exit(CONFORM_PASSED);
