@@ -139,7 +139,9 @@ static uint32_t deliver(struct vsock_conn *conn, const struct iovec *iov, unsign
 /* All that the guest sent is delivered: what it said after that comes true. */
 static void pass_shutdown(struct vsock_conn *conn)
 {
-	if (conn->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND) {
+	/* Once: it is an event of the socket's, too. */
+	if (conn->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND && !conn->passed_end) {
+		conn->passed_end = true;
 		/* A message without its end. */
 		lose_buffered(conn);
 		shutdown(conn->event.fd, SHUT_WR);

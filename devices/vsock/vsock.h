@@ -71,6 +71,7 @@ struct vsock_conn {
 	uint16_t type; /* VIRTIO_VSOCK_TYPE_*; 0: it is not in use */
 	uint16_t pending; /* one bit for each VIRTIO_VSOCK_OP_* that the guest has to be sent */
 	uint8_t guest_shut, host_shut; /* VIRTIO_VSOCK_SHUTDOWN_*: what each will not do any more */
+	bool passed_end; /* the host's peer knows that the guest has sent all */
 	bool greeted; /* the host's peer waits for its "OK" */
 
 	/* The host's socket. Events are edges, so both stay true until a call gives EAGAIN. */
