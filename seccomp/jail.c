@@ -12,7 +12,10 @@
  *     no id but that one can be had. No PID namespace: a process that has
  *     unshared it cannot start threads any more.
  *  3. An empty, read-only root in the mount namespace. Directories that are
- *     open belong to the old namespace's mounts and stay usable.
+ *     open belong to the old namespace's mounts and stay usable. One that a
+ *     thread will have for its working directory becomes a mount of its own,
+ *     without a parent: names of sockets lead to what is beneath, and Landlock
+ *     before ABI 9 has no say in that.
  *  4. Landlock, after the mounts (it would refuse them): with it those open
  *     directories no longer lead out ("..") nor do more than was asked for.
  *     Where stage 3 is not permitted it is what keeps files out of reach.
@@ -29,6 +32,7 @@
 #include "seccomp/jail.h"
 
 #include <cap-ng.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -42,6 +46,7 @@
 struct jail {
 	const struct landlock_dir *dirs;
 	size_t dir_count;
+	int cwd;
 	struct jail_report report;
 };
 
@@ -65,14 +70,33 @@ static int jail_namespaces(struct jail *jail)
 {
 	const int flags = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
 			  CLONE_NEWCGROUP;
-	int rc = unshare(flags);
+	int rc;
 
+	/* The mounts are copied, and of all directories that are open only this one goes with them. */
+	if (jail->cwd >= 0 && fchdir(jail->cwd) < 0)
+		return -errno;
+	rc = unshare(flags);
 	if (rc < 0 && errno == EPERM)
 		rc = unshare(flags | CLONE_NEWUSER);
 	/* EINVAL: a kind that the kernel was built without. ENOSPC: the limit of them is 0. */
 	if (rc < 0)
 		return jail_refused(errno) || errno == EINVAL || errno == ENOSPC ? 0 : -errno;
 	jail->report.namespaces = true;
+	return 0;
+}
+
+static int jail_detach_cwd(struct jail *jail)
+{
+	_cleanup_close_ int fd = -1;
+
+	if (!jail->report.namespaces || jail->cwd < 0)
+		return 0;
+	fd = open_tree(AT_FDCWD, ".", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+	if (fd < 0)
+		return jail_refused(errno) ? 0 : -errno;
+	if (dup3(fd, jail->cwd, O_CLOEXEC) < 0)
+		return -errno;
+	jail->report.own_cwd = true;
 	return 0;
 }
 
@@ -134,8 +158,8 @@ static int jail_undumpable(struct jail *jail)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
 }
 
-int jail_enter(const struct landlock_dir *dirs, size_t dir_count, struct jail_report *report,
-	       const char **ret_step)
+int jail_enter(const struct landlock_dir *dirs, size_t dir_count, int cwd,
+	       struct jail_report *report, const char **ret_step)
 {
 	static const struct {
 		const char *name;
@@ -143,12 +167,13 @@ int jail_enter(const struct landlock_dir *dirs, size_t dir_count, struct jail_re
 	} steps[] = {
 		{ "limits", jail_limits },
 		{ "namespaces", jail_namespaces },
+		{ "working directory", jail_detach_cwd },
 		{ "empty root", jail_empty_root },
 		{ "Landlock", jail_landlock },
 		{ "capabilities", jail_capabilities },
 		{ "not dumpable", jail_undumpable },
 	};
-	struct jail jail = { .dirs = dirs, .dir_count = dir_count };
+	struct jail jail = { .dirs = dirs, .dir_count = dir_count, .cwd = cwd };
 
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
 		int rc = steps[i].enter(&jail);

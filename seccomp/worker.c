@@ -20,6 +20,7 @@
 #include <assert.h>
 #include <limits.h>
 #include <linux/close_range.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -90,7 +91,7 @@ int worker_init(struct worker *worker, const char *name, const struct sandbox *s
 	if (fd < 0)
 		return -errno;
 	*worker = (struct worker){ .sandbox = sandbox, .confine = confine, .landlock_fd = -1,
-				   .gate = { -1, -1 } };
+				   .cwd = -1, .gate = { -1, -1 } };
 	rc = loop_init(&worker->loop);
 	if (rc < 0)
 		return rc;
@@ -174,6 +175,14 @@ static int worker_narrow_fds(const struct worker *worker)
 	return 0;
 }
 
+/* Its directory is apart from the other threads', who cannot follow names there. */
+static int worker_enter_cwd(const struct worker *worker)
+{
+	if (worker->cwd < 0)
+		return 0;
+	return unshare(CLONE_FS) < 0 || fchdir(worker->cwd) < 0 ? -errno : 0;
+}
+
 static int worker_confine(const struct worker *worker)
 {
 	int rc = landlock_enter(worker->landlock_fd);
@@ -186,10 +195,11 @@ static int worker_confine(const struct worker *worker)
 static void *worker_main(void *opaque)
 {
 	struct worker *worker = opaque;
-	int rc = 0;
+	int rc;
 
 	filter_name_thread(worker->name);
-	if (worker->confine)
+	rc = worker_enter_cwd(worker);
+	if (rc == 0 && worker->confine)
 		rc = worker_confine(worker);
 
 	pthread_mutex_lock(&worker->lock);

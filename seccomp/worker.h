@@ -36,6 +36,11 @@ struct worker {
 	const struct sandbox *sandbox; /* NULL: the base set alone */
 	bool confine; /* false with --no-sandbox */
 	int landlock_fd; /* its owner's rules for the thread, until it is started; -1: none */
+	/*
+	 * The thread's own working directory, for the names of sockets to connect to; -1: the
+	 * process's. Its owner's until the worker is stopped.
+	 */
+	int cwd;
 	struct loop loop;
 	bool launched; /* and nobody has waited for it yet */
 	bool running;

@@ -488,6 +488,14 @@ static struct worker *nth_worker(struct machine *machine, size_t n)
 	return NULL;
 }
 
+int machine_cwd(const struct machine *machine)
+{
+	for (size_t i = 0; i < machine->device_count; i++)
+		if (machine->devices[i].dev->workers[0].cwd >= 0)
+			return machine->devices[i].dev->workers[0].cwd;
+	return -1;
+}
+
 int machine_launch(struct machine *machine)
 {
 	_cleanup_close_ int landlock_fd = -1;

@@ -86,6 +86,8 @@ struct machine_events {
 /* -errno, reported; machine_free() afterwards in any case. config outlives the machine. */
 int machine_build(struct machine *machine, const struct config *config,
 		  const struct machine_events *events);
+/* The directory that a thread will have for its working directory; -1: none will. */
+int machine_cwd(const struct machine *machine);
 /* Starts all threads; each confines itself; vCPUs stay parked. -errno, reported. */
 int machine_launch(struct machine *machine);
 /*

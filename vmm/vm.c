@@ -448,7 +448,7 @@ static int confine(const struct vm *vm)
 	}
 	for (size_t i = 0; i < vm->leftover_count; i++)
 		dirs[i] = (struct landlock_dir){ vm->leftovers[i].dir, LANDLOCK_REMOVE };
-	err = jail_enter(dirs, vm->leftover_count, &report, &step);
+	err = jail_enter(dirs, vm->leftover_count, machine_cwd(&vm->machine), &report, &step);
 	if (err)
 		log_error("the process cannot be confined (%s: %s); --no-sandbox runs without",
 			  step, strerror(-err));

@@ -456,7 +456,7 @@ __attribute__((noreturn)) static void jail_makes_nothing(struct conform *c, cons
 			       SCMP_A2_64(SCMP_CMP_MASKED_EQ, O_CREAT, O_CREAT)) == 0);
 	CHECK(seccomp_load(filter) == 0);
 	seccomp_release(filter);
-	CHECK(jail_enter(NULL, 0, &report, &step) == 0);
+	CHECK(jail_enter(NULL, 0, -1, &report, &step) == 0);
 	CHECK(report.no_caps);
 	/* A leak checker could not look at this process any more. */
 	_exit(CONFORM_PASSED);
@@ -464,12 +464,14 @@ __attribute__((noreturn)) static void jail_makes_nothing(struct conform *c, cons
 
 static const struct short_header short_blk = { "blk", 0, 16, 513 };
 static const struct short_header short_net = { "net", 1, 12, 0 };
+static const struct short_header short_vsock = { "vsock", 1, 44, 0 };
 
 const struct conform_case conform_bugs[] = {
 	{ "bug_01_size_changed_after_activation", size_changed, NULL, false },
 	{ "bug_02_head_posted_twice_in_flight", head_posted_twice, NULL, true },
 	{ "bug_03_blk_header_length", header_length, &short_blk, true },
 	{ "bug_03_net_header_length", header_length, &short_net, true },
+	{ "bug_03_vsock_header_length", header_length, &short_vsock, true },
 	{ "bug_04_selector_offset_and_width_unchecked", selectors_and_offsets, NULL, false },
 	{ "bug_05_num_buffers_after_unmap", num_buffers, NULL, true },
 	{ "bug_06_chain_past_4_gib", past_4_gib, NULL, true },
