@@ -892,10 +892,18 @@ int virtio_dev_resize_disk(struct virtio_dev *dev, uint64_t bytes)
 int virtio_dev_set_link(struct virtio_dev *dev, bool up)
 {
 	struct link_change change = { dev, up };
+	/* Who serves its queues instead does so anew, if then at all. */
+	const bool again = dev->served_by && !dev->paused;
+	int err;
 
 	if (!dev->class->set_link)
 		return -EOPNOTSUPP;
-	return worker_call(&dev->workers[0], set_link, &change);
+	if (again)
+		virtio_dev_pause(dev);
+	err = worker_call(&dev->workers[0], set_link, &change);
+	if (again)
+		virtio_dev_resume(dev);
+	return err;
 }
 
 void virtio_dev_retry(struct virtio_dev *dev)
