@@ -29,7 +29,7 @@ DEBIAN_ARCH_x86_64 := amd64
 DEBIAN_ARCH_aarch64 := arm64
 DEBIAN_ARCH := $(DEBIAN_ARCH_$(ARCH))
 
-FOLDERS := core seccomp devices/block devices/netdev devices/pci devices/platform \
+FOLDERS := core seccomp devices/block devices/netdev devices/vhost devices/pci devices/platform \
 	   arch/$(ARCH) boot devices/scsi devices/vsock devices/virtio devices vmm
 LIBS := libseccomp libcap-ng liburing jansson zlib libzstd
 # It comes without a file for pkg-config.
@@ -108,6 +108,8 @@ $(BUILD)/tests/unit/test_vm: $(BUILD)/tests/unit/$(ARCH)/power_off.o
 
 # Its functions in the place of the C library's.
 $(BUILD)/tests/unit/test_hotpath: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc free pthread_mutex_lock)
+
+$(BUILD)/tests/unit/test_vhost: private LDFLAGS += -Wl,--wrap=ioctl
 
 $(BUILD)/tests/unit/test_qcow2_kill: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,pwritev2 fallocate fdatasync)
 

@@ -127,6 +127,10 @@ int net_open(struct net *net)
 	  .offset = (rates) + offsetof(struct bucket_rates, requests_burst), .arg = "N", \
 	  .help = "after a pause; a tenth of " way "-pps unless given" }
 
+static const char *const net_vhost_choices[] = {
+	[NET_VHOST_AUTO] = "auto", [NET_VHOST_ON] = "on", [NET_VHOST_OFF] = "off", NULL,
+};
+
 const struct opt net_opts[] = {
 	{ .key = "tap", .type = OPT_STRING, .bare = true, .one_of = true,
 	  .offset = offsetof(struct net_conf, tap), .arg = "NAME",
@@ -149,6 +153,9 @@ const struct opt net_opts[] = {
 	  .help = "the guest's address; by default made from the VM's name" },
 	{ .key = "mtu", .type = OPT_UINT, .offset = offsetof(struct net_conf, mtu), .min = 68,
 	  .max = UINT16_MAX, .arg = "BYTES", .help = "the MTU of the tap and of the guest" },
+	{ .key = "vhost", .type = OPT_CHOICE, .offset = offsetof(struct net_conf, vhost),
+	  .choices = net_vhost_choices,
+	  .help = "whether the host's kernel moves the packets of a tap; auto: if it can" },
 	NET_LIMIT_OPTS("rx", offsetof(struct net_conf, rx_limit), "receives"),
 	NET_LIMIT_OPTS("tx", offsetof(struct net_conf, tx_limit), "sends"),
 	VIRTIO_OPT_QUEUES("pairs of queues, each with a thread and a queue of the tap"),
@@ -179,6 +186,11 @@ const struct hint net_hints[] = {
 	{ EADDRINUSE, "hostfwd=: a port is in use on this host, choose another" },
 	{ EADDRNOTAVAIL, "hostfwd=: this host has no such address, leave it out for all that it has" },
 	{ E2BIG, "hostfwd= can be given 32 times at the most" },
+	{ ENOLINK, "vhost=on, but /dev/vhost-net cannot be used: modprobe vhost_net and give this user "
+		   "access to it, or leave out vhost=on" },
+	{ EPROTONOSUPPORT, "this kernel's vhost-net does not know packed= or in-order=: leave them out, or "
+			   "vhost=on" },
+	{ ESOCKTNOSUPPORT, "vhost=on is for taps without limits: leave it out, or rx- and tx- limits" },
 	{ ENOPKG, "passt is not installed: apt install passt, or give tap=NAME for a tap of this host" },
 	{ ENETUNREACH, "passt gave up: it takes a default route of this host (ip route), and for "
 		       "hostfwd= ports from 1024 on; passt --foreground tells more" },

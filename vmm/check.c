@@ -351,7 +351,7 @@ bool check_host(FILE *out)
 	check_tap(&check);
 	check_passt(&check);
 	check_device(&check, "/dev/vhost-net", "vhost_net",
-		     "networking in the host's kernel (nothing needs it in this version)");
+		     "networking in the host's kernel, which is faster");
 	check_device(&check, "/dev/vhost-vsock", "vhost_vsock",
 		     "vsock in the host's kernel (nothing needs it in this version)");
 	check_hugepages(&check);

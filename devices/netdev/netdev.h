@@ -33,6 +33,7 @@ struct netdev {
 	uint8_t mac[ETH_ALEN]; /* the only one for which packets come; zeroes: any */
 	bool plain; /* whoever is there wants whole packets: no offloads */
 	bool uso; /* the host can segment UDP */
+	bool is_tap; /* the kernel's, which can move packets to it by itself */
 	bool detached; /* not in use: no packet comes */
 	bool filtered; /* the kernel has a filter */
 	bool backlog; /* a part of a packet waits to be sent, and others until netdev_flush() has done it */
