@@ -29,8 +29,8 @@ DEBIAN_ARCH_x86_64 := amd64
 DEBIAN_ARCH_aarch64 := arm64
 DEBIAN_ARCH := $(DEBIAN_ARCH_$(ARCH))
 
-FOLDERS := core seccomp devices/block devices/netdev devices/pci devices/platform \
-	   arch/$(ARCH) boot devices/scsi devices/fs devices/virtio devices vmm
+FOLDERS := core seccomp devices/block devices/netdev devices/vhost devices/pci devices/platform \
+	   arch/$(ARCH) boot devices/scsi devices/fs devices/vsock devices/virtio devices vmm
 LIBS := libseccomp libcap-ng liburing jansson zlib libzstd
 # It comes without a file for pkg-config.
 PLAIN_LIBS_aarch64 := -lfdt
@@ -109,6 +109,8 @@ $(BUILD)/tests/unit/test_vm: $(BUILD)/tests/unit/$(ARCH)/power_off.o
 # Its functions in the place of the C library's.
 $(BUILD)/tests/unit/test_hotpath: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc free pthread_mutex_lock)
 
+$(BUILD)/tests/unit/test_vhost: private LDFLAGS += -Wl,--wrap=ioctl
+
 $(BUILD)/tests/unit/test_qcow2_kill: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,pwritev2 fallocate fdatasync)
 
 # libFuzzer brings main().
@@ -121,6 +123,11 @@ IMAGE := $(addprefix $(BUILD)/arch/aarch64/,image.o unpack.o)
 $(BUILD)/tests/fuzz/fuzz_image: $(IMAGE)
 
 $(BUILD)/tests/conform/conform: $(CONFORM) $(VDRV) $(LIB)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+# A machine that takes orders.
+$(BUILD)/tests/live/live: $(BUILD)/tests/live/live.o $(LIB)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
@@ -243,7 +250,7 @@ check-usage: $(BUILD)/microvm ## a user's mistakes and what they are told
 check-image: $(BUILD)/microvm ## microvm image against qemu-img
 	@tests/image/run
 
-check-guest: $(BUILD)/microvm $(if $(SHORT),guest-kernel initramfs host-kernel,images) ## real guests, where need be in an emulated host (also: SHORT=1)
+check-guest: $(BUILD)/microvm $(BUILD)/tests/live/live $(if $(SHORT),guest-kernel initramfs host-kernel,images) ## real guests, where need be in an emulated host (also: SHORT=1)
 	@$(SUDO) rm -rf $(BUILD)/guest-log
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 7168 --timeout 1500 --tries 8 --out $(BUILD)/guest-log --env BUILD -- \
 		tests/guest/run $(SHORT:%=--short) --resume $(BUILD)/guest-log
@@ -261,7 +268,10 @@ $(BUILD)/tests/bench/init: tests/bench/init.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -Os -static -o $@ $<
 
-bench: $(BUILD)/microvm $(BUILD)/tests/bench/init guest-kernel host-kernel ## ratios against QEMU's microvm or virt machine, in the same host
+bench: bench-boot bench-storage ## ratios against QEMU's microvm or virt machine, in the same host
+
+.PHONY: bench-boot
+bench-boot: $(BUILD)/microvm $(BUILD)/tests/bench/init guest-kernel host-kernel ## start-up and memory against QEMU's
 	@# Only PCs have KVMs that run no stock kernel; elsewhere the next line tells as much.
 	$(if $(filter x86_64,$(ARCH)),@$(SUDO) env BUILD=$(BUILD) tests/bench/start)
 	@$(SUDO) tests/lab/host --arch $(ARCH) --instructions --cpus 1 --timeout 1800 --env BUILD -- tests/bench/boot
@@ -286,6 +296,11 @@ bench_needs := $(if $(filter x86_64,$(ARCH)),,host-kernel) | $(bench_disks)
 $(bench_disks):
 	@mkdir -p $@
 
+.PHONY: bench-storage
+bench-storage: $(BUILD)/microvm guest-kernel initramfs storage host-kernel | $(bench_disks) ## disks against QEMU's, by fio in a Linux guest (also: STORAGE=runs)
+	@$(SUDO) tests/lab/host --arch $(ARCH) --timeout 1800 --env BUILD -- \
+		tests/bench/on-ext4 $(bench_disks) tests/bench/storage $(bench_disks) $(STORAGE)
+
 .PHONY: bench-native
 bench-native: $(BUILD)/microvm $(BUILD)/tests/bench/guest/guest $(BUILD)/tests/bench/guest/peer $(bench_needs) ## devices against QEMU's, by a bare-metal guest that is fast on any KVM
 	@$(SUDO) env BUILD=$(BUILD) $(call bench_host) unshare --net tests/bench/native --directory $(bench_disks) $(NATIVE)
@@ -301,4 +316,4 @@ bench-core: $(BUILD)/tests/bench/core $(bench_needs) ## devices without a VM aga
 check-syscalls: $(BUILD)/tests/bench/core $(bench_needs) ## no system call of a disk under load but the backend's
 	@env BUILD=$(BUILD) $(call bench_host) tests/bench/syscalls $< $(bench_disks)
 
--include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(IMAGE:.o=.d) $(VDRV:.o=.d) $(CONFORM:.o=.d) $(CORE:.o=.d)
+-include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(IMAGE:.o=.d) $(VDRV:.o=.d) $(CONFORM:.o=.d) $(CORE:.o=.d) $(BUILD)/tests/live/live.d

@@ -30,8 +30,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <termios.h>
+#include "core/usock.h"
 
 #define CTRL_A 1
 
@@ -187,51 +187,18 @@ static int open_file(struct chardev *chardev, const char *path)
 	return 0;
 }
 
-/* Removes a socket that nobody serves any more, and nothing else. */
-static int remove_stale_socket(const struct sockaddr_un *addr)
-{
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	struct stat st;
-
-	if (fd < 0)
-		return -errno;
-	if (lstat(addr->sun_path, &st) < 0)
-		return -errno;
-	if (!S_ISSOCK(st.st_mode))
-		return -EEXIST;
-	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno != ECONNREFUSED)
-		return -EADDRINUSE;
-	return unlink(addr->sun_path) < 0 ? -errno : 0;
-}
-
 static int open_socket(struct chardev *chardev, const char *path)
 {
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	size_t size = strlen(path) + 1;
-	int rc;
+	_cleanup_close_ int fd = -1;
+	int rc = usock_listen(path, SOCK_STREAM, 1, &fd);
 
-	static_assert(sizeof(chardev->path) >= sizeof(addr.sun_path), "any socket's path fits");
-	if (fd < 0)
-		return -errno;
-	if (size > sizeof(addr.sun_path))
-		return -ENAMETOOLONG;
-	memcpy(addr.sun_path, path, size);
-	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
-		if (errno != EADDRINUSE)
-			return -errno;
-		rc = remove_stale_socket(&addr);
-		if (rc < 0)
-			return rc;
-		if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-			return -errno;
-	}
-	if (listen(fd, 1) < 0)
-		return -errno;
+	static_assert(sizeof(chardev->path) >= USOCK_PATH_MAX, "any socket's path fits");
+	if (rc < 0)
+		return rc;
 	chardev->peer = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (chardev->peer < 0)
 		return -errno;
-	memcpy(chardev->path, path, size);
+	strcpy(chardev->path, path);
 	chardev->listen = util_steal_fd(&fd);
 	return 0;
 }

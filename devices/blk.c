@@ -24,9 +24,10 @@
 #define BLK_QUEUE_SIZE 256
 /* The rest of a chain is for header and status, and for buffers that lie across regions of memory. */
 #define BLK_SEG_MAX (CHAIN_IOV_MAX - 24)
-
-/* Then it goes to the kernel: the driver can begin with what is done while the rest is copied. */
-#define BLK_BATCH_BYTES KIB(64)
+/*
+ * VIRTIO_BLK_F_SIZE_MAX is not offered: a segment is an iovec, which may be as long as the
+ * guest's memory, so a limit could only make drivers cut up what the host takes in one piece.
+ */
 
 /* Of one range: a queue waits for as long as the host takes for it. */
 #define BLK_RANGE_SECTORS (GIB(2) / BLOCK_SECTOR)
@@ -306,19 +307,19 @@ static void blk_kick(struct virtio_dev *dev, struct virtq *virtq)
 {
 	struct blk *blk = container_of(dev, struct blk, dev);
 	struct chain *chain;
-	size_t batch = 0;
+	size_t count = 0, bytes = 0;
 
 	while ((chain = virtq_pop(virtq))) {
 		if (!blk_allowed(blk, &blk->queues[virtq->index], chain)) {
 			virtq_unpop(virtq, chain);
 			break;
 		}
-		batch += chain->in.left + chain->out.left;
+		bytes += chain->in.left;
 		blk_handle(blk, chain);
-		if (batch < BLK_BATCH_BYTES)
+		if (++count < BLOCK_BATCH && bytes < BLOCK_BATCH_READ)
 			continue;
 		blk_push(virtq);
-		batch = 0;
+		count = bytes = 0;
 	}
 	blk_push(virtq);
 }

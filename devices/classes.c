@@ -3,14 +3,15 @@
 #include "devices/classes.h"
 #include "devices/virtio/virtio.h"
 
-extern const struct virtio_class console_class, blk_class, scsi_class, net_class, fs_class,
-	rng_class;
+extern const struct virtio_class console_class, blk_class, scsi_class, net_class, vsock_class,
+	fs_class, rng_class;
 
 const struct virtio_class *const virtio_classes[] = {
 	&console_class,
 	&blk_class,
 	&scsi_class,
 	&net_class,
+	&vsock_class,
 	&fs_class,
 	&rng_class,
 	NULL,

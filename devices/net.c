@@ -251,8 +251,8 @@ static ssize_t net_discard(struct net_pair *pair)
 	return n == -EMSGSIZE ? (ssize_t)sizeof(scratch) : n;
 }
 
-/* One packet; false when there is no more to do now. */
-static bool net_receive(struct net_pair *pair)
+/* One packet, which is certain to be there or may be; false when there is no more to do now. */
+static bool net_receive(struct net_pair *pair, bool certain)
 {
 	const bool unplugged = net_unplugged(pair->net);
 	ssize_t n;
@@ -260,6 +260,8 @@ static bool net_receive(struct net_pair *pair)
 	if (!net_receive_allowed(pair))
 		return false;
 	if (!unplugged && !net_window_fill(pair)) {
+		if (!certain)
+			return false;
 		net_watch(pair, pair->watched & ~(uint32_t)EPOLLIN);
 		virtq_count(pair->rx, NET_RX_NO_BUFFERS, 1);
 		return false;
@@ -378,7 +380,6 @@ static void net_kick(struct virtio_dev *dev, struct virtq *queue)
 static void net_event(struct event *event, uint32_t revents)
 {
 	struct net_pair *pair = container_of(event, struct net_pair, event);
-	unsigned int budget = NET_RX_BATCH;
 
 	if (revents & (EPOLLERR | EPOLLHUP)) {
 		net_gone(pair);
@@ -392,9 +393,9 @@ static void net_event(struct event *event, uint32_t revents)
 		net_watch(pair, pair->watched & ~(uint32_t)EPOLLOUT);
 		virtio_kick(pair->tx);
 	}
-	if (revents & EPOLLIN)
-		while (budget-- && net_receive(pair))
-			;
+	for (unsigned int i = 0; revents & EPOLLIN && i < NET_RX_BATCH; i++)
+		if (!net_receive(pair, i == 0))
+			break;
 }
 
 static void net_rx_timer(struct timer *timer)
@@ -426,7 +427,30 @@ static int net_start(struct virtio_dev *dev)
 	net->loaded = false;
 	/* EPOLLIN comes with the first kick of a receive queue. */
 	r = net_control_apply(net);
-	return r == -EBADFD ? 0 : r;
+	if (r < 0 && r != -EBADFD)
+		return r;
+	return net->vhosts ? net_vhost_start(net) : 0;
+}
+
+static int net_queue_start(struct virtq *queue)
+{
+	struct net *net = container_of(queue->dev, struct net, dev);
+
+	/* While the cable is pulled we drop packets ourselves. */
+	if (!net->vhosts || !net_pair_of(queue) || net_unplugged(net))
+		return 0;
+	return net_vhost_queue_start(net, queue);
+}
+
+/* Of what it cannot send to an interface that is gone vhost-net complains as of a bad descriptor. */
+static void net_queue_error(struct virtq *queue)
+{
+	struct net_pair *pair = net_pair_of(queue);
+
+	if (!net_vhost_lost_tap(pair->net, queue))
+		virtio_fail(queue->dev, "vhost-net found queue %u or its buffers wrong", queue->index);
+	else
+		net_gone(pair);
 }
 
 static void net_queue_stop(struct virtq *queue)
@@ -435,6 +459,10 @@ static void net_queue_stop(struct virtq *queue)
 
 	if (!pair)
 		return;
+	if (queue->vhost) {
+		net_vhost_queue_stop(pair->net, queue);
+		return;
+	}
 	if (queue == pair->tx) {
 		net_watch(pair, pair->watched & ~(uint32_t)EPOLLOUT);
 		return;
@@ -539,6 +567,9 @@ static int net_init(struct virtio_dev *dev)
 	bucket_pair_init(&net->tx_limit, &conf->tx_limit, util_now_ns());
 	net->rx_limited = bucket_pair_limits(&net->rx_limit);
 	net->tx_limited = bucket_pair_limits(&net->tx_limit);
+	r = net_vhost_open(net);
+	if (r < 0)
+		return r;
 	net->pairs = calloc(dev->worker_count, sizeof(*net->pairs));
 	if (!net->pairs)
 		return -ENOMEM;
@@ -553,6 +584,7 @@ static void net_free(struct virtio_dev *dev)
 {
 	struct net *net = container_of(dev, struct net, dev);
 
+	net_vhost_close(net);
 	for (unsigned int i = 0; i < dev->worker_count; i++) {
 		netdev_close(&net->netdevs[i]);
 		if (!net->pairs)
@@ -567,6 +599,8 @@ static const struct sandbox net_sandbox = SANDBOX(
 	/* What the control queue tells a tap; packets go by the base set's readv and writev. */
 	SC_ARG(ioctl, 1, TUNSETOFFLOAD), SC_ARG(ioctl, 1, TUNSETQUEUE),
 	SC_ARG(ioctl, 1, TUNATTACHFILTER), SC_ARG(ioctl, 1, TUNDETACHFILTER),
+	/* Where vhost-net moves packets. */
+	VHOST_KERNEL_CALLS, SC_ARG(ioctl, 1, VHOST_NET_SET_BACKEND),
 );
 
 const struct virtio_class net_class = {
@@ -598,8 +632,10 @@ const struct virtio_class net_class = {
 	.sandbox = &net_sandbox,
 	.init = net_init,
 	.start = net_start,
+	.queue_start = net_queue_start,
 	.kick = net_kick,
 	.queue_stop = net_queue_stop,
+	.queue_error = net_queue_error,
 	.reset = net_reset,
 	.set_link = net_set_link,
 	.load = net_load,

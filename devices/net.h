@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of virtio-net share: net.c moves packets, net_control.c does
- * what the driver orders, net_conf.c opens what the configuration asks for.
+ * What the files of virtio-net share: net.c moves packets, net_vhost.c has the
+ * host's kernel move them, net_control.c does what the driver orders, net_conf.c
+ * opens what the configuration asks for.
  */
 #ifndef DEVICES_NET_H
 #define DEVICES_NET_H
@@ -10,6 +11,7 @@
 #include <stdatomic.h>
 #include "core/bucket.h"
 #include "devices/netdev/netdev.h"
+#include "devices/vhost/vhost.h"
 #include "devices/virtio/virtio.h"
 
 /* What the guest may leave undone in what it receives. */
@@ -20,6 +22,8 @@
 
 struct net_pair;
 
+enum net_vhost { NET_VHOST_AUTO, NET_VHOST_ON, NET_VHOST_OFF };
+
 struct net_conf {
 	struct virtio_conf virtio;
 	char *tap, *bridge;
@@ -28,6 +32,7 @@ struct net_conf {
 	char *forwards, *socket; /* of user */
 	uint8_t mac[ETH_ALEN];
 	uint64_t mtu;
+	int vhost; /* enum net_vhost */
 	struct bucket_rates rx_limit, tx_limit; /* requests are packets */
 };
 
@@ -53,6 +58,7 @@ struct net {
 	struct bucket_pair rx_limit, tx_limit;
 	bool rx_limited, tx_limited;
 	_Atomic bool gone; /* the netdev, or one of them */
+	struct vhost *vhosts;                   /* as many, which move the packets; NULL: we do */
 	size_t packet_max;
 	uint8_t mac[ETH_ALEN]; /* before the driver sets another */
 	bool loaded;           /* from a save, and not started since */
@@ -80,5 +86,20 @@ int net_control_check(const struct net *net);
 /* Tells the host all of it. -errno. */
 int net_control_apply(struct net *net);
 void net_control_kick(struct net *net, struct virtq *queue);
+
+/*
+ * In init, behind what the configuration asks for: has the kernel move the packets, if it can or
+ * has to. -ENOLINK: it cannot be asked to; -EPROTONOSUPPORT: it does not know the rings that are
+ * wanted; -ESOCKTNOSUPPORT: these packets it cannot move.
+ */
+int net_vhost_open(struct net *net);
+/* Accepts one without. */
+void net_vhost_close(struct net *net);
+/* In the class's operations of these names, for one with it; queue is a pair's. -errno. */
+int net_vhost_start(struct net *net);
+int net_vhost_queue_start(struct net *net, struct virtq *queue);
+void net_vhost_queue_stop(struct net *net, struct virtq *queue);
+/* Whether its tap was removed. */
+bool net_vhost_lost_tap(const struct net *net, const struct virtq *queue);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The options of virtio-net: which netdev they ask for, and what a user is told when there is none. */
+/* The options of virtio-net, the netdev that they ask for, and what to tell when there is none. */
 #include <limits.h>
 #include <stdio.h>
 #include "devices/net.h"
@@ -112,20 +112,24 @@ int net_open(struct net *net)
 	return 0;
 }
 
-/* The rows of one direction's limits. */
-#define NET_LIMIT_OPTS(way, limit, does) \
+/* The rows of one direction's limits, which are at that offset. */
+#define NET_LIMIT_OPTS(way, rates, does) \
 	{ .key = way "-bw", .type = OPT_SIZE, .max = 1ULL << 50, \
-	  .offset = offsetof(struct net_conf, limit.bytes), .arg = "BYTES", \
+	  .offset = (rates) + offsetof(struct bucket_rates, bytes), .arg = "BYTES", \
 	  .help = "bytes per second that the guest " does " at the most" }, \
 	{ .key = way "-bw-burst", .type = OPT_SIZE, .max = 1ULL << 50, \
-	  .offset = offsetof(struct net_conf, limit.bytes_burst), .arg = "BYTES", \
+	  .offset = (rates) + offsetof(struct bucket_rates, bytes_burst), .arg = "BYTES", \
 	  .help = "after a pause; a tenth of " way "-bw unless given" }, \
 	{ .key = way "-pps", .type = OPT_UINT, .max = UINT32_MAX, \
-	  .offset = offsetof(struct net_conf, limit.requests), .arg = "N", \
+	  .offset = (rates) + offsetof(struct bucket_rates, requests), .arg = "N", \
 	  .help = "packets per second" }, \
 	{ .key = way "-pps-burst", .type = OPT_UINT, .max = UINT32_MAX, \
-	  .offset = offsetof(struct net_conf, limit.requests_burst), .arg = "N", \
+	  .offset = (rates) + offsetof(struct bucket_rates, requests_burst), .arg = "N", \
 	  .help = "after a pause; a tenth of " way "-pps unless given" }
+
+static const char *const net_vhost_choices[] = {
+	[NET_VHOST_AUTO] = "auto", [NET_VHOST_ON] = "on", [NET_VHOST_OFF] = "off", NULL,
+};
 
 const struct opt net_opts[] = {
 	{ .key = "tap", .type = OPT_STRING, .bare = true, .one_of = true,
@@ -149,8 +153,11 @@ const struct opt net_opts[] = {
 	  .help = "the guest's address; by default made from the VM's name" },
 	{ .key = "mtu", .type = OPT_UINT, .offset = offsetof(struct net_conf, mtu), .min = 68,
 	  .max = UINT16_MAX, .arg = "BYTES", .help = "the MTU of the tap and of the guest" },
-	NET_LIMIT_OPTS("rx", rx_limit, "receives"),
-	NET_LIMIT_OPTS("tx", tx_limit, "sends"),
+	{ .key = "vhost", .type = OPT_CHOICE, .offset = offsetof(struct net_conf, vhost),
+	  .choices = net_vhost_choices,
+	  .help = "whether the host's kernel moves the packets of a tap; auto: if it can" },
+	NET_LIMIT_OPTS("rx", offsetof(struct net_conf, rx_limit), "receives"),
+	NET_LIMIT_OPTS("tx", offsetof(struct net_conf, tx_limit), "sends"),
 	VIRTIO_OPT_QUEUES("pairs of queues, each with a thread and a queue of the tap"),
 	VIRTIO_OPTS,
 	{ 0 },
@@ -174,14 +181,19 @@ const struct hint net_hints[] = {
 	{ ENOTUNIQ, "bridge= goes with a tap that is named, or with none of tap, fd, user and loop" },
 	{ ENXIO, "bridge= is no bridge of this host: ip link add NAME type bridge" },
 	{ EXDEV, "the tap is in another bridge already: ip link set NAME nomaster" },
-	{ EBADMSG, "hostfwd= is tcp or udp, :, an address of the host or none, :, its port, -:, and the "
-		   "guest's port, such as tcp::2222-:22" },
+	{ EBADMSG, "hostfwd= is tcp or udp, :, an address of the host or none, :, its port, -:, "
+		   "and the guest's port, such as tcp::2222-:22" },
 	{ EADDRINUSE, "hostfwd=: a port is in use on this host, choose another" },
 	{ EADDRNOTAVAIL, "hostfwd=: this host has no such address, leave it out for all that it has" },
 	{ E2BIG, "hostfwd= can be given 32 times at the most" },
+	{ ENOLINK, "vhost=on, but /dev/vhost-net cannot be used: modprobe vhost_net and give this user "
+		   "access to it, or leave out vhost=on" },
+	{ EPROTONOSUPPORT, "this kernel's vhost-net does not know packed= or in-order=: leave them out, or "
+			   "vhost=on" },
+	{ ESOCKTNOSUPPORT, "vhost=on is for taps without limits: leave it out, or rx- and tx- limits" },
 	{ ENOPKG, "passt is not installed: apt install passt, or give tap=NAME for a tap of this host" },
-	{ ENETUNREACH, "passt gave up: it takes a default route of this host (ip route), and for hostfwd= "
-		       "ports from 1024 on; passt --foreground tells more" },
+	{ ENETUNREACH, "passt gave up: it takes a default route of this host (ip route), and for "
+		       "hostfwd= ports from 1024 on; passt --foreground tells more" },
 	{ ECONNREFUSED, "no passt listens at socket=, start one there: passt --socket PATH" },
 	{ 0 },
 };

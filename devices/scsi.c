@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * virtio-scsi (section 5.6): one target with as many logical units as there are
- * --scsi options. The target (devices/scsi/) knows commands; here they come and go.
- *
- * Each unit is an image that every request queue reaches through an engine of
- * its own (a port).
+ * --scsi options, and those that come later. The target (devices/scsi/) knows
+ * commands; here they come and go.
  */
 #include <endian.h>
 #include <linux/fs.h>
@@ -30,14 +28,14 @@ static const char *const scsi_counters[] = {
 	NULL,
 };
 
-/* Section 5.6.6.1: 1, the target, then a LUN, by peripheral or flat space addressing. -1: there is no such unit. */
-int scsi_find(const struct scsi *scsi, const uint8_t lun[8])
+/* Section 5.6.6.1: 1, the target, then a LUN, by peripheral or flat space addressing. -1: no unit can be there. */
+int scsi_find(const uint8_t lun[8])
 {
 	static const uint8_t none[4];
 	unsigned int number = (lun[2] & 0x3fu) << 8 | lun[3];
 
 	if (lun[0] != 1 || lun[1] || memcmp(lun + 4, none, sizeof(none)) ||
-	    ((lun[2] & 0xc0) != 0x40 && lun[2]) || number >= scsi->target.count)
+	    ((lun[2] & 0xc0) != 0x40 && lun[2]) || number >= SCSI_LUNS_MAX)
 		return -1;
 	return (int)number;
 }
@@ -56,9 +54,7 @@ static void scsi_kick(struct virtio_dev *dev, struct virtq *virtq)
 
 static int scsi_start_queue(struct virtq *virtq)
 {
-	struct scsi *scsi = container_of(virtq->dev, struct scsi, dev);
-
-	return virtq->index < SCSI_HEAD ? 0 : scsi_queue_start(scsi, scsi_queue_of(virtq));
+	return virtq->index < SCSI_HEAD ? 0 : scsi_queue_start(scsi_queue_of(virtq));
 }
 
 static void scsi_stop_queue(struct virtq *virtq)
@@ -70,7 +66,7 @@ static void scsi_stop_queue(struct virtq *virtq)
 	else if (virtq->index == SCSI_EVENT)
 		scsi->event = NULL;
 	else
-		scsi_queue_stop(scsi, scsi_queue_of(virtq));
+		scsi_queue_stop(scsi_queue_of(virtq));
 }
 
 static void scsi_retry(struct virtq *virtq)
@@ -84,11 +80,11 @@ static void scsi_set_config(struct scsi *scsi, uint32_t sense_size, uint32_t cdb
 	struct virtio_dev *dev = &scsi->dev;
 	const uint16_t size = dev->queues[SCSI_HEAD].size_max;
 	/* Two descriptors of a full ring belong to the headers. */
-	uint64_t segments = util_min(size - 2u, SCSI_SEG_MAX);
+	uint64_t segments = util_min(size - 2u, scsi->segments_max);
 	const struct virtio_scsi_config config = {
 		.num_queues = htole32(dev->queue_count - SCSI_HEAD),
 		.seg_max = htole32((uint32_t)util_max(segments, 1)),
-		.max_sectors = htole32(SCSI_MAX_SECTORS),
+		.max_sectors = htole32(scsi->sectors_max),
 		.cmd_per_lun = htole32(size),
 		.event_info_size = htole32(sizeof(struct virtio_scsi_event)),
 		.sense_size = htole32(sense_size),
@@ -141,13 +137,17 @@ static void scsi_reset(struct virtio_dev *dev)
 
 static int scsi_load(struct virtio_dev *dev)
 {
-	const struct scsi *scsi = container_of(dev, struct scsi, dev);
+	struct scsi *scsi = container_of(dev, struct scsi, dev);
 	int r = 0;
 
 	for (unsigned int i = 0; i < SCSI_LUNS_MAX && !r; i++) {
-		if (i < scsi->target.count)
-			r = scsi_lun_check(&scsi->target.luns[i]);
-		else if (atomic_load(&scsi->state.flags[i]) || scsi->state.events[i])
+		/* It was taken out before the save. */
+		if (scsi->units[i] && !scsi->units[i]->device.execute &&
+		    !atomic_load(&scsi->state.flags[i]))
+			scsi_unit_remove(scsi, i);
+		if (scsi->units[i])
+			r = scsi_lun_check(&scsi->luns[i]);
+		else if (atomic_load(&scsi->state.flags[i]))
 			r = -EINVAL;
 		if (scsi->state.events[i] & ~(EVENT_REMOVED | EVENT_ADDED | EVENT_CAPACITY))
 			r = -EINVAL;
@@ -155,42 +155,53 @@ static int scsi_load(struct virtio_dev *dev)
 	return r;
 }
 
-static int scsi_allocate(struct scsi *scsi)
+static int scsi_init_queue(struct scsi *scsi, unsigned int index)
 {
-	const unsigned int count = scsi->target.count;
+	struct scsi_queue *queue = &scsi->queues[index];
+	struct worker *worker = &scsi->dev.workers[index];
+	int r;
 
-	scsi->target.luns = calloc(count, sizeof(*scsi->target.luns));
-	scsi->units = calloc(count, sizeof(*scsi->units));
-	if (!scsi->target.luns || !scsi->units)
+	queue->virtq = &scsi->dev.queues[SCSI_HEAD + index];
+	queue->over = calloc(queue->virtq->size_max, sizeof(*queue->over));
+	if (!queue->over)
 		return -ENOMEM;
-	for (unsigned int i = 0; i < scsi->dev.worker_count; i++) {
-		struct scsi_queue *queue = &scsi->queues[i];
+	r = worker_timer(worker, &queue->timer, scsi_queue_limit);
+	return r < 0 ? r : worker_open_gate(worker);
+}
 
-		queue->virtq = &scsi->dev.queues[SCSI_HEAD + i];
-		queue->ports = calloc(count, sizeof(*queue->ports));
-		queue->over = calloc(queue->virtq->size_max, sizeof(*queue->over));
-		if (!queue->ports || !queue->over)
-			return -ENOMEM;
+static int scsi_init_units(struct scsi *scsi)
+{
+	unsigned int number = 0;
+	int r = 0;
+
+	for (const struct virtio_conf *next = scsi->dev.conf; next && !r; next = next->next) {
+		const struct scsi_conf *conf = container_of(next, struct scsi_conf, virtio);
+
+		if (conf->controller)
+			continue;
+		r = scsi_unit_add(scsi, number++, conf, -1);
+		if (r < 0 && scsi->dev.host->blamed)
+			*scsi->dev.host->blamed = next;
 	}
-	return 0;
+	return r;
 }
 
 static int scsi_init(struct virtio_dev *dev)
 {
 	struct scsi *scsi = container_of(dev, struct scsi, dev);
-	const struct virtio_conf *conf = dev->conf;
-	unsigned int index = 0;
 	int r;
 
-	for (const struct virtio_conf *unit = conf; unit; unit = unit->next)
-		scsi->target.count++;
-	r = scsi_allocate(scsi);
-	for (; conf && !r; conf = conf->next)
-		r = scsi_unit_add(scsi, index++, container_of(conf, struct scsi_conf, virtio));
-	if (!r)
-		r = worker_timer(&dev->workers[0], &scsi->look, scsi_control_look);
+	scsi->sectors_max = SCSI_MAX_SECTORS;
+	scsi->segments_max = SCSI_SEG_MAX;
+	scsi->target = (struct scsi_target){ scsi->luns, SCSI_LUNS_MAX };
+	for (unsigned int i = 0; i < SCSI_LUNS_MAX; i++)
+		scsi->luns[i] = (struct scsi_lun){ .target = &scsi->target,
+						   .flags = &scsi->state.flags[i] };
+	r = worker_timer(&dev->workers[0], &scsi->look, scsi_control_look);
 	for (unsigned int i = 0; i < dev->worker_count && !r; i++)
-		r = worker_timer(&dev->workers[i], &scsi->queues[i].timer, scsi_queue_limit);
+		r = scsi_init_queue(scsi, i);
+	if (!r)
+		r = scsi_init_units(scsi);
 	scsi_set_config(scsi, VIRTIO_SCSI_SENSE_SIZE, VIRTIO_SCSI_CDB_SIZE);
 	return r;
 }
@@ -199,28 +210,24 @@ static void scsi_free(struct virtio_dev *dev)
 {
 	struct scsi *scsi = container_of(dev, struct scsi, dev);
 
+	for (unsigned int i = 0; i < SCSI_LUNS_MAX; i++)
+		scsi_unit_remove(scsi, i);
 	for (unsigned int i = 0; i < dev->worker_count; i++) {
-		for (unsigned int j = 0; scsi->queues[i].ports && j < scsi->target.count; j++)
-			block_queue_close(&scsi->queues[i].ports[j].block);
-		free(scsi->queues[i].ports);
 		free(scsi->queues[i].over);
 		timer_free(&scsi->queues[i].timer);
 	}
-	for (unsigned int i = 0; i < scsi->target.count; i++) {
-		if (scsi->units)
-			block_disk_close(&scsi->units[i].disk);
-		if (scsi->target.luns)
-			scsi_lun_free(&scsi->target.luns[i]);
-	}
-	free(scsi->units);
-	free(scsi->target.luns);
 	timer_free(&scsi->look);
 }
 
 static const struct opt scsi_opts[] = {
 	BLOCK_OPTS(struct scsi_conf, block),
+	{ .key = "controller", .type = OPT_BOOL, .one_of = true,
+	  .offset = offsetof(struct scsi_conf, controller),
+	  .help = "instead of a path: no unit, but a controller that units can come to" },
 	{ .key = "cdrom", .type = OPT_BOOL, .offset = offsetof(struct scsi_conf, cdrom),
 	  .help = "a CD-ROM: the guest cannot write, and sees blocks of 2048 bytes" },
+	{ .key = "passthrough", .type = OPT_BOOL, .offset = offsetof(struct scsi_conf, passthrough),
+	  .help = "PATH is a SCSI disk or drive of the host's, which gets the guest's own commands" },
 	{ .key = "serial", .type = OPT_STRING, .offset = offsetof(struct scsi_conf, serial),
 	  .arg = "TEXT", .help = "the serial number, at most 20 bytes; by default the unit's number" },
 	{ .key = "product", .type = OPT_STRING, .offset = offsetof(struct scsi_conf, product),
@@ -230,7 +237,8 @@ static const struct opt scsi_opts[] = {
 	{ 0 },
 };
 
-static const struct sandbox scsi_sandbox = SANDBOX(BLOCK_CALLS);
+/* The gate is for the files of units that come later. */
+static const struct sandbox scsi_sandbox = SANDBOX(BLOCK_CALLS, WORKER_GATE_CALLS);
 
 const struct virtio_class scsi_class = {
 	.name = "scsi",

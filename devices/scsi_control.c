@@ -48,9 +48,9 @@ static void scsi_answer(struct chain *chain, uint8_t response)
 
 void scsi_reset_units(struct scsi *scsi, int unit)
 {
-	for (unsigned int i = 0; i < scsi->target.count; i++)
-		if (unit < 0 || i == (unsigned int)unit)
-			scsi_lun_reset(&scsi->target.luns[i]);
+	for (unsigned int i = 0; i < SCSI_LUNS_MAX; i++)
+		if ((unit < 0 || i == (unsigned int)unit) && scsi_lun_has(&scsi->luns[i], SCSI_PLUGGED))
+			scsi_lun_reset(&scsi->luns[i]);
 }
 
 /* False: tasks are still running, and it has to be tried again. */
@@ -78,8 +78,8 @@ static void scsi_function(struct scsi *scsi, struct chain *chain)
 	}
 	wait.function = le32toh(function.subtype);
 	wait.tag = function.tag;
-	wait.unit = scsi_find(scsi, function.lun);
-	if (wait.unit < 0) {
+	wait.unit = scsi_find(function.lun);
+	if (wait.unit < 0 || !scsi_lun_has(&scsi->luns[wait.unit], SCSI_PLUGGED)) {
 		scsi_answer(chain, VIRTIO_SCSI_S_INCORRECT_LUN);
 		return;
 	}
@@ -117,7 +117,7 @@ static void scsi_notification(struct scsi *scsi, struct chain *chain)
 		virtio_fail(&scsi->dev, "a notification request that is too short");
 		return;
 	}
-	if (scsi_find(scsi, request.lun) < 0)
+	if (scsi_find(request.lun) < 0)
 		response.response = VIRTIO_SCSI_S_INCORRECT_LUN;
 	chain_push(chain, &response, sizeof(response));
 	virtq_done(chain->queue, chain);

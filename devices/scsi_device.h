@@ -10,6 +10,7 @@
 #include <linux/virtio_scsi.h>
 #include <stdatomic.h>
 #include "devices/block/block.h"
+#include "devices/scsi/passthrough.h"
 #include "devices/scsi/scsi.h"
 #include "devices/virtio/virtio.h"
 
@@ -23,7 +24,7 @@ struct scsi_conf {
 	struct virtio_conf virtio;
 	struct block_conf block;
 	char *serial, *product;
-	bool cdrom;
+	bool cdrom, passthrough, controller;
 };
 
 enum scsi_event { EVENT_REMOVED = 1, EVENT_ADDED = 2, EVENT_CAPACITY = 4 };
@@ -36,13 +37,16 @@ struct scsi_state {
 
 struct scsi_unit {
 	struct block_conf conf;
-	struct block_disk disk;
+	struct block_disk disk;    /* of a device of the host's nothing but its limit */
+	struct passthrough device; /* where its fd counts, execute is set */
+	struct scsi_port *ports;   /* one for each queue */
 };
 
 /* A unit as one queue reaches it. */
 struct scsi_port {
 	struct scsi_queue *queue;
 	struct scsi_unit *unit;
+	uint16_t number; /* the unit's */
 	struct block_queue block;
 	struct event completion;
 	bool busy; /* on the queue's list */
@@ -62,7 +66,7 @@ struct scsi_request {
 
 struct scsi_queue {
 	struct virtq *virtq;
-	struct scsi_port *ports;  /* one for each unit */
+	struct scsi_port *ports[SCSI_LUNS_MAX]; /* NULL: there is no such unit */
 	struct scsi_port *busy;   /* those that have got requests which the kernel does not have */
 	struct scsi_request **over; /* not shown to the driver yet */
 	unsigned int over_count;
@@ -83,8 +87,10 @@ struct scsi {
 	struct virtio_dev dev;
 	struct scsi_state state;
 	struct scsi_target target;
-	struct scsi_unit *units;
+	struct scsi_lun luns[SCSI_LUNS_MAX];    /* any worker's, for tasks */
+	struct scsi_unit *units[SCSI_LUNS_MAX]; /* the main thread's, and the first worker's for a resize; NULL: none */
 	struct scsi_queue queues[VIRTIO_SETS_MAX];
+	uint32_t sectors_max, segments_max; /* of one command's data, for all units */
 	uint32_t cdb_size, sense_size; /* as the driver had set them when it started the device */
 	struct chain *event;           /* a buffer for the next event */
 	struct scsi_wait wait;
@@ -110,21 +116,23 @@ static inline struct scsi_queue *scsi_queue_of(const struct virtq *virtq)
 	return &scsi->queues[virtq->index - SCSI_HEAD];
 }
 
-/* Section 5.6.6.1: the number of the unit that a driver means; -1: there is no such unit. */
-int scsi_find(const struct scsi *scsi, const uint8_t lun[8]);
+/* Section 5.6.6.1: the number of the unit that a driver means; -1: no unit can be there. */
+int scsi_find(const uint8_t lun[8]);
 
 /* ---- scsi_queue.c: on the queue's worker ---- */
 
-int scsi_queue_start(struct scsi *scsi, struct scsi_queue *queue);
+int scsi_queue_start(struct scsi_queue *queue);
 void scsi_queue_kick(struct scsi *scsi, struct scsi_queue *queue);
 /* Returns when nothing is in flight; what waits for a person ends with its error. */
-void scsi_queue_stop(struct scsi *scsi, struct scsi_queue *queue);
+void scsi_queue_stop(struct scsi_queue *queue);
+/* From now on tasks of the port's unit go through it. -errno. */
+int scsi_queue_attach(struct scsi_queue *queue, struct scsi_port *port);
+/* Ends its tasks, and takes no others. Accepts a port that could not be attached. */
+void scsi_queue_detach(struct scsi_queue *queue, struct scsi_port *port);
 /* What waits for a person is tried again. */
 void scsi_queue_retry(struct scsi_queue *queue);
 /* The queue's timer: a limit allows something. */
 void scsi_queue_limit(struct timer *timer);
-/* An engine has completed something. */
-void scsi_queue_completion(struct event *event, uint32_t revents);
 
 /* ---- scsi_control.c: on the first worker ---- */
 
@@ -143,7 +151,12 @@ void scsi_event_kick(struct scsi *scsi);
 
 /* ---- scsi_unit.c ---- */
 
-/* In init: the unit of that number, and a port to it for each queue. */
-int scsi_unit_add(struct scsi *scsi, unsigned int index, const struct scsi_conf *conf);
+/*
+ * A unit of that number, which has none, on what conf names, or where fd is not -1 on that,
+ * which is the unit's in any case. -errno of block_disk_open(), scsi_lun_init().
+ */
+int scsi_unit_add(struct scsi *scsi, unsigned int number, const struct scsi_conf *conf, int fd);
+/* Ends its tasks and closes what it has. Accepts a number that has none. */
+void scsi_unit_remove(struct scsi *scsi, unsigned int number);
 
 #endif

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The event queue of virtio-scsi (section 5.6.6.3), on the first worker. */
+/*
+ * The event queue of virtio-scsi (section 5.6.6.3), on the first worker. What
+ * the driver has still to be told stays noted for each unit until there is a
+ * buffer: nothing is missed, and VIRTIO_SCSI_T_EVENTS_MISSED never has to be said.
+ */
 #include <endian.h>
 #include "devices/scsi_device.h"
 
@@ -23,7 +27,8 @@ static bool scsi_send_event(struct scsi *scsi, unsigned int unit, uint32_t type,
 	struct chain *chain = scsi_event_buffer(scsi);
 	const struct virtio_scsi_event event = {
 		.event = htole32(type),
-		.lun = { 1, 0, (uint8_t)(0x40 | unit >> 8), (uint8_t)unit },
+		/* As REPORT LUNS has it: Linux compares the two. */
+		.lun = { 1, 0, 0, (uint8_t)unit },
 		.reason = htole32(reason),
 	};
 
@@ -62,7 +67,7 @@ static void scsi_send_unit(struct scsi *scsi, unsigned int unit)
 
 void scsi_event_send(struct scsi *scsi)
 {
-	for (unsigned int i = 0; i < scsi->target.count; i++)
+	for (unsigned int i = 0; i < SCSI_LUNS_MAX; i++)
 		scsi_send_unit(scsi, i);
 }
 

@@ -9,8 +9,6 @@
 #include <endian.h>
 #include "devices/scsi_device.h"
 
-#define SCSI_BATCH_BYTES KIB(64)
-
 #define CMD_HEADER offsetof(struct virtio_scsi_cmd_req, cdb)
 #define CMD_RESPONSE offsetof(struct virtio_scsi_cmd_resp, sense)
 
@@ -50,6 +48,24 @@ static void scsi_show(struct scsi_queue *queue)
 	}
 }
 
+/* Section 5.6.6.1: how the command fared; its status is another matter. */
+static uint8_t scsi_response(const struct scsi_task *task)
+{
+	static const uint8_t responses[] = {
+		[SCSI_NO_FAILURE] = VIRTIO_SCSI_S_OK,
+		[SCSI_ABORTED] = VIRTIO_SCSI_S_ABORTED,
+		[SCSI_GONE] = VIRTIO_SCSI_S_BAD_TARGET,
+		[SCSI_WAS_RESET] = VIRTIO_SCSI_S_RESET,
+		[SCSI_CONGESTED] = VIRTIO_SCSI_S_BUSY,
+		[SCSI_TRANSPORT_FAILED] = VIRTIO_SCSI_S_TRANSPORT_FAILURE,
+		[SCSI_TARGET_FAILED] = VIRTIO_SCSI_S_TARGET_FAILURE,
+		[SCSI_NEXUS_FAILED] = VIRTIO_SCSI_S_NEXUS_FAILURE,
+		[SCSI_FAILED] = VIRTIO_SCSI_S_FAILURE,
+	};
+
+	return task->overrun ? VIRTIO_SCSI_S_OVERRUN : responses[task->failure];
+}
+
 static void scsi_done(struct scsi_task *task)
 {
 	struct scsi_request *request = container_of(task, struct scsi_request, task);
@@ -61,7 +77,7 @@ static void scsi_done(struct scsi_task *task)
 		.sense_len = htole32((uint32_t)util_min(task->sense_len, scsi->sense_size)),
 		.resid = htole32(task->overrun ? 0 : (uint32_t)left),
 		.status = task->status,
-		.response = task->overrun ? VIRTIO_SCSI_S_OVERRUN : VIRTIO_SCSI_S_OK,
+		.response = scsi_response(task),
 	};
 
 	scsi_count(chain->queue, task);
@@ -155,15 +171,15 @@ static void scsi_run(struct scsi *scsi, struct chain *chain, uint64_t tag, int u
 		     const uint8_t *cdb)
 {
 	struct scsi_request *request = chain_request(chain);
-	struct scsi_port *port = &scsi_queue_of(chain->queue)->ports[unit];
+	struct scsi_port *port = scsi_queue_of(chain->queue)->ports[unit];
 
 	request->chain = chain;
 	atomic_store(&request->tag, tag);
 	atomic_store(&request->mark, (uint32_t)unit + 1);
 	request->task = (struct scsi_task){
-		.lun = &scsi->target.luns[unit],
-		.disk = &port->unit->disk,
-		.queue = &port->block,
+		.lun = &scsi->luns[unit],
+		.disk = port ? &port->unit->disk : NULL,
+		.queue = port ? &port->block : NULL,
 		.cdb_len = scsi->cdb_size,
 		.out = chain->out.iov, .out_count = chain->out.count, .out_len = chain->out.left,
 		.in = chain->in.iov, .in_count = chain->in.count, .in_len = chain->in.left,
@@ -171,11 +187,12 @@ static void scsi_run(struct scsi *scsi, struct chain *chain, uint64_t tag, int u
 		.stopped = scsi_stopped,
 	};
 	memcpy(request->task.cdb, cdb, SCSI_CDB_MAX);
-	if (port->unit->disk.limited) {
+	if (port && port->unit->disk.limited) {
 		scsi_queue_up(port, request);
 		return;
 	}
-	scsi_mark_busy(port);
+	if (port)
+		scsi_mark_busy(port);
 	scsi_task_run(&request->task);
 }
 
@@ -194,7 +211,7 @@ static void scsi_handle(struct scsi *scsi, struct chain *chain)
 		virtio_fail(&scsi->dev, "a request with a short header");
 		return;
 	}
-	unit = scsi_find(scsi, header.lun);
+	unit = scsi_find(header.lun);
 	if (unit < 0)
 		scsi_respond(scsi, chain, &(struct virtio_scsi_cmd_resp){
 			.response = VIRTIO_SCSI_S_BAD_TARGET }, NULL);
@@ -219,20 +236,20 @@ static void scsi_push(struct scsi_queue *queue)
 void scsi_queue_kick(struct scsi *scsi, struct scsi_queue *queue)
 {
 	struct chain *chain;
-	size_t batch = 0;
+	size_t count = 0, bytes = 0;
 
 	while ((chain = virtq_pop(queue->virtq))) {
-		batch += chain->in.left + chain->out.left;
+		bytes += chain->in.left;
 		scsi_handle(scsi, chain);
-		if (batch < SCSI_BATCH_BYTES)
+		if (++count < BLOCK_BATCH && bytes < BLOCK_BATCH_READ)
 			continue;
 		scsi_push(queue);
-		batch = 0;
+		count = bytes = 0;
 	}
 	scsi_push(queue);
 }
 
-void scsi_queue_completion(struct event *event, uint32_t revents)
+static void scsi_completion(struct event *event, uint32_t revents)
 {
 	struct scsi_port *port = container_of(event, struct scsi_port, completion);
 
@@ -244,19 +261,30 @@ void scsi_queue_completion(struct event *event, uint32_t revents)
 void scsi_queue_limit(struct timer *timer)
 {
 	struct scsi_queue *queue = container_of(timer, struct scsi_queue, timer);
-	const struct scsi *scsi = container_of(queue->virtq->dev, struct scsi, dev);
 
 	queue->due = 0;
-	for (unsigned int i = 0; i < scsi->target.count; i++)
-		scsi_wake_in(queue, scsi_admit(&queue->ports[i], false));
+	for (unsigned int i = 0; i < SCSI_LUNS_MAX; i++)
+		if (queue->ports[i])
+			scsi_wake_in(queue, scsi_admit(queue->ports[i], false));
 	scsi_push(queue);
 }
 
-static struct scsi_request *scsi_take_stopped(struct scsi_queue *queue)
+/* Takes those of the unit (-1: of all) that wait for a person. */
+static struct scsi_request *scsi_take_stopped(struct scsi_queue *queue, int unit)
 {
-	struct scsi_request *taken = queue->stopped;
+	struct scsi_request *taken = NULL, **at = &queue->stopped;
 
-	queue->stopped = NULL;
+	while (*at) {
+		struct scsi_request *request = *at;
+
+		if (unit >= 0 && request->task.lun->number != unit) {
+			at = &request->next;
+			continue;
+		}
+		*at = request->next;
+		request->next = taken;
+		taken = request;
+	}
 	return taken;
 }
 
@@ -265,40 +293,73 @@ void scsi_queue_retry(struct scsi_queue *queue)
 	struct scsi_request *next;
 
 	/* It may be stopped again at once, and is then in another list. */
-	for (struct scsi_request *request = scsi_take_stopped(queue); request; request = next) {
+	for (struct scsi_request *request = scsi_take_stopped(queue, -1); request; request = next) {
 		next = request->next;
-		scsi_mark_busy(&queue->ports[request->task.lun->number]);
+		scsi_mark_busy(queue->ports[request->task.lun->number]);
 		scsi_task_retry(&request->task);
 	}
 	scsi_push(queue);
 }
 
-int scsi_queue_start(struct scsi *scsi, struct scsi_queue *queue)
+static int scsi_start_port(const struct scsi_port *port)
 {
-	int r = 0;
-
-	for (unsigned int i = 0; i < scsi->target.count && !r; i++) {
-		const struct block_queue *block = &queue->ports[i].block;
-
-		r = block->ops->start(block->engine);
-	}
-	return r;
+	return port->block.ops->start(port->block.engine);
 }
 
-void scsi_queue_stop(struct scsi *scsi, struct scsi_queue *queue)
+static void scsi_end_tasks(struct scsi_queue *queue, struct scsi_port *port)
 {
 	struct scsi_request *next;
 
-	for (unsigned int i = 0; i < scsi->target.count; i++) {
-		struct scsi_port *port = &queue->ports[i];
-
-		scsi_admit(port, true);
-		port->block.ops->drain(port->block.engine);
-	}
-	for (struct scsi_request *request = scsi_take_stopped(queue); request; request = next) {
+	scsi_admit(port, true);
+	port->block.ops->drain(port->block.engine);
+	for (struct scsi_request *request = scsi_take_stopped(queue, port->number); request;
+	     request = next) {
 		next = request->next;
 		scsi_task_give_up(&request->task);
 	}
+}
+
+int scsi_queue_start(struct scsi_queue *queue)
+{
+	int r = 0;
+
+	for (unsigned int i = 0; i < SCSI_LUNS_MAX && !r; i++)
+		if (queue->ports[i])
+			r = scsi_start_port(queue->ports[i]);
+	return r;
+}
+
+void scsi_queue_stop(struct scsi_queue *queue)
+{
+	for (unsigned int i = 0; i < SCSI_LUNS_MAX; i++)
+		if (queue->ports[i])
+			scsi_end_tasks(queue, queue->ports[i]);
 	/* Nothing is in flight any more: what was busy is so no longer. */
 	scsi_push(queue);
+}
+
+int scsi_queue_attach(struct scsi_queue *queue, struct scsi_port *port)
+{
+	struct loop *loop = &queue->virtq->worker->loop;
+	const int fd = port->block.ops->fd(port->block.engine);
+	int r = queue->virtq->active ? scsi_start_port(port) : 0;
+
+	if (!r && fd >= 0) {
+		port->completion = (struct event){ .fd = fd, .fn = scsi_completion };
+		r = loop_add(loop, &port->completion, EPOLLIN);
+	}
+	if (!r)
+		queue->ports[port->number] = port;
+	return r;
+}
+
+void scsi_queue_detach(struct scsi_queue *queue, struct scsi_port *port)
+{
+	if (queue->ports[port->number] != port)
+		return;
+	scsi_end_tasks(queue, port);
+	scsi_push(queue);
+	if (port->completion.fn)
+		loop_del(&queue->virtq->worker->loop, &port->completion);
+	queue->ports[port->number] = NULL;
 }

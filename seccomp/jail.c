@@ -12,7 +12,10 @@
  *     no id but that one can be had. No PID namespace: a process that has
  *     unshared it cannot start threads any more.
  *  3. An empty, read-only root in the mount namespace. Directories that are
- *     open belong to the old namespace's mounts and stay usable.
+ *     open belong to the old namespace's mounts and stay usable. One that a
+ *     thread will have for its working directory becomes a mount of its own,
+ *     without a parent: names of sockets lead to what is beneath, and Landlock
+ *     before ABI 9 has no say in that.
  *  4. Landlock, after the mounts (it would refuse them): with it those open
  *     directories no longer lead out ("..") nor do more than was asked for.
  *     Where stage 3 is not permitted it is what keeps files out of reach.
@@ -29,6 +32,7 @@
 #include "seccomp/jail.h"
 
 #include <cap-ng.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -40,9 +44,7 @@
 #define JAIL_MOUNTPOINT "/dev"
 
 struct jail {
-	const struct landlock_dir *dirs;
-	size_t dir_count;
-	uint64_t keep;
+	const struct jail_exceptions *exceptions;
 	struct jail_report report;
 };
 
@@ -66,14 +68,33 @@ static int jail_namespaces(struct jail *jail)
 {
 	const int flags = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
 			  CLONE_NEWCGROUP;
-	int rc = unshare(flags);
+	int rc;
 
+	/* The mounts are copied, and of all directories that are open only this one goes with them. */
+	if (jail->exceptions->cwd >= 0 && fchdir(jail->exceptions->cwd) < 0)
+		return -errno;
+	rc = unshare(flags);
 	if (rc < 0 && errno == EPERM)
 		rc = unshare(flags | CLONE_NEWUSER);
 	/* EINVAL: a kind that the kernel was built without. ENOSPC: the limit of them is 0. */
 	if (rc < 0)
 		return jail_refused(errno) || errno == EINVAL || errno == ENOSPC ? 0 : -errno;
 	jail->report.namespaces = true;
+	return 0;
+}
+
+static int jail_detach_cwd(struct jail *jail)
+{
+	_cleanup_close_ int fd = -1;
+
+	if (!jail->report.namespaces || jail->exceptions->cwd < 0)
+		return 0;
+	fd = open_tree(AT_FDCWD, ".", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+	if (fd < 0)
+		return jail_refused(errno) ? 0 : -errno;
+	if (dup3(fd, jail->exceptions->cwd, O_CLOEXEC) < 0)
+		return -errno;
+	jail->report.own_cwd = true;
 	return 0;
 }
 
@@ -108,7 +129,7 @@ static int jail_empty_root(struct jail *jail)
 static int jail_landlock(struct jail *jail)
 {
 	_cleanup_close_ int fd = -1;
-	int rc = landlock_rules(jail->dirs, jail->dir_count, &jail->report.landlock_abi, &fd);
+	int rc = landlock_rules(jail->exceptions->dirs, jail->exceptions->dir_count, &jail->report.landlock_abi, &fd);
 
 	return rc < 0 ? rc : landlock_enter(fd);
 }
@@ -138,7 +159,7 @@ static int jail_capabilities(struct jail *jail)
 	/* Uid 0 is a user like any other; EPERM, for one who is not, does no harm. */
 	capng_lock();
 	jail->report.no_caps = true;
-	return jail_keep_capabilities(jail->keep);
+	return jail_keep_capabilities(jail->exceptions->capabilities);
 }
 
 int jail_drop_capabilities(void)
@@ -152,8 +173,8 @@ static int jail_undumpable(struct jail *jail)
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
 }
 
-int jail_enter(const struct landlock_dir *dirs, size_t dir_count, uint64_t keep,
-	       struct jail_report *report, const char **ret_step)
+int jail_enter(const struct jail_exceptions *exceptions, struct jail_report *report,
+	       const char **ret_step)
 {
 	static const struct {
 		const char *name;
@@ -161,12 +182,13 @@ int jail_enter(const struct landlock_dir *dirs, size_t dir_count, uint64_t keep,
 	} steps[] = {
 		{ "limits", jail_limits },
 		{ "namespaces", jail_namespaces },
+		{ "working directory", jail_detach_cwd },
 		{ "empty root", jail_empty_root },
 		{ "Landlock", jail_landlock },
 		{ "capabilities", jail_capabilities },
 		{ "not dumpable", jail_undumpable },
 	};
-	struct jail jail = { .dirs = dirs, .dir_count = dir_count, .keep = keep };
+	struct jail jail = { .exceptions = exceptions };
 
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
 		int rc = steps[i].enter(&jail);

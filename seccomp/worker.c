@@ -20,6 +20,7 @@
 #include <assert.h>
 #include <limits.h>
 #include <linux/close_range.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -89,7 +90,7 @@ int worker_init(struct worker *worker, const char *name, const struct sandbox *s
 	if (fd < 0)
 		return -errno;
 	*worker = (struct worker){ .sandbox = sandbox, .confine = confine, .landlock_fd = -1,
-				   .dir.fd = -1, .gate = { -1, -1 } };
+				   .dir.fd = -1, .cwd = -1, .gate = { -1, -1 } };
 	rc = loop_init(&worker->loop);
 	if (rc < 0)
 		return rc;
@@ -147,6 +148,12 @@ int worker_watch(struct worker *worker, struct event *event, uint32_t events)
 	return rc < 0 ? rc : loop_add(&worker->loop, event, events);
 }
 
+void worker_help(struct worker *worker, struct worker *helper)
+{
+	helper->helper = worker->helper;
+	worker->helper = helper;
+}
+
 static int worker_compare_fds(const void *a, const void *b)
 {
 	return *(const int *)a - *(const int *)b;
@@ -178,6 +185,14 @@ static int worker_forbid_files(const struct worker *worker)
 	return rc < 0 ? rc : landlock_enter(fd);
 }
 
+/* Its directory is apart from the other threads', who cannot follow names there. */
+static int worker_enter_cwd(const struct worker *worker)
+{
+	if (worker->cwd < 0)
+		return 0;
+	return unshare(CLONE_FS) < 0 || fchdir(worker->cwd) < 0 ? -errno : 0;
+}
+
 static int worker_confine(const struct worker *worker)
 {
 	int rc = worker_forbid_files(worker);
@@ -190,10 +205,11 @@ static int worker_confine(const struct worker *worker)
 static void *worker_main(void *opaque)
 {
 	struct worker *worker = opaque;
-	int rc = 0;
+	int rc;
 
 	filter_name_thread(worker->name);
-	if (worker->confine)
+	rc = worker_enter_cwd(worker);
+	if (rc == 0 && worker->confine)
 		rc = worker_confine(worker);
 
 	pthread_mutex_lock(&worker->lock);
@@ -231,7 +247,7 @@ static int worker_create_thread(struct worker *worker)
 	return -rc;
 }
 
-int worker_launch(struct worker *worker)
+static int worker_launch_one(struct worker *worker)
 {
 	int rc;
 
@@ -242,6 +258,17 @@ int worker_launch(struct worker *worker)
 	rc = worker_create_thread(worker);
 	worker->launched = rc == 0;
 	pthread_mutex_unlock(&worker->send_lock);
+	return rc;
+}
+
+int worker_launch(struct worker *worker)
+{
+	int rc = worker_launch_one(worker);
+
+	for (struct worker *helper = worker->helper; helper && rc == 0; helper = helper->helper) {
+		helper->landlock_fd = worker->landlock_fd;
+		rc = worker_launch_one(helper);
+	}
 	return rc;
 }
 
@@ -262,7 +289,7 @@ static int worker_await(struct worker *worker)
 	return rc;
 }
 
-int worker_ready(struct worker *worker)
+static int worker_ready_one(struct worker *worker)
 {
 	int rc = 0;
 
@@ -270,6 +297,15 @@ int worker_ready(struct worker *worker)
 	if (worker->launched)
 		rc = worker_await(worker);
 	pthread_mutex_unlock(&worker->send_lock);
+	return rc;
+}
+
+int worker_ready(struct worker *worker)
+{
+	int rc = 0;
+
+	for (; worker && rc == 0; worker = worker->helper)
+		rc = worker_ready_one(worker);
 	return rc;
 }
 
@@ -443,7 +479,7 @@ static int worker_quit(void *opaque)
 	return 0;
 }
 
-void worker_stop(struct worker *worker)
+static void worker_stop_one(struct worker *worker)
 {
 	struct worker_job quit = { .fn = worker_quit, .arg = worker };
 
@@ -458,6 +494,12 @@ void worker_stop(struct worker *worker)
 		worker->running = false;
 	}
 	pthread_mutex_unlock(&worker->send_lock);
+}
+
+void worker_stop(struct worker *worker)
+{
+	for (; worker; worker = worker->helper)
+		worker_stop_one(worker);
 }
 
 void worker_free(struct worker *worker)

@@ -39,10 +39,16 @@ struct worker {
 	int landlock_fd; /* its owner's rules for the thread, until it is started; -1: none */
 	struct landlock_dir dir; /* where it opens files, and so has rules of its own; fd -1: nowhere */
 	uint64_t capabilities; /* bits by CAP_...: it is to be started while the process has them */
+	/*
+	 * The thread's own working directory, for the names of sockets to connect to; -1: the
+	 * process's. Its owner's until the worker is stopped.
+	 */
+	int cwd;
 	struct loop loop;
 	bool launched; /* and nobody has waited for it yet */
 	bool running;
 	pthread_t thread;
+	struct worker *helper; /* the first of those that it has */
 	int keep[WORKER_FDS_MAX];
 	size_t keep_count;
 	int gate[2]; /* where fds come in while the thread runs: the caller's end, and its own; -1: nowhere */
@@ -73,6 +79,9 @@ int worker_open_gate(struct worker *worker);
 	SC_ARG(recvmsg, 2, MSG_CMSG_CLOEXEC), \
 	SC_ARG(fcntl, 1, F_DUPFD_CLOEXEC)
 
+/* And for the sandbox of the thread that gives them. */
+#define WORKER_GIVE_CALLS SC_ARG(sendmsg, 2, MSG_DONTWAIT | MSG_NOSIGNAL)
+
 /*
  * Puts an fd of the caller's into the thread's table, where it has the same
  * number; before the start it is kept. The caller leaves its own open until it
@@ -84,6 +93,12 @@ void worker_take_fd(struct worker *worker, int fd);
 
 /* Adds the event to the loop and keeps its fd. */
 int worker_watch(struct worker *worker, struct event *event, uint32_t events);
+
+/*
+ * Has helper started and stopped with the worker: a thread for what would block.
+ * Its loop and events are its own; it is freed by its owner, after the worker was stopped.
+ */
+void worker_help(struct worker *worker, struct worker *helper);
 
 /* Makes a timer of the loop and keeps its fd. */
 int worker_timer(struct worker *worker, struct timer *timer, void (*fn)(struct timer *timer));

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <limits.h>
 #include <inttypes.h>
 #include <liburing.h>
 #include <linux/if_tun.h>
@@ -241,6 +242,22 @@ static void check_tap(struct check *check)
 		tell(check, MARK_OK, "tap: you may make network interfaces");
 }
 
+static void check_passt(struct check *check)
+{
+	const char *path = getenv("PATH");
+	_cleanup_free_ char *copy = strdup(path ? path : "");
+	char *rest = copy, *dir, name[PATH_MAX];
+
+	while (rest && (dir = strsep(&rest, ":"))) {
+		snprintf(name, sizeof(name), "%s/passt", dir);
+		if (!access(name, X_OK)) {
+			tell(check, MARK_OK, "passt: guests can have the host's network (--net user)");
+			return;
+		}
+	}
+	tell(check, MARK_OPTIONAL, "passt: it is not installed; apt install passt, for --net user");
+}
+
 static void check_device(struct check *check, const char *path, const char *module,
 			 const char *use)
 {
@@ -332,8 +349,9 @@ bool check_host(FILE *out)
 		check_speed(&check, kvm_fd);
 	}
 	check_tap(&check);
+	check_passt(&check);
 	check_device(&check, "/dev/vhost-net", "vhost_net",
-		     "networking in the host's kernel (nothing needs it in this version)");
+		     "networking in the host's kernel, which is faster");
 	check_device(&check, "/dev/vhost-vsock", "vhost_vsock",
 		     "vsock in the host's kernel (nothing needs it in this version)");
 	check_hugepages(&check);

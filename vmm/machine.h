@@ -90,6 +90,8 @@ int machine_build(struct machine *machine, const struct config *config,
 size_t machine_dirs(const struct machine *machine, struct landlock_dir *dirs);
 /* The capabilities that a thread of it will have: bits by CAP_.... */
 uint64_t machine_capabilities(const struct machine *machine);
+/* The directory that a thread will have for its working directory; -1: none will. */
+int machine_cwd(const struct machine *machine);
 /* Starts all threads; each confines itself; vCPUs stay parked. -errno, reported. */
 int machine_launch(struct machine *machine);
 /*

@@ -7,6 +7,7 @@
 #include "vmm/vm.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/kvm.h>
 #include <malloc.h>
 #include <signal.h>
@@ -17,7 +18,9 @@
 #include <sys/stat.h>
 #include "arch/arch.h"
 #include "core/log.h"
+#include "devices/block/block.h"
 #include "seccomp/jail.h"
+#include "seccomp/worker.h"
 #include "vmm/config.h"
 #include "vmm/deadline.h"
 #include "vmm/machine.h"
@@ -32,14 +35,15 @@
 
 /*
  * The main thread: every KVM call, since a reset sets all registers; the
- * terminal's settings; files to remove; the kernel to load again; the deadline.
+ * terminal's settings; files to remove; the kernel to load again; the deadline;
+ * disks that come and go, of which others open the files.
  */
 const struct sandbox main_sandbox = SANDBOX(
 	SC_MASK(ioctl, 1, 0xff00, KVMIO << 8),
 	SC_ARG(ioctl, 1, TCGETS), SC_ARG(ioctl, 1, TCSETS), SC_ARG(ioctl, 1, TCSETSW),
-	SC_ARG(ioctl, 1, TCSETSF), SC_ARG(ioctl, 1, TIOCGWINSZ), SC(unlinkat), SC(pread64),
-	SC(preadv), SC(lseek), SC(getrusage), SC(setitimer),
-	SC_ARG(rt_sigaction, 0, SIGALRM));
+	SC_ARG(ioctl, 1, TCSETSF), SC_ARG(ioctl, 1, TIOCGWINSZ), SC(unlinkat),
+	SC(getrusage), SC(setitimer), SC_ARG(rt_sigaction, 0, SIGALRM),
+	BLOCK_ADOPT_CALLS, WORKER_GIVE_CALLS);
 
 enum vm_end {
 	VM_GOES_ON,
@@ -434,8 +438,11 @@ static int open_files(struct vm *vm)
 static int confine(const struct vm *vm)
 {
 	_cleanup_free_ struct landlock_dir *dirs = NULL;
+	struct jail_exceptions exceptions = {
+		.cwd = machine_cwd(&vm->machine),
+		.capabilities = machine_capabilities(&vm->machine),
+	};
 	struct jail_report report;
-	size_t count = 0;
 	const char *step;
 	int err;
 
@@ -447,9 +454,11 @@ static int confine(const struct vm *vm)
 	if (!dirs)
 		return -ENOMEM;
 	for (size_t i = 0; i < vm->leftover_count; i++)
-		dirs[count++] = (struct landlock_dir){ vm->leftovers[i].dir, LANDLOCK_REMOVE };
-	count += machine_dirs(&vm->machine, dirs + count);
-	err = jail_enter(dirs, count, machine_capabilities(&vm->machine), &report, &step);
+		dirs[exceptions.dir_count++] = (struct landlock_dir){ vm->leftovers[i].dir,
+								      LANDLOCK_REMOVE };
+	exceptions.dir_count += machine_dirs(&vm->machine, dirs + exceptions.dir_count);
+	exceptions.dirs = dirs;
+	err = jail_enter(&exceptions, &report, &step);
 	if (err)
 		log_error("the process cannot be confined (%s: %s); --no-sandbox runs without",
 			  step, strerror(-err));

@@ -17,7 +17,13 @@
 #include "core/util.h"
 
 #define BLOCK_SECTOR 512
-#define BLOCK_FDS_MAX 16
+#define BLOCK_FDS_MAX 16 /* of one disk, with those of its bases */
+/*
+ * So many requests, or bytes to be read, go to the kernel at a time: the driver can begin with what is
+ * done while the rest is copied. Of writes little is done at once, and more can be merged.
+ */
+#define BLOCK_BATCH 16
+#define BLOCK_BATCH_READ KIB(256)
 
 enum block_format_choice { BLOCK_FORMAT_DEFAULT, BLOCK_FORMAT_RAW, BLOCK_FORMAT_QCOW2 };
 enum block_engine_choice { BLOCK_ENGINE_AUTO, BLOCK_ENGINE_URING, BLOCK_ENGINE_SYNC };
@@ -115,6 +121,35 @@ extern const struct hint block_hints[];
 	SC_ARG(ioctl, 1, BLKZEROOUT), \
 	SC_ARG(ioctl, 1, BLKSECDISCARD)
 
+/*
+ * For the sandbox of the thread that calls block_disk_adopt() and closes the disk; besides
+ * BLOCK_CALLS, as qcow2 repairs what was not closed. Wants <fcntl.h> as well.
+ */
+#define BLOCK_ADOPT_CALLS \
+	/* file.c */ \
+	SC(newfstatat), \
+	SC(fstat), \
+	SC(statx), \
+	SC_ARG(fcntl, 1, F_GETFL), \
+	SC_ARG(fcntl, 1, F_SETFL), \
+	SC_ARG(fcntl, 1, F_OFD_SETLK), \
+	SC_ARG(fcntl, 1, F_DUPFD_CLOEXEC), \
+	SC_ARG(ioctl, 1, BLKGETSIZE64), \
+	SC_ARG(ioctl, 1, BLKPBSZGET), \
+	SC_ARG(ioctl, 1, BLKSSZGET), \
+	/* disk.c */ \
+	SC_ARG(ioctl, 1, BLKSECDISCARD), \
+	/* raw.c, qcow2_file.c, image.c */ \
+	SC(pread64), \
+	SC(pwrite64), \
+	SC(preadv), \
+	SC(pwritev2), \
+	SC(fdatasync), \
+	SC(fsync), \
+	SC(ftruncate), \
+	SC(lseek), \
+	SC(fallocate)
+
 /* An open file or block device. Several engines may move its bytes at the same time. */
 struct block_image {
 	int fd;
@@ -126,6 +161,9 @@ struct block_image {
 	bool read_only;
 	bool device;         /* a block device */
 	bool sqpoll;         /* for uring.c */
+	/* What else an engine may read from, in a list that its number counts. */
+	struct block_image *base;
+	unsigned int number;
 	/* What a flush should have written may be gone: from then on nothing counts as durable. */
 	_Atomic bool lost;
 };
@@ -137,6 +175,8 @@ struct block_image {
  * no direct I/O.
  */
 int block_image_open(struct block_image *image, const char *path, bool read_only, bool direct);
+/* The same for a file that somebody else has opened. fd is the image's if it succeeds. */
+int block_image_adopt(struct block_image *image, int fd, bool read_only, bool direct);
 /* An empty one in memory, which is gone when it is closed. */
 int block_image_scratch(struct block_image *image, uint64_t size, bool read_only);
 /* Accepts an image whose fd is -1. */
@@ -154,6 +194,7 @@ struct block_disk {
 	const struct block_format *format;
 	void *own; /* the format's */
 	bool can_erase;
+	bool reads_zeroes; /* where a discard gave room back; elsewhere it left what there was */
 	/* Whoever takes a request out of a ring asks first, where there is a limit. */
 	bool limited;
 	struct bucket_pair limit;
@@ -172,6 +213,14 @@ struct block_queue {
  * needs larger blocks; -EMEDIUMTYPE: it looks like qcow2, and nobody said that it is raw.
  */
 int block_disk_open(struct block_disk *disk, const struct block_conf *conf);
+/* The limit alone, for requests that go to something else. */
+void block_disk_limit(struct block_disk *disk, const struct block_conf *conf);
+/*
+ * The same for a file that is open, by a thread that may open nothing: conf can
+ * have neither scratch nor backing, nor a format and direct that want the file
+ * twice (-EOPNOTSUPP). fd is the disk's in any case.
+ */
+int block_disk_adopt(struct block_disk *disk, const struct block_conf *conf, int fd);
 /* After its queues. Accepts one that is zeroed or could not be opened. */
 void block_disk_close(struct block_disk *disk);
 /* The fds that a thread with a queue needs; returns how many. */
@@ -244,12 +293,14 @@ struct block_request {
 	unsigned int iov_count;
 	/* The sum of the iovecs; of a range (DISCARD and below), which has none, its length. 0 for a flush alone. */
 	uint64_t len;
+	const struct block_image *base; /* READ: from there; NULL: from the engine's own */
 	bool durable; /* what it changes is on stable storage when done runs */
 	bool unmap;   /* ZERO: give the space back where that reads as zeroes */
 	/* result: 0 or -errno. A short transfer is carried on or becomes -EIO. */
 	void (*done)(struct block_request *request, int result);
 	/* the engine's own */
 	uint64_t moved;
+	struct block_request *merged; /* the next one that the same operation moves */
 	bool by_writing;   /* ZERO: as the host has no call for it */
 	bool by_flushing;  /* a durable range, of which the rest is done */
 	struct iovec rest; /* the partly moved iovec while a short transfer is carried on */
@@ -322,6 +373,7 @@ static inline bool block_request_is_flush(const struct block_request *request)
 static inline void block_request_begin(struct block_request *request)
 {
 	request->moved = 0;
+	request->merged = NULL;
 	request->by_writing = request->by_flushing = false;
 }
 

@@ -67,18 +67,27 @@ const struct hint block_hints[] = {
 	{ EOPNOTSUPP, "its file system has no direct I/O: leave direct out" },
 	{ E2BIG, "the serial is longer than 20 bytes, or the product than 16: shorten it" },
 	{ EMFILE, "too many open files for one process: ulimit -n 8192 allows more" },
+	{ EBUSY, "in use on the host: unmount it, end the VM that has it, or give ,ro" },
+	{ ENOTTY, "not a whole SCSI device: give a node such as /dev/sda, /dev/sr0 or /dev/sg0" },
+	{ EPROTOTYPE, "neither a disk nor a CD-ROM: only those are passed through" },
+	{ EBADRQC, "with passthrough the device says itself what it is: "
+		   "only ro, iops and bw, and keys that are about queues, go with it" },
 	{ ENOSYS, "this kernel has no io_uring: leave engine=uring out" },
 	{ EPERM, "not permitted; if it is io_uring that is not, leave engine=uring out" },
 	{ 0 },
 };
 
+static bool disk_direct(const struct block_conf *conf)
+{
+	return conf->direct || conf->cache == BLOCK_CACHE_NONE;
+}
+
 static int disk_open_image(struct block_disk *disk, const struct block_conf *conf)
 {
-	bool direct = conf->direct || conf->cache == BLOCK_CACHE_NONE;
-
 	if (!conf->scratch)
-		return block_image_open(&disk->image, conf->path, conf->read_only, direct);
-	if (direct)
+		return block_image_open(&disk->image, conf->path, conf->read_only,
+					disk_direct(conf));
+	if (disk_direct(conf))
 		return -EOPNOTSUPP;
 	return block_image_scratch(&disk->image, conf->scratch, conf->read_only);
 }
@@ -97,28 +106,53 @@ static bool disk_size_is_good(const struct block_disk *disk, uint64_t size)
 	return size && size % disk->image.block_size == 0 && size <= INT64_MAX;
 }
 
-int block_disk_open(struct block_disk *disk, const struct block_conf *conf)
+void block_disk_limit(struct block_disk *disk, const struct block_conf *conf)
 {
+	disk->conf = conf;
+	bucket_pair_init(&disk->limit, &conf->limit, util_now_ns());
+	disk->limited = bucket_pair_limits(&disk->limit);
+}
+
+/* What the open image is to the guest. */
+static int disk_set_up(struct block_disk *disk)
+{
+	const struct block_conf *conf = disk->conf;
 	struct block_image *image = &disk->image;
 	int r;
 
-	*disk = (struct block_disk){ .conf = conf, .image.fd = -1 };
-	r = disk_open_image(disk, conf);
-	if (r < 0)
-		return r;
 	if (conf->block_size && conf->block_size < image->block_size)
 		return -ERANGE;
 	if (conf->block_size)
 		image->block_size = (uint32_t)conf->block_size;
 	image->sqpoll = conf->sqpoll;
-	bucket_pair_init(&disk->limit, &conf->limit, util_now_ns());
-	disk->limited = bucket_pair_limits(&disk->limit);
+	block_disk_limit(disk, conf);
 	disk->format = disk_formats[conf->format];
 	r = disk->format->open(disk);
 	if (r < 0)
 		return r;
 	disk->can_erase = disk->format == &block_raw && disk_can_erase(image);
 	return disk_size_is_good(disk, image->size) ? 0 : -EINVAL;
+}
+
+int block_disk_open(struct block_disk *disk, const struct block_conf *conf)
+{
+	int r;
+
+	*disk = (struct block_disk){ .conf = conf, .image.fd = -1 };
+	r = disk_open_image(disk, conf);
+	return r < 0 ? r : disk_set_up(disk);
+}
+
+int block_disk_adopt(struct block_disk *disk, const struct block_conf *conf, int fd)
+{
+	int r;
+
+	*disk = (struct block_disk){ .conf = conf, .image.fd = fd };
+	if (conf->scratch || conf->backing ||
+	    (conf->format == BLOCK_FORMAT_QCOW2 && disk_direct(conf)))
+		return -EOPNOTSUPP;
+	r = block_image_adopt(&disk->image, fd, conf->read_only, disk_direct(conf));
+	return r < 0 ? r : disk_set_up(disk);
 }
 
 void block_disk_close(struct block_disk *disk)

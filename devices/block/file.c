@@ -94,19 +94,17 @@ static int file_try_direct(int fd)
 	return 0;
 }
 
-int block_image_open(struct block_image *image, const char *path, bool read_only, bool direct)
+int block_image_adopt(struct block_image *image, int fd, bool read_only, bool direct)
 {
-	struct block_image opened = { .read_only = read_only, .block_size = BLOCK_SECTOR };
-	_cleanup_close_ int fd = -1;
+	struct block_image opened = { .fd = fd, .read_only = read_only, .block_size = BLOCK_SECTOR };
+	const int flags = fcntl(fd, F_GETFL);
 	struct stat st;
 	int r;
 
-	/* O_NONBLOCK: a FIFO must be refused, not waited for. */
-	fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0)
+	if (flags < 0 || fstat(fd, &st) < 0)
 		return -errno;
-	if (fstat(fd, &st) < 0)
-		return -errno;
+	if ((flags & O_ACCMODE) != O_RDWR && !(read_only && (flags & O_ACCMODE) == O_RDONLY))
+		return -EACCES;
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return -ENOTBLK;
 	r = file_lock(fd, read_only);
@@ -127,9 +125,23 @@ int block_image_open(struct block_image *image, const char *path, bool read_only
 		if (r < 0)
 			return r;
 	}
-	opened.fd = util_steal_fd(&fd);
 	*image = opened;
 	return 0;
+}
+
+int block_image_open(struct block_image *image, const char *path, bool read_only, bool direct)
+{
+	_cleanup_close_ int fd = -1;
+	int r;
+
+	/* O_NONBLOCK: a FIFO must be refused, not waited for. */
+	fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	r = block_image_adopt(image, fd, read_only, direct);
+	if (r == 0)
+		util_steal_fd(&fd);
+	return r;
 }
 
 int block_image_scratch(struct block_image *image, uint64_t size, bool read_only)

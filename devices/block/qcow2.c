@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The engine. A request goes through its clusters step by step: data that is in
- * place is left to the child, which tells when it is done; everything else is
- * done on the spot. What the child tells only makes a request ready for its next
- * step, and steps are taken by one loop that does not nest. So a step may wait for
- * all that is in flight, as those must that take places away from data.
+ * place, or was given one, is left to the child, which tells when it is done;
+ * everything else is done on the spot. What the child tells only makes a request
+ * ready for its next step, and steps are taken by one loop that does not nest. So
+ * a step may wait for all that is in flight, as those must that take places away
+ * from data.
+ *
+ * A commit brings the tables to the file. It goes on by itself, from one sync of
+ * the child to the next, and serves all requests that waited for one when it
+ * began, which is once per batch: later ones wait for the next. Meanwhile whatever
+ * would change tables is held; data in place is moved as always.
  */
 #include <assert.h>
 #include <errno.h>
@@ -19,39 +25,63 @@ struct slot {
 	struct block_request io; /* what the child does for it */
 	struct block_request *owner;
 	struct block_engine *engine;
-	struct slot *next; /* in the list of those that are ready, or free */
-	bool flushing; /* all is done but that it has to be durable */
+	struct slot *next; /* in its list */
+	bool placed, ordered; /* as of the extent that the child moves */
 	int result;
 	struct iovec iov[SLOT_IOV];
+};
+
+struct slots {
+	struct slot *first, **end;
+};
+
+struct commit {
+	struct block_request io;
+	bool running, due, last; /* due: for its next step; last: all was written before the sync */
+	uint64_t written; /* when the sync began */
+	int result;
+	struct slots slots; /* that it serves */
 };
 
 struct block_engine {
 	struct qcow2 *qcow2;
 	struct block_queue child;
-	struct slot *ready, **ready_end;
+	struct slots ready, waiting, held;
 	struct slot *unused;
+	struct commit commit;
 	bool running; /* the loop */
 	unsigned int in_use;
-	struct slot slots[];
+	struct slot all[];
 };
 
-static void make_ready(struct slot *slot)
+static void slots_clear(struct slots *slots)
 {
-	struct block_engine *engine = slot->engine;
-
-	slot->next = NULL;
-	*engine->ready_end = slot;
-	engine->ready_end = &slot->next;
+	slots->first = NULL;
+	slots->end = &slots->first;
 }
 
-static struct slot *take_ready(struct block_engine *engine)
+static void slots_put(struct slots *slots, struct slot *slot)
 {
-	struct slot *slot = engine->ready;
+	slot->next = NULL;
+	*slots->end = slot;
+	slots->end = &slot->next;
+}
 
-	engine->ready = slot->next;
-	if (!engine->ready)
-		engine->ready_end = &engine->ready;
+static struct slot *slots_take(struct slots *slots)
+{
+	struct slot *slot = slots->first;
+
+	slots->first = slot->next;
+	if (!slots->first)
+		slots->end = &slots->first;
 	return slot;
+}
+
+/* All of the other list's, behind those that are there. */
+static void slots_move(struct slots *to, struct slots *from)
+{
+	while (from->first)
+		slots_put(to, slots_take(from));
 }
 
 static void end(struct slot *slot, int result)
@@ -68,11 +98,18 @@ static void end(struct slot *slot, int result)
 static void child_done(struct block_request *io, int result)
 {
 	struct slot *slot = container_of(io, struct slot, io);
+	struct block_engine *engine = slot->engine;
+	struct qcow2 *q = engine->qcow2;
 
 	slot->result = result;
 	if (result == 0)
 		slot->owner->moved += io->len;
-	make_ready(slot);
+	q->written += slot->placed;
+	if (slot->ordered) {
+		qcow2_order(q);
+		engine->commit.due = --q->moving == 0 && engine->commit.running;
+	}
+	slots_put(&engine->ready, slot);
 }
 
 /* The part of the owner's iovecs at what was moved, up to len bytes; returns how many. */
@@ -108,7 +145,12 @@ static void clear(const struct iovec *iov, unsigned int count)
 		memset(iov[i].iov_base, 0, iov[i].iov_len);
 }
 
-/* Data in place: the child moves it. */
+static bool is_all(const struct slot *slot, uint64_t len)
+{
+	return slot->owner->moved == 0 && len == slot->owner->len;
+}
+
+/* Data in place: the child moves it. If that is new, it takes a commit to make it durable. */
 static void leave_to_child(struct slot *slot, const struct qcow2_extent *extent)
 {
 	struct block_queue *child = &slot->engine->child;
@@ -117,10 +159,14 @@ static void leave_to_child(struct slot *slot, const struct qcow2_extent *extent)
 	*io = (struct block_request){
 		.op = owner->op,
 		.offset = extent->host,
-		.durable = owner->durable,
+		.base = extent->base,
+		.durable = owner->durable && !extent->placed,
 		.done = child_done,
 	};
-	if (owner->moved == 0 && extent->len == owner->len) {
+	slot->placed = extent->placed;
+	slot->ordered = extent->ordered;
+	slot->engine->qcow2->moving += extent->ordered;
+	if (is_all(slot, extent->len)) {
 		io->iov = owner->iov;
 		io->iov_count = owner->iov_count;
 		io->len = owner->len;
@@ -131,13 +177,13 @@ static void leave_to_child(struct slot *slot, const struct qcow2_extent *extent)
 	child->ops->submit(child->engine, io);
 }
 
-/* What is neither in place nor zero comes by a buffer. */
+/* What is compressed, or partly missing, comes by a buffer. */
 static ssize_t read_copy(struct slot *slot, const struct qcow2_extent *extent, uint64_t offset)
 {
 	struct qcow2 *q = slot->engine->qcow2;
 	uint64_t room = qcow2_cluster_size(&q->header) - qcow2_in_cluster(q, offset);
 	unsigned int count;
-	bool zero = qcow2_is_zero(q, extent, offset);
+	bool zero = extent->content == QCOW2_HOLE || extent->content == QCOW2_ZEROES;
 	size_t len = slice(slot, zero ? extent->len : util_min(extent->len, room), &count);
 	int r;
 
@@ -157,15 +203,27 @@ static ssize_t step_read(struct slot *slot, uint64_t offset, uint64_t len)
 {
 	struct qcow2 *q = slot->engine->qcow2;
 	struct qcow2_extent extent;
-	int r = qcow2_map(q, offset, len, &extent);
+	int r = qcow2_find(q, offset, len, &extent);
 
 	if (r < 0)
 		return r;
 	/* A file that is only read may lack a part of its last cluster. */
-	if (extent.content != QCOW2_DATA || !util_within(extent.host, extent.len, q->file_size))
+	if (extent.content != QCOW2_DATA ||
+	    !util_within(extent.host, extent.len,
+			 extent.base ? extent.base->size : q->file_size))
 		return read_copy(slot, &extent, offset);
 	leave_to_child(slot, &extent);
 	return 0;
+}
+
+static bool must_wait(struct slot *slot)
+{
+	struct block_engine *engine = slot->engine;
+
+	if (!engine->commit.running && qcow2_frees_room(engine->qcow2))
+		return false;
+	slots_put(&engine->held, slot);
+	return true;
 }
 
 static ssize_t step_write(struct slot *slot, uint64_t offset, uint64_t len)
@@ -178,13 +236,17 @@ static ssize_t step_write(struct slot *slot, uint64_t offset, uint64_t len)
 	if (r < 0)
 		return r;
 	if (extent.content != QCOW2_DATA || !extent.own) {
-		len = slice(slot, extent.len, &count);
-		return qcow2_write(q, &extent, slot->iov, count, len, offset);
+		if (must_wait(slot))
+			return 0;
+		if (!is_all(slot, extent.len))
+			extent.len = slice(slot, extent.len, &count);
+		r = qcow2_place(q, offset, &extent);
+	} else if (qcow2_is_metadata(q, extent.host, extent.len)) {
+		r = qcow2_lies(q);
 	}
-	if (qcow2_is_metadata(q, extent.host, extent.len))
-		return qcow2_lies(q);
-	leave_to_child(slot, &extent);
-	return 0;
+	if (r == 0)
+		leave_to_child(slot, &extent);
+	return r;
 }
 
 static void drain_child(struct block_engine *engine)
@@ -192,67 +254,40 @@ static void drain_child(struct block_engine *engine)
 	engine->child.ops->drain(engine->child.engine);
 }
 
-static int make_room(struct block_engine *engine)
+static ssize_t step_range(struct slot *slot, uint64_t offset, uint64_t len)
 {
-	struct qcow2 *q = engine->qcow2;
-	int r = qcow2_write_back(q);
+	const struct block_request *owner = slot->owner;
+	struct qcow2 *q = slot->engine->qcow2;
 
-	if (r < 0 || !q->free_count)
-		return r;
-	/* What is to be freed may be read by requests that were there before. */
-	drain_child(engine);
-	r = qcow2_sync(q);
-	return r < 0 ? r : qcow2_free_now(q);
+	if (must_wait(slot))
+		return 0;
+	drain_child(slot->engine);
+	return owner->op == BLOCK_ZERO ? qcow2_zero(q, offset, len, owner->unmap) :
+					 qcow2_discard(q, offset, len);
 }
 
 static ssize_t step_data(struct slot *slot)
 {
 	struct block_request *owner = slot->owner;
-	struct block_engine *engine = slot->engine;
-	struct qcow2 *q = engine->qcow2;
 	uint64_t offset = owner->offset + owner->moved, len = owner->len - owner->moved;
-	int r = 0;
 
 	if (owner->op == BLOCK_READ)
 		return step_read(slot, offset, len);
-	if (q->corrupt)
+	if (slot->engine->qcow2->corrupt)
 		return -EIO;
-	if (!qcow2_frees_room(q))
-		r = make_room(engine);
-	if (r < 0)
-		return r;
-	if (owner->op == BLOCK_WRITE)
-		return step_write(slot, offset, len);
-	drain_child(engine);
-	return owner->op == BLOCK_ZERO ? qcow2_zero(q, offset, len, owner->unmap) :
-					 qcow2_discard(q, offset, len);
+	return owner->op == BLOCK_WRITE ? step_write(slot, offset, len) :
+					  step_range(slot, offset, len);
 }
 
-/* What the child wrote is durable by itself, but the tables that lead there may not be. */
-static bool needs_flush(const struct slot *slot)
+/* What the child wrote in place is durable by itself, but the tables that lead there may not be. */
+static bool needs_commit(const struct slot *slot)
 {
 	const struct qcow2 *q = slot->engine->qcow2;
 
 	if (slot->owner->op == BLOCK_FLUSH)
 		return true;
 	return slot->owner->durable && slot->owner->op != BLOCK_READ &&
-	       (q->unsynced || qcow2_is_dirty(q));
-}
-
-/* Metadata has to be waited for, as it has an order; data alone the child flushes meanwhile. */
-static void step_flush(struct slot *slot)
-{
-	struct block_queue *child = &slot->engine->child;
-	struct qcow2 *q = slot->engine->qcow2;
-	int r = make_room(slot->engine);
-
-	if (r < 0 || q->unsynced) {
-		end(slot, r < 0 ? r : qcow2_sync(q));
-		return;
-	}
-	slot->flushing = true;
-	slot->io = (struct block_request){ .op = BLOCK_FLUSH, .done = child_done };
-	child->ops->submit(child->engine, &slot->io);
+	       (qcow2_is_unsynced(q) || qcow2_is_dirty(q));
 }
 
 static bool is_refused(const struct slot *slot)
@@ -268,13 +303,13 @@ static void step(struct slot *slot)
 	struct block_request *owner = slot->owner;
 	ssize_t moved;
 
-	if (slot->result < 0 || slot->flushing) {
+	if (slot->result < 0) {
 		end(slot, slot->result);
 		return;
 	}
 	if (owner->moved == owner->len) {
-		if (needs_flush(slot))
-			step_flush(slot);
+		if (needs_commit(slot))
+			slots_put(&slot->engine->waiting, slot);
 		else
 			end(slot, 0);
 		return;
@@ -284,8 +319,68 @@ static void step(struct slot *slot)
 		end(slot, (int)moved);
 	} else if (moved > 0) {
 		owner->moved += (uint64_t)moved;
-		make_ready(slot);
+		slots_put(&slot->engine->ready, slot);
 	}
+}
+
+static void commit_done(struct block_request *io, int result)
+{
+	struct commit *commit = container_of(io, struct commit, io);
+
+	commit->result = result;
+	commit->due = true;
+}
+
+static void commit_begin(struct block_engine *engine)
+{
+	struct commit *commit = &engine->commit;
+
+	slots_move(&commit->slots, &engine->waiting);
+	commit->running = true;
+	commit->last = false;
+	commit->written = 0;
+	commit->result = 0;
+	commit->due = !engine->qcow2->moving;
+}
+
+static void commit_end(struct block_engine *engine, int result)
+{
+	struct commit *commit = &engine->commit;
+	struct qcow2 *q = engine->qcow2;
+
+	if (result == 0 && q->free_count) {
+		/* Requests that were there before may still be reading it. */
+		drain_child(engine);
+		result = qcow2_free_now(q);
+	}
+	commit->running = false;
+	/* One that waits for what is to be freed would do so for good. */
+	for (struct slot *slot = engine->held.first; slot && !qcow2_frees_room(q); slot = slot->next)
+		slot->result = result;
+	slots_move(&engine->ready, &engine->held);
+	while (commit->slots.first)
+		end(slots_take(&commit->slots), result);
+}
+
+static void commit_step(struct block_engine *engine)
+{
+	struct commit *commit = &engine->commit;
+	struct qcow2 *q = engine->qcow2;
+	int r = commit->result;
+
+	commit->due = false;
+	if (r == 0)
+		qcow2_synced(q, commit->written);
+	if (r == 0 && !commit->last)
+		r = qcow2_write_some(q);
+	if (r < 0 || commit->last) {
+		commit_end(engine, r);
+		return;
+	}
+	commit->last = r == 0;
+	commit->written = q->written;
+	commit->io = (struct block_request){ .op = BLOCK_FLUSH, .done = commit_done };
+	engine->child.ops->submit(engine->child.engine, &commit->io);
 }
 
 static void run(struct block_engine *engine)
@@ -293,9 +388,22 @@ static void run(struct block_engine *engine)
 	if (engine->running)
 		return;
 	engine->running = true;
-	while (engine->ready)
-		step(take_ready(engine));
+	while (engine->ready.first || engine->commit.due)
+		if (engine->ready.first)
+			step(slots_take(&engine->ready));
+		else
+			commit_step(engine);
 	engine->running = false;
+}
+
+/* For all that waits for one by now. */
+static void commit_waiting(struct block_engine *engine)
+{
+	while (!engine->running && !engine->commit.running &&
+	       (engine->waiting.first || engine->held.first)) {
+		commit_begin(engine);
+		run(engine);
+	}
 }
 
 static int engine_fd(const struct block_engine *engine)
@@ -316,17 +424,17 @@ static void engine_submit(struct block_engine *engine, struct block_request *req
 	engine->unused = slot->next;
 	engine->in_use++;
 	slot->owner = request;
-	slot->flushing = false;
 	slot->result = 0;
 	request->moved = 0;
 	if (is_refused(slot))
 		slot->result = request->op == BLOCK_ERASE ? -EOPNOTSUPP : -EROFS;
-	make_ready(slot);
+	slots_put(&engine->ready, slot);
 	run(engine);
 }
 
 static void engine_flush(struct block_engine *engine)
 {
+	commit_waiting(engine);
 	engine->child.ops->flush(engine->child.engine);
 }
 
@@ -340,12 +448,12 @@ static void engine_complete(struct block_engine *engine)
 static void engine_drain(struct block_engine *engine)
 {
 	while (engine->in_use) {
+		commit_waiting(engine);
 		drain_child(engine);
 		run(engine);
 	}
 	/* Whoever drains may be about to go. The next flush tells of an error. */
-	if (make_room(engine) == 0)
-		(void)!qcow2_write_back(engine->qcow2);
+	(void)!qcow2_rest(engine->qcow2);
 }
 
 static void engine_close(struct block_engine *engine)
@@ -374,24 +482,28 @@ int qcow2_queue_open(struct block_disk *disk, unsigned int depth, struct block_q
 	int r;
 
 	/* Tables in memory belong to one thread. */
-	if (q->has_queue)
+	if (q->queue.engine)
 		return -EUSERS;
 	engine = calloc(1, sizeof(*engine) + depth * sizeof(struct slot));
 	if (!engine)
 		return -ENOMEM;
-	r = block_file_queue_open(disk, depth, &engine->child);
+	/* And one for the commit. */
+	r = block_file_queue_open(disk, depth + 1, &engine->child);
 	if (r < 0) {
 		free(engine);
 		return r;
 	}
 	engine->qcow2 = q;
-	engine->ready_end = &engine->ready;
+	slots_clear(&engine->ready);
+	slots_clear(&engine->waiting);
+	slots_clear(&engine->held);
+	slots_clear(&engine->commit.slots);
 	for (unsigned int i = 0; i < depth; i++) {
-		engine->slots[i].engine = engine;
-		engine->slots[i].next = engine->unused;
-		engine->unused = &engine->slots[i];
+		engine->all[i].engine = engine;
+		engine->all[i].next = engine->unused;
+		engine->unused = &engine->all[i];
 	}
-	q->has_queue = true;
-	*ret_queue = (struct block_queue){ .ops = &engine_ops, .engine = engine };
+	q->child = &engine->child;
+	*ret_queue = q->queue = (struct block_queue){ .ops = &engine_ops, .engine = engine };
 	return 0;
 }

@@ -173,6 +173,12 @@ static inline uint64_t qcow2_l1_entries(uint64_t size, uint32_t cluster_bits)
 	return (size >> shift) + ((size & ((UINT64_C(1) << shift) - 1)) != 0);
 }
 
+/* How many entries the refcount table has room for. */
+static inline uint64_t qcow2_refcount_entries(const struct qcow2_header *header)
+{
+	return (uint64_t)header->refcount_table_clusters << (header->cluster_bits - 3);
+}
+
 /* As a shift: how many clusters one refcount block counts. */
 static inline uint32_t qcow2_refcount_block_bits(const struct qcow2_header *header)
 {

@@ -4,6 +4,10 @@
  * it counts: as none of them had a count, that one is free, and nothing else
  * has to be counted before. A table that has become too short moves to where
  * its successor begins to count, for the same reason.
+ *
+ * Clusters are counted some time before they are wanted, many at once: they have
+ * one sync to wait for together. What remains of this reserve is given back when
+ * the disk comes to rest; of a process that was killed it is lost room.
  */
 #include <endian.h>
 #include <errno.h>
@@ -11,35 +15,7 @@
 #include <string.h>
 #include "devices/block/qcow2_run.h"
 
-static bool overlaps(uint64_t offset, uint64_t len, uint64_t other, uint64_t other_len)
-{
-	return offset < other + other_len && other < offset + len;
-}
-
-bool qcow2_is_metadata(const struct qcow2 *q, uint64_t offset, uint64_t len)
-{
-	const struct qcow2_header *header = &q->header;
-	uint64_t cluster = qcow2_cluster_size(header);
-
-	if (overlaps(offset, len, 0, cluster) ||
-	    overlaps(offset, len, header->l1_offset, header->l1_size * sizeof(uint64_t)) ||
-	    overlaps(offset, len, header->refcount_table_offset,
-		     header->refcount_table_clusters * cluster) ||
-	    (header->snapshots && overlaps(offset, len, header->snapshots_offset, cluster)))
-		return true;
-	for (uint32_t i = 0; i < q->refcount_blocks; i++)
-		if (q->refcount_table[i] && overlaps(offset, len, q->refcount_table[i], cluster))
-			return true;
-	for (uint32_t i = 0; i < header->l1_size; i++)
-		if (q->l1[i] && overlaps(offset, len, q->l1[i] & QCOW2_OFFSET, cluster))
-			return true;
-	return false;
-}
-
-static uint64_t table_entries(const struct qcow2 *q)
-{
-	return (uint64_t)q->header.refcount_table_clusters << (q->header.cluster_bits - 3);
-}
+#define RESERVE MIB(4)
 
 /* A cluster of counts, the first count of which are one. */
 static int write_block(struct qcow2 *q, uint64_t offset, uint64_t count)
@@ -77,7 +53,7 @@ static int grow_table(struct qcow2 *q)
 {
 	uint32_t bits = q->header.cluster_bits, block_bits = qcow2_refcount_block_bits(&q->header);
 	uint64_t clusters = 2 * (uint64_t)q->header.refcount_table_clusters;
-	uint64_t old_entries = table_entries(q), entries = clusters << (bits - 3);
+	uint64_t old_entries = qcow2_refcount_entries(&q->header), entries = clusters << (bits - 3);
 	uint64_t old_first = q->header.refcount_table_offset >> bits, blocks = 1, place;
 	_cleanup_free_ uint64_t *table = NULL;
 	int r;
@@ -88,6 +64,8 @@ static int grow_table(struct qcow2 *q)
 		blocks++;
 	place = old_entries << block_bits << bits;
 	r = check_room(q, place, (blocks + clusters) << bits);
+	if (r == 0)
+		r = qcow2_tables_room(q, q->header.l1_size + entries);
 	if (r < 0)
 		return r;
 	table = calloc(entries, sizeof(*table));
@@ -111,6 +89,8 @@ static int grow_table(struct qcow2 *q)
 	q->header.refcount_table_offset = place + (blocks << bits);
 	q->header.refcount_table_clusters = (uint32_t)clusters;
 	q->refcount_blocks = (uint32_t)(old_entries + blocks);
+	for (uint64_t i = 0; i < blocks; i++)
+		qcow2_tables_add(q, place + (i << bits));
 	free(q->refcount_table);
 	q->refcount_table = util_steal_ptr(&table);
 	return 0;
@@ -122,7 +102,7 @@ static int new_block(struct qcow2 *q, uint64_t index)
 	__be64 entry = htobe64(place);
 	int r;
 
-	if (index >= table_entries(q))
+	if (index >= qcow2_refcount_entries(&q->header))
 		return grow_table(q);
 	r = check_room(q, place, qcow2_cluster_size(&q->header));
 	if (r == 0)
@@ -135,6 +115,7 @@ static int new_block(struct qcow2 *q, uint64_t index)
 	if (r < 0)
 		return r;
 	q->refcount_table[index] = place;
+	qcow2_tables_add(q, place);
 	q->refcount_blocks = (uint32_t)util_max(q->refcount_blocks, index + 1);
 	return 0;
 }
@@ -146,7 +127,7 @@ static int find_count(struct qcow2 *q, uint64_t cluster, void **ret_slice, uint6
 	uint64_t index = cluster & ((UINT64_C(1) << bits) - 1), block = 0;
 	int r;
 
-	if (cluster >> bits < table_entries(q))
+	if (cluster >> bits < qcow2_refcount_entries(&q->header))
 		block = q->refcount_table[cluster >> bits];
 	if (!block)
 		return -ENOENT;
@@ -188,28 +169,72 @@ static int find_free(struct qcow2 *q, void **ret_slice, uint64_t *ret_index)
 	return -ENOSPC;
 }
 
-int qcow2_alloc(struct qcow2 *q, uint64_t count, struct qcow2_clusters *ret_clusters)
+/* The host's room, where it can have it back. */
+static int punch(struct qcow2 *q, uint64_t first, uint64_t count)
 {
-	uint32_t order = q->header.refcount_order, bits = q->header.cluster_bits;
+	uint32_t bits = q->header.cluster_bits;
+
+	if (q->fixed)
+		return -EOPNOTSUPP;
+	return fallocate(q->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			 (off_t)(first << bits), (off_t)(count << bits)) < 0 ? -errno : 0;
+}
+
+/* Where the file grows it reads as zeroes, and where it has a hole. */
+static int clear(struct qcow2 *q, uint64_t first, uint64_t count)
+{
+	uint32_t bits = q->header.cluster_bits;
+	bool fresh = first << bits >= q->file_size;
+	int r = check_room(q, first << bits, count << bits);
+
+	if (r == 0)
+		r = qcow2_extend(q, (first + count) << bits);
+	if (r < 0)
+		return r;
+	q->reserve_clean = fresh || punch(q, first, count) == 0;
+	qcow2_order(q);
+	return 0;
+}
+
+static int reserve(struct qcow2 *q, uint64_t count)
+{
+	uint32_t order = q->header.refcount_order;
 	uint64_t entries = UINT64_C(8) * q->cache.slice_size >> order, index, taken = 0;
-	uint64_t first;
 	void *slice;
-	int r = find_free(q, &slice, &index);
+	int r = qcow2_mark_dirty(q);
 
 	if (r < 0)
 		return r;
-	first = q->free_hint;
-	while (taken < count && index + taken < entries &&
-	       !qcow2_refcount_get(slice, order, index + taken))
+	r = find_free(q, &slice, &index);
+	if (r < 0)
+		return r;
+	count = util_min(count, util_min(entries - index,
+					 (q->limit >> q->header.cluster_bits) - q->free_hint));
+	while (taken < count && !qcow2_refcount_get(slice, order, index + taken))
 		taken++;
-	r = check_room(q, first << bits, taken << bits);
+	r = clear(q, q->free_hint, taken);
 	if (r < 0)
 		return r;
 	for (uint64_t i = 0; i < taken; i++)
 		qcow2_refcount_set(slice, order, index + i, 1);
 	qcow2_cache_dirty(q, slice);
-	q->free_hint = first + taken;
-	*ret_clusters = (struct qcow2_clusters){ first, taken };
+	q->reserve = (struct qcow2_clusters){ q->free_hint, taken };
+	q->free_hint += taken;
+	return 0;
+}
+
+int qcow2_alloc(struct qcow2 *q, uint64_t count, struct qcow2_clusters *ret_clusters)
+{
+	int r = 0;
+
+	if (!q->reserve.count)
+		r = reserve(q, util_max(count, RESERVE >> q->header.cluster_bits));
+	if (r < 0)
+		return r;
+	count = util_min(count, q->reserve.count);
+	*ret_clusters = (struct qcow2_clusters){ q->reserve.first, count };
+	q->reserve.first += count;
+	q->reserve.count -= count;
 	return 0;
 }
 
@@ -229,9 +254,10 @@ void qcow2_free_later(struct qcow2 *q, uint64_t first, uint64_t count)
 		q->frees[q->free_count++] = (struct qcow2_clusters){ first, count };
 }
 
-static int free_cluster(struct qcow2 *q, uint64_t cluster)
+/* What remains of its references. */
+static int drop_reference(struct qcow2 *q, uint64_t cluster, uint64_t *ret_count)
 {
-	uint32_t order = q->header.refcount_order, bits = q->header.cluster_bits;
+	uint32_t order = q->header.refcount_order;
 	uint64_t index, count;
 	void *slice;
 	int r = find_count(q, cluster, &slice, &index);
@@ -243,25 +269,49 @@ static int free_cluster(struct qcow2 *q, uint64_t cluster)
 		return qcow2_lies(q);
 	qcow2_refcount_set(slice, order, index, count - 1);
 	qcow2_cache_dirty(q, slice);
-	if (count > 1)
-		return 0;
-	q->free_hint = util_min(q->free_hint, cluster);
-	/* The host's room, where it can have it back. */
-	if (!q->fixed)
-		(void)!fallocate(q->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				 (off_t)(cluster << bits), (off_t)1 << bits);
+	if (count == 1)
+		q->free_hint = util_min(q->free_hint, cluster);
+	*ret_count = count - 1;
 	return 0;
+}
+
+static int free_run(struct qcow2 *q, const struct qcow2_clusters *clusters)
+{
+	uint64_t end = clusters->first + clusters->count, first = clusters->first, left = 0;
+	int r = 0;
+
+	for (uint64_t at = first; r == 0 && at < end; at++) {
+		r = drop_reference(q, at, &left);
+		if (r == 0 && !left)
+			continue;
+		if (at > first)
+			(void)!punch(q, first, at - first);
+		first = at + 1;
+	}
+	if (r == 0 && first < end)
+		(void)!punch(q, first, end - first);
+	return r;
 }
 
 int qcow2_free_now(struct qcow2 *q)
 {
-	int r = 0;
+	int r = qcow2_mark_dirty(q);
 
 	qcow2_inflate_forget(q);
 	/* What an error leaves out is lost room, no more. */
 	for (unsigned int i = 0; i < q->free_count && r == 0; i++)
-		for (uint64_t j = 0; j < q->frees[i].count && r == 0; j++)
-			r = free_cluster(q, q->frees[i].first + j);
+		r = free_run(q, &q->frees[i]);
 	q->free_count = 0;
+	return r;
+}
+
+int qcow2_give_back(struct qcow2 *q)
+{
+	uint64_t left;
+	int r = 0;
+
+	for (; r == 0 && q->reserve.count; q->reserve.count--)
+		r = drop_reference(q, q->reserve.first + q->reserve.count - 1, &left);
+	q->reserve.count = 0;
 	return r;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * A slice is a part of a table: with large clusters whole tables would be too
- * many bytes to read for one entry. The cache is set associative; a slice that
- * has to make room takes all that is dirty to the file with it, in order.
+ * many bytes to read for one entry. The cache is set associative. Clean slices
+ * make room first; where a set has none, what is dirty goes to the file, in order.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -39,66 +39,56 @@ static size_t cache_set(const struct qcow2_cache *cache, uint64_t offset)
 	return offset / cache->slice_size % cache->sets * WAYS;
 }
 
-static int cache_write_kind(struct qcow2 *q, enum qcow2_kind kind)
+bool qcow2_cache_is_dirty(const struct qcow2 *q, enum qcow2_kind kind)
+{
+	return q->cache.dirty[kind];
+}
+
+int qcow2_cache_write(struct qcow2 *q, enum qcow2_kind kind)
 {
 	struct qcow2_cache *cache = &q->cache;
 	int r = 0;
 
-	for (size_t i = 0; i < (size_t)cache->sets * WAYS && r == 0; i++) {
-		struct qcow2_slice *slice = &cache->slices[i];
+	while (cache->dirty[kind] && r == 0) {
+		struct qcow2_slice *slice = cache->dirty[kind];
+		size_t index = (size_t)(slice - cache->slices);
 
-		if (!slice->dirty || slice->kind != kind)
-			continue;
-		r = qcow2_pwrite(q, cache_data(cache, i), cache->slice_size, slice->offset);
-		if (r == 0)
-			slice->dirty = false;
+		r = qcow2_pwrite(q, cache_data(cache, index), cache->slice_size, slice->offset);
+		if (r < 0)
+			return r;
+		slice->dirty = false;
+		cache->dirty[kind] = slice->next_dirty;
 	}
-	return r;
+	return 0;
 }
 
-static bool cache_has_dirty(const struct qcow2_cache *cache, enum qcow2_kind kind)
+static bool goes_before(const struct qcow2_slice *a, const struct qcow2_slice *b)
 {
-	for (size_t i = 0; i < (size_t)cache->sets * WAYS; i++)
-		if (cache->slices[i].dirty && cache->slices[i].kind == kind)
-			return true;
-	return false;
-}
-
-bool qcow2_cache_is_dirty(const struct qcow2 *q)
-{
-	return cache_has_dirty(&q->cache, QCOW2_REFCOUNTS) || cache_has_dirty(&q->cache, QCOW2_L2);
-}
-
-int qcow2_cache_write(struct qcow2 *q)
-{
-	int r = cache_write_kind(q, QCOW2_REFCOUNTS);
-
-	if (r < 0 || !cache_has_dirty(&q->cache, QCOW2_L2))
-		return r;
-	/* The data that the entries lead to, too. */
-	r = qcow2_sync(q);
-	return r < 0 ? r : cache_write_kind(q, QCOW2_L2);
+	return a->dirty == b->dirty ? a->used < b->used : b->dirty;
 }
 
 /* Where offset's slice is, or else the one of its set to make room. */
 static size_t cache_place(const struct qcow2_cache *cache, uint64_t offset)
 {
-	size_t set = cache_set(cache, offset), oldest = set;
+	size_t set = cache_set(cache, offset), victim = set;
 
 	for (size_t i = set; i < set + WAYS; i++) {
 		if (cache->slices[i].offset == offset)
 			return i;
-		if (cache->slices[i].used < cache->slices[oldest].used)
-			oldest = i;
+		if (goes_before(&cache->slices[i], &cache->slices[victim]))
+			victim = i;
 	}
-	return oldest;
+	return victim;
 }
 
 static int cache_load(struct qcow2 *q, enum qcow2_kind kind, uint64_t offset, size_t place)
 {
 	struct qcow2_slice *slice = &q->cache.slices[place];
-	int r = slice->dirty ? qcow2_cache_write(q) : 0;
+	int r = 0;
 
+	/* Counts wait for nothing. */
+	if (slice->dirty)
+		r = slice->kind == QCOW2_REFCOUNTS ? qcow2_write_counts(q) : qcow2_write_back(q);
 	if (r < 0)
 		return r;
 	*slice = (struct qcow2_slice){ 0 };
@@ -128,8 +118,25 @@ int qcow2_cache_get(struct qcow2 *q, enum qcow2_kind kind, uint64_t offset, void
 void qcow2_cache_dirty(struct qcow2 *q, const void *data)
 {
 	struct qcow2_cache *cache = &q->cache;
+	struct qcow2_slice *slice =
+		&cache->slices[((const uint8_t *)data - cache->data) / cache->slice_size];
 
-	cache->slices[((const uint8_t *)data - cache->data) / cache->slice_size].dirty = true;
+	if (slice->dirty)
+		return;
+	slice->dirty = true;
+	slice->next_dirty = cache->dirty[slice->kind];
+	cache->dirty[slice->kind] = slice;
+}
+
+static void forget(struct qcow2_cache *cache, struct qcow2_slice *slice)
+{
+	struct qcow2_slice **link = &cache->dirty[slice->kind];
+
+	while (slice->dirty && *link != slice)
+		link = &(*link)->next_dirty;
+	if (slice->dirty)
+		*link = slice->next_dirty;
+	*slice = (struct qcow2_slice){ 0 };
 }
 
 void qcow2_cache_drop(struct qcow2 *q, uint64_t offset)
@@ -137,7 +144,10 @@ void qcow2_cache_drop(struct qcow2 *q, uint64_t offset)
 	struct qcow2_cache *cache = &q->cache;
 	uint64_t end = offset + qcow2_cluster_size(&q->header);
 
-	for (size_t i = 0; i < (size_t)cache->sets * WAYS; i++)
-		if (cache->slices[i].offset >= offset && cache->slices[i].offset < end)
-			cache->slices[i] = (struct qcow2_slice){ 0 };
+	for (; offset < end; offset += cache->slice_size) {
+		struct qcow2_slice *slice = &cache->slices[cache_place(cache, offset)];
+
+		if (slice->offset == offset)
+			forget(cache, slice);
+	}
 }

@@ -5,8 +5,9 @@
  * and counts the references to them, and compares. What is wrong with an entry
  * itself is counted in the first window only, as every window meets it.
  *
- * Repair is scans that write. Counts come first: then the flags, which tell
- * whether a count is one, can be made to agree with them.
+ * Repair is scans that write. Blocks that are missing come first, empty and behind
+ * all that is in use, until those are counted by a block themselves. Then counts,
+ * then the flags, which tell whether a count is one and can be made to agree.
  */
 #include <errno.h>
 #include <unistd.h>
@@ -19,7 +20,7 @@
 /* In scan.found: what nothing else may be in the same place as. */
 #define EXCLUSIVE (UINT32_C(1) << 31)
 
-enum write { WRITE_NOTHING, WRITE_COUNTS, WRITE_FLAGS };
+enum write { WRITE_NOTHING, WRITE_BLOCKS, WRITE_COUNTS, WRITE_FLAGS };
 
 struct scan {
 	int fd;
@@ -28,6 +29,7 @@ struct scan {
 	uint64_t file_size;
 	uint64_t clusters;     /* of the file, and one more: the last may be there in part only */
 	uint64_t first, count; /* of the window */
+	uint64_t unused;       /* bytes: where a block that is missing can be */
 	uint64_t beyond;       /* the nearest cluster behind the window that has references */
 	uint32_t *counted, *found; /* in the window: by the blocks, and by following the tables */
 	__be64 *refcount_table, *l2;
@@ -79,15 +81,11 @@ static bool table_there(const struct scan *scan, uint64_t offset)
 
 /* ---- what the refcount blocks say ---- */
 
-static uint64_t table_entries(const struct scan *scan)
-{
-	return (uint64_t)scan->header.refcount_table_clusters << scan->header.cluster_bits >> 3;
-}
-
 /* Where a block is; 0 where there is none. */
 static uint64_t block_offset(const struct scan *scan, uint64_t index)
 {
-	uint64_t entry = index < table_entries(scan) ? be64toh(scan->refcount_table[index]) : 0;
+	uint64_t entries = qcow2_refcount_entries(&scan->header);
+	uint64_t entry = index < entries ? be64toh(scan->refcount_table[index]) : 0;
 
 	return table_there(scan, entry) ? entry : 0;
 }
@@ -137,13 +135,56 @@ static int visit_blocks(struct scan *scan, void (*visit)(struct scan *, uint64_t
 	return r;
 }
 
+static int create_block(struct scan *scan, uint64_t index)
+{
+	uint64_t size = qcow2_cluster_size(&scan->header);
+	__be64 entry = htobe64(scan->unused);
+	int r;
+
+	memset(scan->block, 0, size);
+	r = image_write(scan->fd, scan->block, size, scan->unused);
+	if (r == 0 && fdatasync(scan->fd) < 0)
+		r = -errno;
+	if (r == 0)
+		r = image_write(scan->fd, &entry, sizeof(entry),
+				scan->header.refcount_table_offset + index * ENTRY);
+	if (r < 0)
+		return r;
+	scan->refcount_table[index] = entry;
+	scan->unused += size;
+	return 0;
+}
+
+static bool is_used(const struct scan *scan, uint64_t at, uint64_t end)
+{
+	while (at < end && !scan->found[at - scan->first])
+		at++;
+	return at < end;
+}
+
+/* For what is in use in the window, where the table has room for them. */
+static int create_blocks(struct scan *scan)
+{
+	uint32_t bits = qcow2_refcount_block_bits(&scan->header);
+	uint64_t end = scan->first + scan->count, next;
+	int r = 0;
+
+	for (uint64_t at = scan->first; r == 0 && at < end; at = next) {
+		next = util_min(((at >> bits) + 1) << bits, end);
+		if (at >> bits < qcow2_refcount_entries(&scan->header) &&
+		    !scan->refcount_table[at >> bits] && is_used(scan, at, next))
+			r = create_block(scan, at >> bits);
+	}
+	return r;
+}
+
 /* The first cluster behind the window that a block counts, or that has a reference. */
 static uint64_t next_window(const struct scan *scan)
 {
 	uint32_t bits = qcow2_refcount_block_bits(&scan->header);
 	uint64_t end = scan->first + scan->count, index = end >> bits;
 
-	while (index < table_entries(scan) && !block_offset(scan, index))
+	while (index < qcow2_refcount_entries(&scan->header) && !block_offset(scan, index))
 		index++;
 	return util_min(scan->beyond, util_max(end, index << bits));
 }
@@ -152,7 +193,7 @@ static uint64_t next_window(const struct scan *scan)
 
 static void walk_refcount_table(struct scan *scan)
 {
-	for (uint64_t i = 0; i < table_entries(scan); i++) {
+	for (uint64_t i = 0; i < qcow2_refcount_entries(&scan->header); i++) {
 		uint64_t entry = be64toh(scan->refcount_table[i]);
 
 		if (entry && !table_there(scan, entry))
@@ -313,7 +354,8 @@ static int scan_window(struct scan *scan)
 	if (r < 0)
 		return r;
 	refer(scan, 0, qcow2_cluster_size(header), EXCLUSIVE);
-	refer(scan, header->refcount_table_offset, table_entries(scan) * ENTRY, EXCLUSIVE);
+	refer(scan, header->refcount_table_offset, qcow2_refcount_entries(header) * ENTRY,
+	      EXCLUSIVE);
 	walk_refcount_table(scan);
 	r = walk_l1(scan, header->l1_offset, header->l1_size, true);
 	if (r == 0)
@@ -321,6 +363,8 @@ static int scan_window(struct scan *scan)
 	if (r < 0)
 		return r;
 	compare(scan);
+	if (scan->write == WRITE_BLOCKS)
+		return create_blocks(scan);
 	return scan->write == WRITE_COUNTS ? visit_blocks(scan, correct_counts, true) : 0;
 }
 
@@ -343,6 +387,11 @@ static int scan_run(struct scan *scan, enum write write)
 	return r;
 }
 
+static void scan_measure(struct scan *scan)
+{
+	scan->clusters = (scan->file_size - 1) / qcow2_cluster_size(&scan->header) + 2;
+}
+
 static int scan_open(struct scan *scan, const char **ret_reason)
 {
 	struct qcow2_header *header = &scan->header;
@@ -358,16 +407,17 @@ static int scan_open(struct scan *scan, const char **ret_reason)
 		return -EOPNOTSUPP;
 	}
 	size = qcow2_cluster_size(header);
-	scan->clusters = (scan->file_size - 1) / size + 2;
-	window = util_min(WINDOW, scan->clusters);
+	scan_measure(scan);
+	/* With blocks that are missing. */
+	window = util_min(WINDOW, scan->clusters + qcow2_refcount_entries(header) + 1);
 	scan->counted = malloc(window * sizeof(*scan->counted));
 	scan->found = malloc(window * sizeof(*scan->found));
-	scan->refcount_table = malloc(table_entries(scan) * ENTRY);
+	scan->refcount_table = malloc(qcow2_refcount_entries(header) * ENTRY);
 	scan->l2 = malloc(size);
 	scan->block = malloc(size);
 	if (!scan->counted || !scan->found || !scan->refcount_table || !scan->l2 || !scan->block)
 		return -ENOMEM;
-	return image_read(scan->fd, scan->refcount_table, table_entries(scan) * ENTRY,
+	return image_read(scan->fd, scan->refcount_table, qcow2_refcount_entries(header) * ENTRY,
 			  header->refcount_table_offset);
 }
 
@@ -390,10 +440,25 @@ static int clear_marks(struct scan *scan)
 			   offsetof(struct qcow2_disk_header, incompatible_features));
 }
 
+static int repair_blocks(struct scan *scan)
+{
+	uint64_t end;
+	int r;
+
+	do {
+		end = scan->unused = util_max(scan->unused, scan->findings.end);
+		r = scan_run(scan, WRITE_BLOCKS);
+		scan->file_size = util_max(scan->file_size, scan->unused);
+		scan_measure(scan);
+	} while (r == 0 && scan->unused > end);
+	return r;
+}
+
 static int repair_all(struct scan *scan, enum qcow2_repair repair)
 {
-	int r = scan_run(scan, WRITE_COUNTS);
+	int r = repair == QCOW2_REPAIR_ALL ? repair_blocks(scan) : 0;
 
+	r = r ?: scan_run(scan, WRITE_COUNTS);
 	r = r ?: scan_run(scan, WRITE_FLAGS);
 	r = r ?: scan_run(scan, WRITE_NOTHING);
 	if (r == 0 && repair == QCOW2_REPAIR_ALL && !qcow2_corruptions(&scan->findings))

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What takes more than moving bytes between a guest and their place: clusters
- * that have none yet, or one that they share, or that are compressed; backing
- * files; ranges. All of it is done on the spot, on the caller's thread.
+ * What takes more than moving bytes between a guest and their place: a place for
+ * clusters that have none yet, or one that they share, or that are compressed;
+ * backing files; ranges. All of it is done on the spot, on the caller's thread.
  */
 #include <errno.h>
 #include <string.h>
@@ -16,27 +16,42 @@ bool qcow2_is_zero(const struct qcow2 *q, const struct qcow2_extent *extent, uin
 	       (extent->content == QCOW2_HOLE && offset >= q->backing.size);
 }
 
-/* Where nobody in the chain has anything: a raw file at its end, or nothing. */
-static int read_end(const struct qcow2 *q, void *buffer, size_t len, uint64_t offset)
+int qcow2_find(struct qcow2 *q, uint64_t offset, uint64_t len, struct qcow2_extent *ret_extent)
 {
-	uint64_t size = q->backing.size;
-	size_t there = offset < size ? util_min(len, size - offset) : 0;
+	struct qcow2_extent extent;
+	int r = qcow2_map(q, offset, len, &extent);
 
-	memset((uint8_t *)buffer + there, 0, len - there);
-	return there ? image_read(q->backing.image.fd, buffer, there, offset) : 0;
+	while (r == 0 && extent.content == QCOW2_HOLE && offset < q->backing.size) {
+		len = util_min(extent.len, q->backing.size - offset);
+		extent.len = len;
+		if (!q->backing.qcow2) {
+			extent.content = QCOW2_DATA;
+			extent.host = offset;
+			extent.base = &q->backing.image;
+			break;
+		}
+		q = q->backing.qcow2;
+		r = qcow2_map(q, offset, len, &extent);
+		extent.base = q->image;
+	}
+	if (r < 0)
+		return r;
+	extent.owner = q;
+	*ret_extent = extent;
+	return 0;
 }
 
-static int read_extent(struct qcow2 *q, const struct qcow2_extent *extent, void *buffer,
-		       uint64_t offset)
+static int read_extent(const struct qcow2_extent *extent, void *buffer, uint64_t offset)
 {
+	struct qcow2 *q = extent->owner;
 	const uint8_t *data;
 	int r;
 
 	switch (extent->content) {
 	case QCOW2_DATA:
-		return qcow2_pread(q, buffer, extent->len, extent->host);
+		return image_read(extent->base ? extent->base->fd : q->fd, buffer, extent->len,
+				  extent->host);
 	case QCOW2_HOLE:
-		return read_end(q, buffer, extent->len, offset);
 	case QCOW2_ZEROES:
 		memset(buffer, 0, extent->len);
 		return 0;
@@ -49,125 +64,93 @@ static int read_extent(struct qcow2 *q, const struct qcow2_extent *extent, void 
 	__builtin_unreachable();
 }
 
-/* The beginning of a range, from the first image in the chain that has it. */
-static int read_some(struct qcow2 *q, void *buffer, size_t len, uint64_t offset, size_t *ret_len)
-{
-	struct qcow2_extent extent;
-	int r = qcow2_map(q, offset, len, &extent);
-
-	while (r == 0 && extent.content == QCOW2_HOLE && q->backing.qcow2 &&
-	       offset < q->backing.size) {
-		len = util_min(extent.len, q->backing.size - offset);
-		q = q->backing.qcow2;
-		r = qcow2_map(q, offset, len, &extent);
-	}
-	if (r == 0)
-		r = read_extent(q, &extent, buffer, offset);
-	if (r == 0)
-		*ret_len = extent.len;
-	return r;
-}
-
 int qcow2_read(struct qcow2 *q, void *buffer, size_t len, uint64_t offset)
 {
+	struct qcow2_extent extent;
 	uint8_t *at = buffer;
 	int r = 0;
 
-	while (len && r == 0) {
-		size_t moved = 0;
-
-		r = read_some(q, at, len, offset, &moved);
-		at += moved;
-		offset += moved;
-		len -= moved;
+	for (; len && r == 0; len -= extent.len) {
+		r = qcow2_find(q, offset, len, &extent);
+		if (r == 0)
+			r = read_extent(&extent, at, offset);
+		if (r < 0)
+			break;
+		at += extent.len;
+		offset += extent.len;
 	}
 	return r;
 }
 
 /* Less than a cluster of what the guest has at offset, to where it will be. */
-static int copy(struct qcow2 *q, bool zero, bool fresh, uint64_t offset, size_t len, uint64_t place)
+static int copy(struct qcow2 *q, bool zero, uint64_t offset, size_t len, uint64_t place)
 {
 	int r;
 
 	if (len == 0)
 		return 0;
 	if (zero)
-		/* A file reads as zeroes where it grows. */
-		return fresh ? 0 : qcow2_pwrite(q, q->zeroes, len, place);
+		return qcow2_pwrite(q, q->zeroes, len, place);
 	r = qcow2_read(q, q->bounce, len, offset);
 	return r < 0 ? r : qcow2_pwrite(q, q->bounce, len, place);
 }
 
-/* Whole clusters at place: what is written, and around it what was there. */
-static int fill(struct qcow2 *q, const struct qcow2_extent *extent, struct iovec *iov,
-		unsigned int count, size_t len, uint64_t offset, uint64_t place)
+/* What is there already in the first and the last of the clusters at place. */
+static int surround(struct qcow2 *q, bool zero, uint64_t offset, uint64_t len, uint64_t place)
 {
-	uint64_t cluster = qcow2_cluster_size(&q->header), within = qcow2_in_cluster(q, offset);
-	uint64_t size = util_align_up(within + len, cluster), tail = size - within - len;
-	bool zero = qcow2_is_zero(q, extent, offset - within);
-	bool fresh = place >= q->file_size && !q->fixed;
-	int r = copy(q, zero, fresh, offset - within, within, place);
+	uint64_t within = qcow2_in_cluster(q, offset), end = within + len;
+	uint64_t tail = util_align_up(end, qcow2_cluster_size(&q->header)) - end;
+	int r = copy(q, zero, offset - within, within, place);
 
-	if (r == 0)
-		r = copy(q, zero, fresh, offset + len, tail, place + within + len);
-	if (r == 0)
-		r = qcow2_pwritev(q, iov, count, place + within);
-	return r < 0 ? r : qcow2_extend(q, place + size);
+	return r < 0 ? r : copy(q, zero, offset + len, tail, place + end);
 }
 
-static void cut(struct iovec *iov, unsigned int *count, size_t len)
-{
-	unsigned int i = 0;
-
-	while (i < *count && len > iov[i].iov_len)
-		len -= iov[i++].iov_len;
-	iov[i].iov_len = len;
-	*count = i + 1;
-}
-
-/* Zeroes that have a place already. */
-static ssize_t write_in_place(struct qcow2 *q, const struct qcow2_extent *extent,
-			      struct iovec *iov, unsigned int count, size_t len, uint64_t offset)
-{
-	uint64_t within = qcow2_in_cluster(q, offset), cluster = qcow2_cluster_size(&q->header);
-	uint64_t place = extent->host - within;
-	uint64_t clusters = util_align_up(within + len, cluster) >> q->header.cluster_bits;
-	int r;
-
-	if (qcow2_is_metadata(q, place, clusters << q->header.cluster_bits))
-		return qcow2_lies(q);
-	r = fill(q, extent, iov, count, len, offset, place);
-	if (r == 0)
-		r = qcow2_map_set(q, offset, clusters, place | QCOW2_COPIED, cluster);
-	return r < 0 ? r : (ssize_t)len;
-}
-
-ssize_t qcow2_write(struct qcow2 *q, const struct qcow2_extent *extent, struct iovec *iov,
-		    unsigned int count, size_t len, uint64_t offset)
+/* Zeroes that have a place of their own keep it. */
+static int find_place(struct qcow2 *q, const struct qcow2_extent *extent, uint64_t count,
+		      bool *ret_clean, struct qcow2_clusters *ret_clusters)
 {
 	uint32_t bits = q->header.cluster_bits;
-	uint64_t within = qcow2_in_cluster(q, offset), wanted;
-	struct qcow2_clusters clusters;
 	int r;
 
-	len = util_min(len, util_min(extent->len, ((uint64_t)QCOW2_RUN_MAX << bits) - within));
 	if (extent->content == QCOW2_ZEROES && extent->own) {
-		cut(iov, &count, len);
-		return write_in_place(q, extent, iov, count, len, offset);
+		*ret_clean = false;
+		*ret_clusters = (struct qcow2_clusters){ extent->host >> bits, count };
+		return qcow2_is_metadata(q, ret_clusters->first << bits, count << bits) ?
+		       qcow2_lies(q) : 0;
 	}
-	wanted = ((within + len - 1) >> bits) + 1;
-	r = qcow2_alloc(q, wanted, &clusters);
+	r = qcow2_alloc(q, count, ret_clusters);
+	*ret_clean = q->reserve_clean;
+	return r;
+}
+
+int qcow2_place(struct qcow2 *q, uint64_t offset, struct qcow2_extent *extent)
+{
+	uint32_t bits = q->header.cluster_bits;
+	uint64_t within = qcow2_in_cluster(q, offset), place;
+	uint64_t len = util_min(extent->len, ((uint64_t)QCOW2_RUN_MAX << bits) - within);
+	bool zero = qcow2_is_zero(q, extent, offset - within), clean;
+	struct qcow2_clusters clusters;
+	int r = find_place(q, extent, ((within + len - 1) >> bits) + 1, &clean, &clusters);
+
 	if (r < 0)
 		return r;
 	len = util_min(len, (clusters.count << bits) - within);
-	cut(iov, &count, len);
-	r = fill(q, extent, iov, count, len, offset, clusters.first << bits);
+	place = clusters.first << bits;
+	if (!zero || !clean)
+		r = surround(q, zero, offset, len, place);
 	if (r == 0)
-		r = qcow2_map_set(q, offset, clusters.count,
-				  clusters.first << bits | QCOW2_COPIED, UINT64_C(1) << bits);
-	if (r < 0)
-		qcow2_free_later(q, clusters.first, clusters.count);
-	return r < 0 ? r : (ssize_t)len;
+		r = qcow2_map_set(q, offset, clusters.count, place | QCOW2_COPIED,
+				  UINT64_C(1) << bits);
+	if (r < 0) {
+		if (place != extent->host - within)
+			qcow2_free_later(q, clusters.first, clusters.count);
+		return r;
+	}
+	*extent = (struct qcow2_extent){
+		.content = QCOW2_DATA, .own = true, .host = place + within, .len = len,
+		.placed = true, .ordered = !zero || !clean,
+	};
+	return 0;
 }
 
 /* The whole clusters that a range has, as a range; its length is 0 when there are none. */
@@ -195,21 +178,23 @@ static ssize_t set_range(struct qcow2 *q, const struct qcow2_extent *extent, uin
 	return r < 0 ? r : (ssize_t)len;
 }
 
-static ssize_t write_zeroes(struct qcow2 *q, const struct qcow2_extent *extent, uint64_t offset)
+static ssize_t write_zeroes(struct qcow2 *q, struct qcow2_extent *extent, uint64_t offset)
 {
 	uint64_t cluster = qcow2_cluster_size(&q->header);
-	size_t len = util_min(extent->len, cluster - qcow2_in_cluster(q, offset));
-	struct iovec iov = { (void *)q->zeroes, len };
-	int r;
+	int r = 0;
 
+	extent->len = util_min(extent->len, cluster - qcow2_in_cluster(q, offset));
 	if (qcow2_is_zero(q, extent, offset))
-		return (ssize_t)len;
+		return (ssize_t)extent->len;
 	if (extent->content != QCOW2_DATA || !extent->own)
-		return qcow2_write(q, extent, &iov, 1, len, offset);
-	if (qcow2_is_metadata(q, extent->host, len))
-		return qcow2_lies(q);
-	r = qcow2_pwritev(q, &iov, 1, extent->host);
-	return r < 0 ? r : (ssize_t)len;
+		r = qcow2_place(q, offset, extent);
+	else if (qcow2_is_metadata(q, extent->host, extent->len))
+		r = qcow2_lies(q);
+	if (r == 0)
+		r = qcow2_pwrite(q, q->zeroes, extent->len, extent->host);
+	if (r == 0 && extent->ordered)
+		qcow2_order(q);
+	return r < 0 ? r : (ssize_t)extent->len;
 }
 
 ssize_t qcow2_zero(struct qcow2 *q, uint64_t offset, uint64_t len, bool unmap)

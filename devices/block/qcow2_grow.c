@@ -8,9 +8,9 @@
 /* In one piece, behind all that is there. What a slice of counts has no room for the next one has. */
 static int alloc_run(struct qcow2 *q, uint64_t count, struct qcow2_clusters *ret_clusters)
 {
-	uint64_t hint = q->free_hint;
 	struct qcow2_clusters found = { 0 };
-	int r = 0;
+	int r = qcow2_give_back(q);
+	uint64_t hint = q->free_hint;
 
 	q->free_hint = q->file_size >> q->header.cluster_bits;
 	for (int i = 0; i < 2 && r == 0 && found.count < count; i++) {
@@ -18,7 +18,7 @@ static int alloc_run(struct qcow2 *q, uint64_t count, struct qcow2_clusters *ret
 			qcow2_free_later(q, found.first, found.count);
 		r = qcow2_alloc(q, count, &found);
 	}
-	q->free_hint = hint;
+	q->free_hint = util_min(hint, q->free_hint);
 	if (r < 0)
 		return r;
 	if (found.count < count) {
@@ -61,9 +61,11 @@ static int move_l1(struct qcow2 *q, uint64_t wanted)
 	uint64_t old = util_align_up(q->header.l1_size * sizeof(uint64_t),
 				     UINT64_C(1) << bits) >> bits;
 	_cleanup_free_ uint64_t *l1 = copy_l1(q, entries);
-	struct qcow2_clusters clusters;
-	int r = l1 ? alloc_run(q, count, &clusters) : -ENOMEM;
+	struct qcow2_clusters clusters = { 0 };
+	int r = l1 ? qcow2_tables_room(q, entries + qcow2_refcount_entries(&q->header)) : -ENOMEM;
 
+	if (r == 0)
+		r = alloc_run(q, count, &clusters);
 	if (r < 0)
 		return r;
 	place = clusters.first << bits;

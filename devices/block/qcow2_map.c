@@ -151,14 +151,18 @@ static int own_table(struct qcow2 *q, uint64_t offset, uint64_t *ret_table)
 		return r;
 	place = clusters.first << q->header.cluster_bits;
 	qcow2_cache_drop(q, place);
-	r = write_table(q, old, place);
+	if (old || !q->reserve_clean)
+		r = write_table(q, old, place);
 	if (r < 0) {
 		qcow2_free_later(q, clusters.first, 1);
 		return r;
 	}
 	set_l1(q, index, place | QCOW2_COPIED);
-	if (old)
+	qcow2_tables_add(q, place);
+	if (old) {
+		qcow2_tables_remove(q, old);
 		qcow2_free_later(q, old >> q->header.cluster_bits, 1);
+	}
 	*ret_table = place;
 	return 0;
 }

@@ -1,8 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * What leads to tables is checked once, here: each lies in the file, and no two
- * of them overlap. Later it is believed.
- */
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,13 +11,6 @@
 #define BACKING_DEPTH_MAX 8 /* images of a chain, each of which has a file to keep open */
 #define CACHE_DEFAULT MIB(4)
 #define LIMIT_MAX (UINT64_C(1) << 56)
-
-static int compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
 
 static int load_table(struct qcow2 *q, uint64_t offset, uint64_t entries, uint64_t **ret_table)
 {
@@ -39,79 +28,19 @@ static int load_table(struct qcow2 *q, uint64_t offset, uint64_t entries, uint64
 	return 0;
 }
 
-/* Adds where the entries lead to. */
-static int collect(const struct qcow2 *q, const uint64_t *entries, uint64_t count,
-		   uint64_t reserved, uint64_t *places, size_t *len)
-{
-	uint64_t cluster = qcow2_cluster_size(&q->header), place;
-
-	for (uint64_t i = 0; i < count; i++) {
-		if (!entries[i])
-			continue;
-		place = entries[i] & ~QCOW2_COPIED;
-		if (!place || entries[i] & reserved || !qcow2_is_aligned(&q->header, place) ||
-		    !util_within(place, cluster, q->file_size))
-			return -EUCLEAN;
-		places[(*len)++] = place;
-	}
-	return 0;
-}
-
-/* The clusters of a table that the header names. */
-static void collect_run(const struct qcow2 *q, uint64_t offset, uint64_t bytes, uint64_t *places,
-			size_t *len)
-{
-	uint64_t cluster = qcow2_cluster_size(&q->header);
-
-	for (uint64_t at = 0; at < bytes; at += cluster)
-		places[(*len)++] = offset + at;
-}
-
-static int check_tables(const struct qcow2 *q, uint64_t blocks)
-{
-	const struct qcow2_header *header = &q->header;
-	uint64_t l1_bytes = header->l1_size * sizeof(uint64_t);
-	uint64_t blocks_bytes = blocks * sizeof(uint64_t);
-	size_t most = 3 + header->l1_size + blocks +
-		      ((l1_bytes + blocks_bytes) >> header->cluster_bits), len = 0;
-	_cleanup_free_ uint64_t *places = calloc(most, sizeof(*places));
-	int r;
-
-	if (!places)
-		return -ENOMEM;
-	collect_run(q, header->l1_offset, l1_bytes, places, &len);
-	collect_run(q, header->refcount_table_offset, blocks_bytes, places, &len);
-	if (header->snapshots)
-		places[len++] = header->snapshots_offset;
-	r = collect(q, q->l1, header->l1_size, QCOW2_L1_RESERVED, places, &len);
-	if (r == 0)
-		r = collect(q, q->refcount_table, blocks,
-			    QCOW2_REFCOUNT_TABLE_RESERVED | QCOW2_COPIED, places, &len);
-	if (r < 0)
-		return r;
-	qsort(places, len, sizeof(*places), compare);
-	for (size_t i = 1; i < len; i++)
-		if (places[i] == places[i - 1])
-			return -EUCLEAN;
-	return 0;
-}
-
 static int load_tables(struct qcow2 *q)
 {
-	uint64_t blocks = (uint64_t)q->header.refcount_table_clusters <<
-			  (q->header.cluster_bits - 3);
+	uint64_t blocks = qcow2_refcount_entries(&q->header);
 	int r = load_table(q, q->header.l1_offset, q->header.l1_size, &q->l1);
 
 	if (r == 0)
 		r = load_table(q, q->header.refcount_table_offset, blocks, &q->refcount_table);
-	if (r == 0)
-		r = check_tables(q, blocks);
 	if (r < 0)
 		return r;
 	while (blocks && !q->refcount_table[blocks - 1])
 		blocks--;
 	q->refcount_blocks = (uint32_t)blocks;
-	return 0;
+	return qcow2_tables_init(q);
 }
 
 /* What we do not keep up to date is no longer so from our first write on. */
@@ -178,11 +107,13 @@ static void qcow2_close(struct qcow2 *q)
 	while (q) {
 		struct qcow2 *next = q->backing.qcow2;
 
-		block_image_close(&q->backing.image);
+		if (!next)
+			block_image_close(&q->backing.image);
 		qcow2_inflate_free(q->inflate);
 		qcow2_cache_free(&q->cache);
 		free((void *)q->zeroes);
 		free(q->bounce);
+		free(q->tables.places);
 		free(q->refcount_table);
 		free(q->l1);
 		util_closep(&q->fd);
@@ -234,6 +165,7 @@ static int open_image(struct qcow2 **ret_qcow2, struct block_image *image, uint6
 		r = prepare_to_write(q);
 	if (r < 0)
 		return r;
+	q->lazy = !q->read_only && q->header.compatible & QCOW2_LAZY_REFCOUNTS;
 	q->limit = q->fixed ? q->file_size & ~(qcow2_cluster_size(&q->header) - 1) : LIMIT_MAX;
 	*ret_qcow2 = util_steal_ptr(&q);
 	return 0;
@@ -254,11 +186,16 @@ static int open_backing(struct qcow2 *q, char **path, uint64_t cache_size)
 	if (block_image_open(&q->backing.image, name, true, false) < 0)
 		return -ELIBACC;
 	q->backing.size = q->backing.image.size;
+	q->image->base = &q->backing.image;
+	q->backing.image.number = q->image->number + 1;
 	if (raw)
 		return 0;
 	if (open_image(&q->backing.qcow2, &q->backing.image, cache_size) < 0)
 		return -ELIBACC;
 	q->backing.size = q->backing.qcow2->header.size;
+	/* One fd does for both. */
+	block_image_close(&q->backing.image);
+	q->backing.image.fd = q->backing.qcow2->fd;
 	return 0;
 }
 
@@ -293,6 +230,8 @@ static int format_open(struct block_disk *disk)
 		return r;
 	q = disk->own = util_steal_ptr(&opened);
 	disk->image.size = q->header.size;
+	/* Of what has a backing file not all can be given back. */
+	disk->reads_zeroes = !*q->header.backing;
 	/* Direct I/O that wants more than a cluster at once. */
 	return disk->image.buffer_align && disk->image.block_size > qcow2_cluster_size(&q->header) ?
 	       -EOPNOTSUPP : 0;
@@ -319,9 +258,13 @@ static size_t format_fds(const struct block_disk *disk, int fds[BLOCK_FDS_MAX - 
 static int format_resize(struct block_disk *disk, uint64_t bytes, uint64_t *ret_size)
 {
 	struct qcow2 *q = disk->own;
-	/* Nobody else can have made it longer: it is locked. */
-	int r = bytes > q->header.size ? qcow2_grow(q, bytes) : 0;
+	int r = 0;
 
+	if (q->queue.engine)
+		q->queue.ops->drain(q->queue.engine);
+	/* Nobody else can have made it longer: it is locked. */
+	if (bytes > q->header.size)
+		r = qcow2_grow(q, bytes);
 	if (r == 0)
 		*ret_size = q->header.size;
 	return r;

@@ -18,6 +18,8 @@ static int raw_open(struct block_disk *disk)
 {
 	const struct block_image *image = &disk->image;
 
+	/* A hole does; what a device makes of a discard is its own business. */
+	disk->reads_zeroes = !image->device;
 	if (disk->conf->format == BLOCK_FORMAT_DEFAULT && !disk->conf->scratch &&
 	    block_looks_like_qcow2(image->fd))
 		return -EMEDIUMTYPE;

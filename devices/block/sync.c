@@ -39,7 +39,7 @@ static int sync_start(struct block_engine *engine)
 
 static ssize_t sync_move(const struct block_engine *engine, struct block_request *request)
 {
-	const struct block_image *image = engine->image;
+	const struct block_image *image = request->base ?: engine->image;
 	off_t offset = (off_t)(request->offset + request->moved);
 	const struct iovec *iov;
 	unsigned int count;

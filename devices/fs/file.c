@@ -38,7 +38,7 @@ static bool writes(uint32_t flags)
 
 int fs_inode_open(struct fs *fs, uint32_t inode, uint32_t flags)
 {
-	char path[FS_PATH_MAX];
+	char path[sizeof("thread-self/fd/") + FS_PATH_MAX];
 	struct statx st;
 	int fd, err;
 
@@ -49,11 +49,13 @@ int fs_inode_open(struct fs *fs, uint32_t inode, uint32_t flags)
 		err = fs_inode_stat(fs, inode, &st);
 	if (!err && !S_ISREG(st.stx_mode))
 		err = S_ISDIR(st.stx_mode) ? -EISDIR : S_ISLNK(st.stx_mode) ? -ELOOP : -ENXIO;
-	if (!err)
-		err = fs_inode_path(fs, inode, path);
 	if (err)
 		return err;
-	fd = open(path, fs_host_flags(fs, flags));
+	fd = fs_inode_fd(fs, inode);
+	if (fd < 0)
+		return fd;
+	snprintf(path, sizeof(path), "thread-self/fd/%d", fd);
+	fd = openat(fs->proc_fd, path, fs_host_flags(fs, flags));
 	return fd < 0 ? -errno : fd;
 }
 

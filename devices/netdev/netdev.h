@@ -33,9 +33,10 @@ struct netdev {
 	uint8_t mac[ETH_ALEN]; /* the only one for which packets come; zeroes: any */
 	bool plain; /* whoever is there wants whole packets: no offloads */
 	bool uso; /* the host can segment UDP */
+	bool is_tap; /* the kernel's, which can move packets to it by itself */
 	bool detached; /* not in use: no packet comes */
 	bool filtered; /* the kernel has a filter */
-	bool backlog; /* of a packet that was sent a part waits: nothing is taken before netdev_flush() */
+	bool backlog; /* a part of a packet waits to be sent, and others until netdev_flush() has done it */
 	struct netdev_stream *stream;
 };
 
@@ -75,9 +76,9 @@ struct netdev_ops {
  * or the other way round; -ENAMETOOLONG.
  */
 int netdev_tap_open(struct netdev *first, unsigned int count, const char *name, uint16_t mtu);
-/* The same for a tap, or a macvtap, that was inherited. -EBADFD when fd is not one with a virtio header. */
+/* The same for a tap or macvtap that was inherited. -EBADFD when fd is none with a virtio header. */
 int netdev_tap_adopt(struct netdev *netdev, int fd);
-/* Makes a tap a port of the bridge, where it is not. -ENXIO: that is none; -EXDEV: it is in another one. */
+/* Makes a tap a port of the bridge, where it is not. -ENXIO: that is none; -EXDEV: it is in another. */
 int netdev_tap_join(const struct netdev *first, const char *bridge);
 /* An interface with nobody else on it: what is sent comes back. -errno of socket(). */
 int netdev_loop_open(struct netdev *netdev);

@@ -162,6 +162,8 @@ static int passt_run(const char *const *argv, int fd)
 	for (int i = 0; i < PASST_FD; i++)
 		posix_spawn_file_actions_addopen(&actions, i, "/dev/null", O_RDWR, 0);
 	posix_spawn_file_actions_adddup2(&actions, fd, PASST_FD);
+	/* Others that were inherited are for other devices. */
+	posix_spawn_file_actions_addclosefrom_np(&actions, PASST_FD + 1);
 	r = -posix_spawnp(&pid, argv[0], &actions, &attr, (char *const *)argv, environ);
 	posix_spawn_file_actions_destroy(&actions);
 	posix_spawnattr_destroy(&attr);

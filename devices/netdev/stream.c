@@ -53,7 +53,7 @@ static size_t stream_size(const struct iovec *iov, unsigned int count)
 	return size;
 }
 
-/* The part [offset, offset + len) of iov, as far as max iovecs hold it; returns how many they are. */
+/* The part [offset, offset + len) of iov, as far as max iovecs hold it; returns how many. */
 static unsigned int stream_part(const struct iovec *iov, size_t offset, size_t len,
 				struct iovec *part, unsigned int max)
 {

@@ -186,7 +186,7 @@ static int tap_open_queue(struct netdev *netdev, struct ifreq *ifr)
 	r = tap_prepare(fd, &uso);
 	if (r < 0)
 		return r;
-	*netdev = (struct netdev){ .ops = &tap_ops, .fd = util_steal_fd(&fd), .uso = uso };
+	*netdev = (struct netdev){ .ops = &tap_ops, .fd = util_steal_fd(&fd), .uso = uso, .is_tap = true };
 	memcpy(netdev->name, ifr->ifr_name, sizeof(netdev->name));
 	return 0;
 }
@@ -217,7 +217,7 @@ int netdev_tap_join(const struct netdev *first, const char *bridge)
 {
 	_cleanup_close_ int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct ifreq ifr = { .ifr_ifindex = (int)if_nametoindex(first->name) };
-	char port[sizeof("/sys/class/net//brif/") + 2 * IFNAMSIZ];
+	char port[64];
 
 	if (sock < 0)
 		return -errno;
@@ -268,7 +268,7 @@ int netdev_tap_adopt(struct netdev *netdev, int fd)
 		return r;
 	if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		return -errno;
-	*netdev = (struct netdev){ .ops = &tap_ops, .fd = fd, .uso = uso };
+	*netdev = (struct netdev){ .ops = &tap_ops, .fd = fd, .uso = uso, .is_tap = true };
 	memcpy(netdev->name, ifr.ifr_name, sizeof(netdev->name));
 	memcpy(netdev->mac, mac, sizeof(netdev->mac));
 	return 0;

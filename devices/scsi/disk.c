@@ -392,7 +392,8 @@ uint32_t disk_service_action_in(struct scsi_task *task)
 		return SENSE_FIELD;
 	scsi_put64(data, atomic_load(&task->lun->blocks) - 1);
 	scsi_put32(data + 8, task->lun->block_size);
-	/* Logical block provisioning is there. */
-	data[14] = task->lun->read_only ? 0 : 0x80;
+	/* Logical block provisioning is there; LBPRZ. */
+	if (!task->lun->read_only)
+		data[14] = task->lun->reads_zeroes ? 0xc0 : 0x80;
 	return task_reply(task, data, sizeof(data), scsi_get32(task->cdb + 10));
 }

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Commands that every kind of unit takes (SPC-4), and what units are besides their blocks. */
 #include <stdio.h>
+#include "devices/scsi/passthrough.h"
 #include "devices/scsi/target.h"
 
 #define VENDOR "MICROVM"
 #define REVISION "1   "
 /* Peripheral qualifier 3 and no device type: there is no unit of that number (section 6.4.2). */
 #define NO_UNIT 0x7f
+/* Of byte 1. Above it SCSI-2 had the LUN, and Linux has it until an INQUIRY has told which standard counts. */
+#define RESERVED 0x1e
 
 /* ---- units ---- */
 
@@ -50,6 +53,7 @@ int scsi_lun_init(struct scsi_target *target, unsigned int index,
 	lun->type = identity->type;
 	lun->read_only = identity->read_only || identity->type == SCSI_CDROM;
 	lun->write_through = identity->write_through;
+	lun->reads_zeroes = identity->reads_zeroes;
 	lun->block_size = identity->type == SCSI_CDROM ? SCSI_CDROM_BLOCK : identity->block_size;
 	/* Aligned as direct I/O wants it. */
 	lun->buffer = aligned_alloc(4096, SCSI_BUFFER_BYTES);
@@ -58,15 +62,47 @@ int scsi_lun_init(struct scsi_target *target, unsigned int index,
 	r = set_names(lun, identity);
 	if (!r)
 		r = scsi_lun_resize(lun, identity->size);
-	atomic_store(lun->flags, SCSI_PLUGGED | SCSI_ATTENTION_RESET |
-					  (identity->write_through ? SCSI_WRITE_THROUGH : 0));
+	if (!r)
+		atomic_store(lun->flags, SCSI_PLUGGED | SCSI_ATTENTION_RESET |
+						  (identity->write_through ? SCSI_WRITE_THROUGH : 0));
 	return r;
+}
+
+void scsi_lun_init_device(struct scsi_target *target, unsigned int index,
+			  const struct passthrough *device, _Atomic uint32_t *flags)
+{
+	target->luns[index] = (struct scsi_lun){
+		.target = target,
+		.number = (uint16_t)index,
+		.type = device->type,
+		.device = device,
+		.read_only = device->read_only,
+		.block_size = device->block_size,
+		.flags = flags,
+	};
+	atomic_store(flags, SCSI_PLUGGED | SCSI_ATTENTION_RESET);
 }
 
 void scsi_lun_free(struct scsi_lun *lun)
 {
 	free(lun->buffer);
 	lun->buffer = NULL;
+	lun->device = NULL;
+}
+
+void scsi_lun_hide(struct scsi_lun *lun)
+{
+	atomic_fetch_and(lun->flags, ~(uint32_t)SCSI_PLUGGED);
+}
+
+void scsi_lun_announce(const struct scsi_lun *lun)
+{
+	for (unsigned int i = 0; i < lun->target->count; i++) {
+		struct scsi_lun *other = &lun->target->luns[i];
+
+		if (other != lun && scsi_lun_has(other, SCSI_PLUGGED))
+			atomic_fetch_or(other->flags, SCSI_ATTENTION_LUNS);
+	}
 }
 
 int scsi_lun_check(const struct scsi_lun *lun)
@@ -78,7 +114,9 @@ int scsi_lun_check(const struct scsi_lun *lun)
 			       SCSI_EVENT_REMOVAL;
 	const uint32_t known = lun->type == SCSI_CDROM ? disk | cdrom : disk;
 
-	return (atomic_load(lun->flags) & ~known) ? -EINVAL : 0;
+	const uint32_t flags = atomic_load(lun->flags);
+
+	return (flags & ~known) || !(flags & SCSI_PLUGGED) ? -EINVAL : 0;
 }
 
 void scsi_lun_reset(struct scsi_lun *lun)
@@ -87,17 +125,6 @@ void scsi_lun_reset(struct scsi_lun *lun)
 	atomic_fetch_and(lun->flags, SCSI_PLUGGED | SCSI_EJECTED | SCSI_BUFFER_TAKEN);
 	atomic_fetch_or(lun->flags, SCSI_ATTENTION_RESET |
 					    (lun->write_through ? SCSI_WRITE_THROUGH : 0));
-}
-
-void scsi_lun_plug(struct scsi_lun *lun, bool plugged)
-{
-	if (plugged)
-		atomic_fetch_or(lun->flags, SCSI_PLUGGED | SCSI_ATTENTION_RESET);
-	else
-		atomic_fetch_and(lun->flags, ~(uint32_t)SCSI_PLUGGED);
-	for (unsigned int i = 0; i < lun->target->count; i++)
-		if (&lun->target->luns[i] != lun)
-			atomic_fetch_or(lun->target->luns[i].flags, SCSI_ATTENTION_LUNS);
 }
 
 uint32_t primary_take_attention(struct scsi_lun *lun)
@@ -132,7 +159,7 @@ uint32_t primary_request_sense(struct scsi_task *task)
 	uint32_t outcome;
 	size_t len;
 
-	if (task->cdb[1] & ~1)
+	if (task->cdb[1] & RESERVED)
 		return SENSE_FIELD;
 	outcome = scsi_lun_has(task->lun, SCSI_PLUGGED) ? primary_take_attention(task->lun)
 							: SENSE_LUN;
@@ -197,10 +224,12 @@ static size_t vpd_characteristics(const struct scsi_lun *lun, uint8_t *page)
 
 static size_t vpd_provisioning(const struct scsi_lun *lun, uint8_t *page)
 {
-	/* UNMAP, and WRITE SAME with 16 and 10 bytes. */
-	page[1] = lun->read_only ? 0 : 0xe0;
+	if (lun->read_only)
+		return 4;
+	/* UNMAP, WRITE SAME with 16 and 10 bytes, and LBPRZ. */
+	page[1] = lun->reads_zeroes ? 0xe4 : 0xe0;
 	/* Thin, as far as there is any. */
-	page[2] = lun->read_only ? 0 : 2;
+	page[2] = 2;
 	return 4;
 }
 
@@ -253,7 +282,9 @@ static uint32_t inquiry_vpd(struct scsi_task *task)
 
 static uint32_t inquiry_standard(struct scsi_task *task)
 {
-	const struct scsi_lun *lun = task->lun;
+	static const struct scsi_lun nobody = { .type = SCSI_DISK };
+	const bool there = scsi_lun_has(task->lun, SCSI_PLUGGED);
+	const struct scsi_lun *lun = there ? task->lun : &nobody;
 	/* SPC-4; hierarchical LUNs, format 2; command queuing. */
 	uint8_t data[64] = {
 		[0] = (uint8_t)lun->type, [1] = lun->type == SCSI_CDROM ? 0x80 : 0, [2] = 6,
@@ -262,7 +293,7 @@ static uint32_t inquiry_standard(struct scsi_task *task)
 	/* SAM-5, SPC-4, SBC-3 or MMC-6, none of them in a particular version. */
 	const uint16_t standards[] = { 0x00a0, 0x0460, lun->type == SCSI_CDROM ? 0x04e0 : 0x04c0 };
 
-	if (!scsi_lun_has(lun, SCSI_PLUGGED))
+	if (!there)
 		data[0] = NO_UNIT;
 	scsi_put_text(data + 8, VENDOR, 8);
 	scsi_put_text(data + 16, lun->product, 16);
@@ -274,7 +305,7 @@ static uint32_t inquiry_standard(struct scsi_task *task)
 
 uint32_t primary_inquiry(struct scsi_task *task)
 {
-	if (task->cdb[1] & ~1)
+	if (task->cdb[1] & RESERVED)
 		return SENSE_FIELD;
 	if (task->cdb[1] & 1)
 		return scsi_lun_has(task->lun, SCSI_PLUGGED) ? inquiry_vpd(task) : SENSE_LUN;

@@ -21,7 +21,8 @@
 
 #define SCSI_LUNS_MAX 256
 #define SCSI_CDB_MAX 16
-#define SCSI_SENSE_MAX 20
+/* Of a host's device; the target's own takes 20. */
+#define SCSI_SENSE_MAX 96
 #define SCSI_SERIAL_MAX 20
 #define SCSI_PRODUCT_MAX 16
 /* What a unit compares with and fills blocks from. */
@@ -56,12 +57,29 @@ enum scsi_flag {
 	SCSI_EVENT_REMOVAL = 1 << 13,
 };
 
+/* Why a host's device could not answer: the status means nothing then. */
+enum scsi_failure {
+	SCSI_NO_FAILURE,
+	SCSI_ABORTED,
+	SCSI_GONE,
+	SCSI_WAS_RESET,
+	SCSI_CONGESTED,
+	SCSI_TRANSPORT_FAILED,
+	SCSI_TARGET_FAILED,
+	SCSI_NEXUS_FAILED,
+	SCSI_FAILED,
+};
+
+struct passthrough;
+
 struct scsi_lun {
 	struct scsi_target *target;
 	uint16_t number;
 	enum scsi_type type;
+	const struct passthrough *device; /* of the host's, which answers; NULL: the target does */
 	bool read_only;
 	bool write_through; /* to begin with; SCSI_WRITE_THROUGH is in force */
+	bool reads_zeroes;  /* unmapped blocks do */
 	uint32_t block_size;
 	_Atomic uint64_t blocks;
 	_Atomic uint32_t *flags; /* enum scsi_flag; its owner has them where a save takes them */
@@ -70,7 +88,7 @@ struct scsi_lun {
 	uint8_t *buffer;
 };
 
-/* luns is the owner's, count of them; number n is luns[n]. */
+/* luns is the owner's, count of them; number n is luns[n]. One without SCSI_PLUGGED is a number that no unit has. */
 struct scsi_target {
 	struct scsi_lun *luns;
 	unsigned int count;
@@ -82,18 +100,26 @@ struct scsi_identity {
 	const char *serial, *product;
 	bool read_only;
 	bool write_through;
+	bool reads_zeroes;
 	uint32_t block_size; /* a power of two; CD-ROMs have 2048 */
 	uint64_t size;       /* bytes; what does not fill a block is left out */
 };
 
 /*
- * Unit number index of the target, with its flags where flags points to.
- * -ENOMEM; -E2BIG: a string is too long; -EINVAL: not one block fits.
+ * Unit number index of the target, with its flags where flags points to. From
+ * when it returns any thread may run tasks of it. -ENOMEM; -E2BIG: a string is too long; -EINVAL: not one block fits.
  */
 int scsi_lun_init(struct scsi_target *target, unsigned int index,
 		  const struct scsi_identity *identity, _Atomic uint32_t *flags);
-/* Accepts a zeroed one. */
+/* The same of a host's device, which says itself who it is. */
+void scsi_lun_init_device(struct scsi_target *target, unsigned int index,
+			  const struct passthrough *device, _Atomic uint32_t *flags);
+/* After its last task. Accepts a zeroed one. */
 void scsi_lun_free(struct scsi_lun *lun);
+/* The number has no unit any more: from now on tasks find none. */
+void scsi_lun_hide(struct scsi_lun *lun);
+/* The inventory has changed: all units but this one tell that. */
+void scsi_lun_announce(const struct scsi_lun *lun);
 
 /* Whether flags, which a save was loaded into, are such as a unit can have: 0 or -EINVAL. */
 int scsi_lun_check(const struct scsi_lun *lun);
@@ -101,9 +127,6 @@ int scsi_lun_check(const struct scsi_lun *lun);
 void scsi_lun_reset(struct scsi_lun *lun);
 /* A new size in bytes. -EINVAL when not one block fits. */
 int scsi_lun_resize(struct scsi_lun *lun, uint64_t size);
-/* Puts it into the target or takes it out; the others tell that the inventory has changed. */
-void scsi_lun_plug(struct scsi_lun *lun, bool plugged);
-
 static inline bool scsi_lun_has(const struct scsi_lun *lun, enum scsi_flag flag)
 {
 	return atomic_load(lun->flags) & flag;
@@ -114,7 +137,7 @@ static inline bool scsi_lun_has(const struct scsi_lun *lun, enum scsi_flag flag)
  * buffers until done runs, on the thread that ran it.
  */
 struct scsi_task {
-	struct scsi_lun *lun; /* any of the target's, plugged or not */
+	struct scsi_lun *lun; /* any of the target's, with a unit or not; the next two only where there is one */
 	const struct block_disk *disk;
 	const struct block_queue *queue;
 	uint8_t cdb[SCSI_CDB_MAX];
@@ -129,6 +152,7 @@ struct scsi_task {
 
 	/* The answer. */
 	uint8_t status;
+	enum scsi_failure failure;
 	bool overrun; /* the command wants larger buffers: nothing was done, status means nothing */
 	size_t taken, given; /* bytes of out, and of in */
 	uint8_t sense[SCSI_SENSE_MAX];

@@ -35,6 +35,7 @@ enum scsi_outcome {
 	SENSE_MISCOMPARE = 0x0e1d00,
 	OUTCOME_BUSY = 0x1000000,
 	OUTCOME_PENDING,                   /* a request is with the engine: the task's step follows */
+	OUTCOME_ANSWERED,                  /* by a host's device: status and sense data are the task's */
 };
 
 static inline uint16_t scsi_get16(const uint8_t *at)
@@ -87,6 +88,10 @@ static inline void scsi_put_text(uint8_t *at, const char *text, size_t len)
 
 /* ---- task.c ---- */
 
+/* How long a CDB is that begins so. */
+size_t task_cdb_length(uint8_t opcode);
+/* Between memory and [offset, offset + len) of the iovecs, which have as much. */
+void iov_copy(const struct iovec *iov, size_t offset, void *buffer, size_t len, bool to_iov);
 /* Gives the initiator data, but not more than the allocation length of its CDB. */
 uint32_t task_reply(struct scsi_task *task, const void *data, size_t len, size_t allocation);
 /* Copies len bytes at offset of the Data-Out buffer, which has them. */
@@ -101,7 +106,7 @@ uint32_t task_error(const struct scsi_task *task);
 size_t sense_write(uint8_t sense[SCSI_SENSE_MAX], uint32_t outcome, bool descriptor,
 		   const uint64_t *info);
 
-/* ---- commands: primary.c (SPC), mode.c, disk.c (SBC), cdrom.c (MMC) ---- */
+/* ---- commands: primary.c (SPC), mode.c, disk.c (SBC), passthrough.c, cdrom.c (MMC) ---- */
 
 uint32_t primary_test_ready(struct scsi_task *task);
 uint32_t primary_request_sense(struct scsi_task *task);
@@ -129,6 +134,9 @@ uint8_t disk_compare_max(const struct scsi_lun *lun);
 uint32_t disk_same_max(const struct scsi_lun *lun);
 #define DISK_UNMAP_DESCRIPTORS 64
 #define DISK_UNMAP_BLOCKS UINT32_MAX
+
+/* Any command to a unit that is a host's device. */
+uint32_t passthrough_run(struct scsi_task *task);
 
 uint32_t cdrom_read_toc(struct scsi_task *task);
 uint32_t cdrom_configuration(struct scsi_task *task);

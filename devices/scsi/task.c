@@ -15,6 +15,7 @@ enum command_trait {
 	ATTENTIVE = 1 << 3, /* a unit attention does not stand in its way (SPC-4, section 5.6) */
 	WRITES = 1 << 4,
 	LUNLESS = 1 << 5,   /* a unit that is not there answers as well (SPC-4, section 5.6) */
+	OURS = 1 << 6,      /* a unit that is a host's device leaves it to the target */
 };
 
 static const struct command {
@@ -50,15 +51,14 @@ static const struct command {
 	{ 0x91, ON_DISK, disk_sync },
 	{ 0x93, ON_DISK | WRITES, disk_write_same },
 	{ 0x9e, ON_DISK, disk_service_action_in },
-	{ 0xa0, ANYWHERE | UNREADY | ATTENTIVE | LUNLESS, primary_report_luns },
+	{ 0xa0, ANYWHERE | UNREADY | ATTENTIVE | LUNLESS | OURS, primary_report_luns },
 	{ 0xa8, ANYWHERE, disk_read },
 	{ 0xaa, ON_DISK | WRITES, disk_write },
 };
 
 /* ---- buffers ---- */
 
-/* Between memory and [offset, offset + len) of the iovecs, which have as much. */
-static void iov_copy(const struct iovec *iov, size_t offset, void *buffer, size_t len, bool to_iov)
+void iov_copy(const struct iovec *iov, size_t offset, void *buffer, size_t len, bool to_iov)
 {
 	uint8_t *at = buffer;
 
@@ -147,9 +147,10 @@ static void task_finish(struct scsi_task *task, uint32_t outcome)
 {
 	if (task->has_buffer)
 		atomic_fetch_and(task->lun->flags, ~(uint32_t)SCSI_BUFFER_TAKEN);
-	task->status = outcome == OUTCOME_GOOD ? SCSI_GOOD :
-		       outcome == OUTCOME_BUSY ? SCSI_BUSY : SCSI_CHECK_CONDITION;
-	if (task->status == SCSI_CHECK_CONDITION)
+	if (outcome != OUTCOME_ANSWERED)
+		task->status = outcome == OUTCOME_GOOD ? SCSI_GOOD :
+			       outcome == OUTCOME_BUSY ? SCSI_BUSY : SCSI_CHECK_CONDITION;
+	if (task->status == SCSI_CHECK_CONDITION && outcome != OUTCOME_ANSWERED)
 		task->sense_len = sense_write(task->sense, outcome,
 					      scsi_lun_has(task->lun, SCSI_DESCRIPTOR_SENSE),
 					      task->has_info ? &task->info : NULL);
@@ -195,9 +196,10 @@ uint32_t task_submit(struct scsi_task *task, uint32_t (*next)(struct scsi_task *
 
 /* ---- commands ---- */
 
-static const struct command *find_command(const struct scsi_task *task)
+/* Where there is no unit, it has no type either: another one may be coming in. */
+static const struct command *find_command(const struct scsi_task *task, bool there)
 {
-	const uint8_t type = task->lun->type == SCSI_DISK ? ON_DISK : ON_CDROM;
+	const uint8_t type = !there ? LUNLESS : task->lun->type == SCSI_DISK ? ON_DISK : ON_CDROM;
 
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		if (task->cdb_len && commands[i].opcode == task->cdb[0] &&
@@ -207,7 +209,7 @@ static const struct command *find_command(const struct scsi_task *task)
 }
 
 /* Section 4.2.5.1: the group, the upper bits of the operation code, says how long the CDB is. */
-static size_t cdb_length(uint8_t opcode)
+size_t task_cdb_length(uint8_t opcode)
 {
 	static const uint8_t lengths[8] = { 6, 10, 10, SCSI_CDB_MAX, 16, 12, 6, 10 };
 
@@ -215,16 +217,14 @@ static size_t cdb_length(uint8_t opcode)
 }
 
 /* What stands in the way of a command, or 0. */
-static uint32_t check_command(struct scsi_task *task, const struct command *command)
+static uint32_t check_command(struct scsi_task *task, const struct command *command, bool there)
 {
 	struct scsi_lun *lun = task->lun;
 	uint32_t attention;
 
-	if (!(command && command->traits & LUNLESS) && !scsi_lun_has(lun, SCSI_PLUGGED))
-		return SENSE_LUN;
 	if (!command)
-		return SENSE_OPCODE;
-	if (task->cdb_len < cdb_length(command->opcode))
+		return there ? SENSE_OPCODE : SENSE_LUN;
+	if (task->cdb_len < task_cdb_length(command->opcode))
 		return SENSE_FIELD;
 	if (!(command->traits & ATTENTIVE)) {
 		attention = primary_take_attention(lun);
@@ -240,16 +240,23 @@ static uint32_t check_command(struct scsi_task *task, const struct command *comm
 	return OUTCOME_GOOD;
 }
 
+static bool is_passed(const struct scsi_task *task, const struct command *command)
+{
+	return task->lun->device && !(command && command->traits & OURS);
+}
+
 void scsi_task_run(struct scsi_task *task)
 {
-	const struct command *command = find_command(task);
-	uint32_t outcome = check_command(task, command);
+	const bool there = scsi_lun_has(task->lun, SCSI_PLUGGED);
+	const struct command *command = find_command(task, there);
+	const bool passed = there && is_passed(task, command);
+	uint32_t outcome = passed ? OUTCOME_GOOD : check_command(task, command, there);
 
 	if (outcome != OUTCOME_GOOD) {
 		task_finish(task, outcome);
 		return;
 	}
-	task->step = command->run;
+	task->step = passed ? passthrough_run : command->run;
 	task_drive(task);
 }
 

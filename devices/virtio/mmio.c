@@ -194,7 +194,7 @@ int virtio_mmio_new(struct virtio_dev *dev, struct bus *bus, struct irq_router *
 
 	if (!mmio)
 		return -ENOMEM;
-	mmio->transport = (struct transport){ raise_queue, raise_config };
+	mmio->transport = (struct transport){ raise_queue, raise_config, NULL };
 	mmio->dev = dev;
 	err = irq_line_pin(router, &mmio->line, pin);
 	if (!err)

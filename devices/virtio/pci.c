@@ -79,6 +79,14 @@ static void raise_config(struct transport *transport)
 	raise(container_of(transport, struct virtio_pci, transport), CONFIG_VECTOR);
 }
 
+static int interrupt_fd(struct transport *transport, unsigned int queue)
+{
+	struct virtio_pci *pci = container_of(transport, struct virtio_pci, transport);
+	uint16_t vector = pci->vectors[queue];
+
+	return vector == VIRTIO_MSI_NO_VECTOR ? -1 : msix_fd(pci->msix, vector);
+}
+
 static void forget_vectors(struct virtio_pci *pci)
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(pci->vectors); i++)
@@ -194,8 +202,10 @@ static void write_queue(struct virtio_pci *pci, uint64_t offset, uint64_t value)
 
 	switch (offset) {
 	case VIRTIO_PCI_COMMON_Q_MSIX:
-		if (queue < VIRTIO_QUEUES_MAX)
+		if (queue < VIRTIO_QUEUES_MAX) {
 			set_vector(pci, queue, value);
+			virtio_redirect_queue(pci->dev, queue);
+		}
 		return;
 	case VIRTIO_PCI_COMMON_Q_SIZE:
 		layout.size = (uint16_t)value;
@@ -432,7 +442,7 @@ int virtio_pci_new(struct virtio_dev *dev, struct pci_root *root, struct irq_rou
 
 	if (!pci)
 		return -ENOMEM;
-	pci->transport = (struct transport){ raise_queue, raise_config };
+	pci->transport = (struct transport){ raise_queue, raise_config, interrupt_fd };
 	pci->dev = dev;
 	pci->root = root;
 	forget_vectors(pci);

@@ -61,6 +61,9 @@ void virtio_reset_queue(struct virtio_dev *dev, uint32_t queue);
 /* Whether that is still going on. */
 bool virtio_queue_resetting(struct virtio_dev *dev, uint32_t queue);
 
+/* The transport's interrupt_fd is another one for this queue now. */
+void virtio_redirect_queue(struct virtio_dev *dev, uint32_t queue);
+
 /* Drivers write the addresses of a layout in halves: the one at offset (0 or 4) of address becomes value. */
 static inline void virtio_set_half(uint64_t *address, unsigned int offset, uint32_t value)
 {

@@ -60,7 +60,11 @@ void virtio_fail(struct virtio_dev *dev, const char *format, ...)
 
 void virtio_kick(struct virtq *queue)
 {
-	if (queue->active && !virtio_failed(queue->dev))
+	if (!queue->active || virtio_failed(queue->dev))
+		return;
+	if (queue->vhost)
+		util_signal(queue->kick.fd);
+	else
 		queue->dev->class->kick(queue->dev, queue);
 }
 
@@ -178,6 +182,11 @@ static int pause_queues(void *first)
 	for (struct virtq *queue = first; queue; queue = next_queue(queue))
 		virtq_deactivate(queue);
 	return 0;
+}
+
+static int redirect_queue(void *arg)
+{
+	return virtq_redirect(arg);
 }
 
 static int reset_class(void *arg)
@@ -487,6 +496,16 @@ bool virtio_queue_resetting(struct virtio_dev *dev, uint32_t queue)
 	resetting = dev->queues[queue].resetting;
 	unlock(dev);
 	return resetting;
+}
+
+void virtio_redirect_queue(struct virtio_dev *dev, uint32_t queue)
+{
+	if (queue >= dev->queue_count)
+		return;
+	lock(dev);
+	if (dev->started && !dev->resetting)
+		worker_call(dev->queues[queue].worker, redirect_queue, &dev->queues[queue]);
+	unlock(dev);
 }
 
 void virtio_config_read(struct virtio_dev *dev, uint32_t offset, void *data, uint32_t len)
@@ -844,7 +863,7 @@ const char *virtio_nth_counter(const struct virtio_dev *dev, unsigned int n, uin
 		[VIRTQ_SUPPRESSED] = "interrupts_suppressed",
 	};
 
-	if (n >= VIRTQ_COUNTERS + counter_count(dev->class))
+	if (n >= VIRTQ_COUNTERS + (dev->served_by ? 0 : counter_count(dev->class)))
 		return NULL;
 	*ret_sum = virtio_core_counter(dev, (enum virtq_counter)n);
 	return n < VIRTQ_COUNTERS ? names[n] : dev->class->counters[n - VIRTQ_COUNTERS];
@@ -874,10 +893,18 @@ int virtio_dev_resize_disk(struct virtio_dev *dev, uint64_t bytes)
 int virtio_dev_set_link(struct virtio_dev *dev, bool up)
 {
 	struct link_change change = { dev, up };
+	/* Who serves its queues instead does so anew, if then at all. */
+	const bool again = dev->served_by && !dev->paused;
+	int err;
 
 	if (!dev->class->set_link)
 		return -EOPNOTSUPP;
-	return worker_call(&dev->workers[0], set_link, &change);
+	if (again)
+		virtio_dev_pause(dev);
+	err = worker_call(&dev->workers[0], set_link, &change);
+	if (again)
+		virtio_dev_resume(dev);
+	return err;
 }
 
 void virtio_dev_retry(struct virtio_dev *dev)

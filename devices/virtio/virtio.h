@@ -7,7 +7,7 @@
  * Threads: a device has one worker, or with several sets of queues one for
  * each set; a queue belongs to exactly one. init, load and free run on the main
  * thread; start, reset, config_write, drain, resize, resize_disk and set_link on the first worker; kick, retry,
- * queue_start, queue_stop, queue_reset and the queue's event handlers on the queue's. The
+ * queue_start, queue_stop, queue_reset, queue_error and the queue's event handlers on the queue's. The
  * transports call the functions in transport.h from vCPU threads.
  */
 #ifndef DEVICES_VIRTIO_VIRTIO_H
@@ -41,6 +41,8 @@ struct virtio_host;
 struct transport {
 	void (*raise_queue)(struct transport *transport, unsigned int queue);
 	void (*raise_config)(struct transport *transport);
+	/* The eventfd that interrupts for the queue; -1: none now. Missing: it takes raise_queue(). */
+	int (*interrupt_fd)(struct transport *transport, unsigned int queue);
 };
 
 /* What every class's configuration begins with. */
@@ -122,6 +124,8 @@ struct virtio_class {
 	void (*queue_stop)(struct virtq *queue);
 	/* After queue_stop, where it was for a reset: what was in flight is forgotten. */
 	void (*queue_reset)(struct virtq *queue);
+	/* A vhost to which the queue is lent cannot go on with it. Missing: the guest's fault. */
+	void (*queue_error)(struct virtq *queue);
 	/* The driver wrote [offset, offset + len) of dev->config. Missing: writes are ignored. */
 	void (*config_write)(struct virtio_dev *dev, uint32_t offset, uint32_t len);
 	/* All queues are stopped: the class's state is to be as init left it. */
@@ -163,6 +167,8 @@ struct virtio_dev {
 	const struct virtio_class *class;
 	char name[16];
 	const char *where; /* for people: the pty, socket or interface that was made; NULL: none */
+	/* For people: who serves the queues instead, so that the class counts nothing; NULL: nobody. */
+	const char *served_by;
 	const void *conf; /* of the class's conf_size; lives as long as the device */
 	const struct virtio_host *host;
 	const struct mem *mem;
@@ -217,7 +223,10 @@ __attribute__((format(printf, 2, 3))) void virtio_fail(struct virtio_dev *dev, c
 /* Whether it has to be reset. */
 bool virtio_failed(const struct virtio_dev *dev);
 
-/* Calls the class's kick for the queue if that is active and the device has not failed. On the queue's worker. */
+/*
+ * Calls the class's kick for the queue if that is active and the device has not failed; rings the
+ * doorbell of one that is lent. On the queue's worker.
+ */
 void virtio_kick(struct virtq *queue);
 
 /*

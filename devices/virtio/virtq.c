@@ -50,6 +50,8 @@ int virtq_init(struct virtq *queue, struct virtio_dev *dev, unsigned int index, 
 		.size_max = size_max,
 		.layout = { .size = size_max },
 		.kick = { .fd = -1 },
+		.call = { .fd = -1 },
+		.error = { .fd = -1 },
 		.request_size = request_size,
 	};
 	virtq_rewind(queue);
@@ -73,6 +75,8 @@ void virtq_free(struct virtq *queue)
 	free(queue->order);
 	free(queue->requests);
 	util_closep(&queue->kick.fd);
+	util_closep(&queue->call.fd);
+	util_closep(&queue->error.fd);
 }
 
 int virtq_activate(struct virtq *queue, const struct mem *mem, uint64_t features)

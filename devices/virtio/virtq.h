@@ -24,6 +24,7 @@
 
 struct mem;
 struct ring_ops;
+struct vhost;
 struct virtio_dev;
 struct virtq;
 
@@ -84,9 +85,12 @@ struct virtq {
 	struct worker_job stop;     /* sent to the worker by a reset */
 	bool resetting;             /* VIRTIO_F_RING_RESET; guarded by the device's lock */
 	struct event kick;          /* the doorbell's eventfd */
+	struct event call, error;   /* of one that can be lent: a vhost's interrupts and complaints */
 
 	/* The rest belongs to the worker. */
 	bool active;
+	struct vhost *vhost;     /* serves the queue; NULL: the worker does */
+	unsigned int ring_index; /* what the vhost calls it */
 	uint16_t size; /* frozen, as the layout is */
 	bool event_idx, indirect, in_order;
 	bool empty;    /* found so, and no doorbell was asked for yet */
@@ -137,6 +141,22 @@ void virtq_done(struct virtq *queue, struct chain *chain);
 /* Shows the driver what was returned so far, where the rest of the turn takes long. */
 void virtq_show(struct virtq *queue);
 
+/* In a class's init: the queue may be lent. -errno. */
+int virtq_lend_init(struct virtq *queue);
+/*
+ * In queue_start: vhost serves the queue as its ring number ring, from the
+ * queue's position on, once its doorbell rings, which the core sees to; kick is
+ * not called. -errno.
+ */
+int virtq_lend(struct virtq *queue, struct vhost *vhost, unsigned int ring);
+/*
+ * In queue_stop: a lent queue is the worker's again, at the position that it has
+ * come to; where nobody knows that the device has to be reset.
+ */
+void virtq_take_back(struct virtq *queue);
+
+/* For the core. Another eventfd is the queue's interrupt now. -errno. */
+int virtq_redirect(struct virtq *queue);
 /* For the core. Shows what was returned, and raises an interrupt where the driver wants one for it. */
 void virtq_publish(struct virtq *queue);
 /* Whether pop would find something; for a queue that pop found empty. */

@@ -23,16 +23,32 @@ TAP = f"bench{os.getpid() % 100000}"
 # What differs from one architecture to another: the kernel's file; what microvm itself puts on the kernel's command line, as
 # its peer's guest gets the same help; and the peer's machine.
 ARCH = platform.machine()
-KERNEL, WORDS, MACHINE = {
+KERNEL, WORDS, MACHINE, PCI = {
     "x86_64": ("vmlinux", "tsc=reliable pci=noearly cryptomgr.notests 8250.nr_uarts=0 console=hvc0",
-               "microvm,pit=off,pic=off,rtc=off,isa-serial=off,acpi=on"),
-    "aarch64": ("Image", "cma=0 cryptomgr.notests 8250.nr_uarts=0 console=hvc0", "virt,gic-version=host"),
+               "microvm,pit=off,pic=off,rtc=off,isa-serial=off,acpi=on", ",pcie=on"),
+    "aarch64": ("Image", "cma=0 cryptomgr.notests 8250.nr_uarts=0 console=hvc0", "virt,gic-version=host", ""),
 }[ARCH]
 
 
 def tuned_or_stock():
     """The kernel to boot: the tuned one if it was built."""
     return next(k / KERNEL for k in (IMAGES / "tuned", IMAGES / "guest") if (k / KERNEL).exists())
+
+
+def in_the_lab():
+    """Whether this is an emulated host of tests/lab/host."""
+    return "lab.job=" in Path("/proc/cmdline").read_text()
+
+
+def cpio(entries):
+    """An initramfs: (name, mode, device number, content)."""
+    def record(number, name, mode, device, data):
+        fields = number, mode, 0, 0, 1, 0, len(data), 0, 0, device >> 8, device & 255, len(name) + 1, 0
+        head = b"070701" + b"".join(b"%08x" % field for field in fields) + name.encode() + b"\0"
+        return head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)
+
+    records = [record(number, *entry) for number, entry in enumerate(entries, 1)]
+    return b"".join(records) + record(0, "TRAILER!!!", 0, 0, b"")
 
 
 class Place:
@@ -114,10 +130,13 @@ class Process:
 
     def line(self, word):
         """Waits for a line of the guest that begins with word; returns the rest of it."""
+        said = []
         for line in self.process.stdout:
             if line.startswith(word.encode()):
                 return line[len(word):].decode().strip()
-        raise SystemExit(f"{self.process.args[0]} ended: {self.process.stderr.read().decode()}")
+            said.append(line)
+        said += self.process.stderr
+        raise SystemExit(f"{self.process.args[0]} ended: {b''.join(said[-10:]).decode()}")
 
     def end(self, status):
         """Waits for the end; returns the time that it took from the start."""
@@ -146,23 +165,30 @@ class Process:
 
 
 class Table:
-    """Figures by what they are and whose they are."""
+    """Figures by what they are and whose they are: ours first. A ratio is to what is better of the others'."""
 
-    def __init__(self, names):
+    def __init__(self, names, better=min):
         self.names = names
+        self.better = better
         self.rows = {}
 
     def add(self, title, unit, name, value):
         self.rows.setdefault((title, unit), {n: [] for n in self.names})[name].append(value)
 
+    def medians(self, figures):
+        return [statistics.median(figures[name]) for name in self.names]
+
+    def to_others(self, figures):
+        ours, *others = self.medians(figures)
+        return ours / self.better(others)
+
     def show(self):
-        scale = {"ms": 1000, "MiB": 1}
+        scale = {"ms": 1000, "MiB": 1, "/s": 1}
         print(f"{'':44}" + "".join(f"{name:>14}" for name in self.names) + f"{'ratio':>8}")
         for (title, unit), figures in self.rows.items():
-            medians = [statistics.median(figures[name]) * scale[unit] for name in self.names]
-            print(f"{title:44}" + "".join(f"{m:10.1f} {unit:3}" for m in medians) + f"{medians[0] / medians[1]:8.2f}")
+            print(f"{title:44}" + "".join(f"{m * scale[unit]:10.1f} {unit:3}" for m in self.medians(figures)) +
+                  f"{self.to_others(figures):8.2f}")
 
     def ratio(self, title):
         figures, = (f for (t, _), f in self.rows.items() if t == title)
-        ours, theirs = (statistics.median(figures[name]) for name in self.names)
-        return ours / theirs
+        return self.to_others(figures)

@@ -274,6 +274,42 @@ static void command_lengths(struct conform *c, const void *arg)
 	vdrv_close(&vdrv);
 }
 
+/* Commands of each class, and of none, with all that may follow: each is answered, in one byte. */
+static void command_shapes(struct conform *c, const void *arg)
+{
+	static const uint32_t lens[] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 24 };
+	static const uint8_t fills[] = { 0, 1, 2, 0xff };
+	struct vdrv vdrv;
+	const uint64_t data = open_device(&vdrv, find_class("net"), "loop,queues=2"), result = data + 0x1000;
+
+	(void)c;
+	(void)arg;
+	for (unsigned int i = 0; i < 8 * 8 * ARRAY_SIZE(lens) * ARRAY_SIZE(fills); i++) {
+		const uint32_t len = lens[i / 64 % ARRAY_SIZE(lens)];
+		/* The command itself in one buffer, or in two. */
+		const struct vdrv_buffer buffers[] = { { data, 1 + i % 2, false },
+						       { data + 1 + i % 2, 1 - i % 2 + len, false },
+						       { result, 16, true } };
+
+		memset(vdrv_ptr(&vdrv, data, 64), fills[i / 64 / ARRAY_SIZE(lens)], 64);
+		*byte(&vdrv, data) = (uint8_t)(i % 8);
+		*byte(&vdrv, data + 1) = (uint8_t)(i / 8 % 8);
+		memset(vdrv_ptr(&vdrv, result, 16), 0x5a, 16);
+		if (buffers[1].len)
+			CHECK(ask(&vdrv, vdrv.queue_count - 1, buffers, 3));
+		else
+			CHECK(ask(&vdrv, vdrv.queue_count - 1,
+				  (struct vdrv_buffer[]){ buffers[0], buffers[2] }, 2));
+		CHECK(*byte(&vdrv, result) <= VIRTIO_NET_ERR && *byte(&vdrv, result + 1) == 0x5a);
+	}
+	/* Not even a whole command. */
+	CHECK(ask(&vdrv, vdrv.queue_count - 1,
+		  (struct vdrv_buffer[]){ { data, 1, false }, { result, 1, true } }, 2));
+	CHECK(*byte(&vdrv, result) == VIRTIO_NET_ERR);
+	CHECK(!vdrv_needs_reset(&vdrv));
+	vdrv_close(&vdrv);
+}
+
 /* A serial number into buffers of any length, asked for with far more than a header. */
 static void reply_lengths(struct conform *c, const void *arg)
 {
@@ -420,7 +456,7 @@ __attribute__((noreturn)) static void jail_makes_nothing(struct conform *c, cons
 			       SCMP_A2_64(SCMP_CMP_MASKED_EQ, O_CREAT, O_CREAT)) == 0);
 	CHECK(seccomp_load(filter) == 0);
 	seccomp_release(filter);
-	CHECK(jail_enter(NULL, 0, 0, &report, &step) == 0);
+	CHECK(jail_enter(&(struct jail_exceptions){ .cwd = -1 }, &report, &step) == 0);
 	CHECK(report.no_caps);
 	/* A leak checker could not look at this process any more. */
 	_exit(CONFORM_PASSED);
@@ -428,16 +464,19 @@ __attribute__((noreturn)) static void jail_makes_nothing(struct conform *c, cons
 
 static const struct short_header short_blk = { "blk", 0, 16, 513 };
 static const struct short_header short_net = { "net", 1, 12, 0 };
+static const struct short_header short_vsock = { "vsock", 1, 44, 0 };
 
 const struct conform_case conform_bugs[] = {
 	{ "bug_01_size_changed_after_activation", size_changed, NULL, false },
 	{ "bug_02_head_posted_twice_in_flight", head_posted_twice, NULL, true },
 	{ "bug_03_blk_header_length", header_length, &short_blk, true },
 	{ "bug_03_net_header_length", header_length, &short_net, true },
+	{ "bug_03_vsock_header_length", header_length, &short_vsock, true },
 	{ "bug_04_selector_offset_and_width_unchecked", selectors_and_offsets, NULL, false },
 	{ "bug_05_num_buffers_after_unmap", num_buffers, NULL, true },
 	{ "bug_06_chain_past_4_gib", past_4_gib, NULL, true },
 	{ "bug_07_net_guest_length_into_stack_buffer", command_lengths, NULL, true },
+	{ "bug_07_net_commands_of_any_shape", command_shapes, NULL, true },
 	{ "bug_07_blk_guest_length_into_stack_buffer", reply_lengths, NULL, true },
 	{ "bug_08_image_format_probed", no_probing, NULL, true },
 	{ "bug_09_special_files_and_no_fds", special_files, NULL, true },

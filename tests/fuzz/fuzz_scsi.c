@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * CDBs: a target of two disks and a CD-ROM takes a series of commands. Each
+ * CDBs: a target of two disks, a CD-ROM and a device of the host's takes a series of commands. Each
  * has a byte for the unit, one for the length of the CDB and two for the lengths of the
  * buffers, then the CDB, then what the Data-Out buffer begins with. Whatever comes,
  * each command ends once, with an answer that fits its buffers.
  */
 #include <assert.h>
+#include <fcntl.h>
+#include <scsi/sg.h>
 #include <string.h>
 #include "core/util.h"
+#include "devices/scsi/passthrough.h"
 #include "devices/scsi/scsi.h"
 #include "tests/fuzz/fuzz.h"
 
 #define DISK_BYTES KIB(64)
 #define COMMANDS_MAX 64
-#define LUNS 3
+#define LUNS 4
+#define DEVICE 3 /* the host's */
 
 struct target {
 	struct block_conf conf;
@@ -23,12 +27,49 @@ struct target {
 	_Atomic uint32_t flags[LUNS];
 	struct scsi_target target;
 	struct scsi_task task;
+	struct passthrough device;
+	struct worker worker;
+	struct block_queue device_queue;
 	unsigned int done;
 };
 
+/* A device that answers as the CDB has it, and tells lies about how much it moved. */
+static int execute(const struct passthrough *device, struct sg_io_hdr *header)
+{
+	const struct iovec *iov = header->dxferp;
+
+	assert(header->dxfer_len <= device->bytes_max && header->cmd_len <= SCSI_CDB_MAX);
+	assert(header->dxfer_len <= (header->iovec_count ? iov->iov_len : 0));
+	if (header->dxfer_direction == SG_DXFER_FROM_DEV)
+		memset(iov->iov_base, header->cmdp[0], header->dxfer_len);
+	header->resid = (int)((uint32_t)header->cmdp[3] << 24 | header->cmdp[2]);
+	header->host_status = header->cmdp[4];
+	if (header->cmdp[2] & 1) {
+		header->status = SCSI_CHECK_CONDITION;
+		header->sb_len_wr = header->cmdp[3] | 1;
+		memset(header->sbp, 0x70, util_min(header->sb_len_wr, header->mx_sb_len));
+	}
+	return header->cmdp[2] == 0xfe ? -EPERM : 0;
+}
+
+static void make_device(struct target *target)
+{
+	int r;
+
+	target->device = (struct passthrough){
+		.fd = open("/dev/null", O_RDWR | O_CLOEXEC), .type = SCSI_CDROM,
+		.block_size = SCSI_CDROM_BLOCK, .bytes_max = 4096, .execute = execute,
+	};
+	r = worker_init(&target->worker, "fuzz", NULL, false);
+	assert(!r);
+	r = passthrough_queue_open(&target->device, &target->worker, 1, &target->device_queue);
+	assert(!r);
+	scsi_lun_init_device(&target->target, DEVICE, &target->device, &target->flags[DEVICE]);
+}
+
 static void make(struct target *target)
 {
-	static const struct scsi_identity identities[LUNS] = {
+	static const struct scsi_identity identities[DEVICE] = {
 		{ .block_size = 512, .size = DISK_BYTES },
 		{ .block_size = 4096, .size = DISK_BYTES, .read_only = true, .serial = "read-only" },
 		{ .type = SCSI_CDROM, .size = DISK_BYTES },
@@ -43,16 +84,20 @@ static void make(struct target *target)
 	assert(!r);
 	r = block_queue_open(&target->disk, 1, &target->queue);
 	assert(!r);
-	for (unsigned int i = 0; i < LUNS; i++) {
+	for (unsigned int i = 0; i < DEVICE; i++) {
 		r = scsi_lun_init(&target->target, i, &identities[i], &target->flags[i]);
 		assert(!r);
 	}
+	make_device(target);
 }
 
 static void unmake(struct target *target)
 {
 	for (unsigned int i = 0; i < LUNS; i++)
 		scsi_lun_free(&target->luns[i]);
+	block_queue_close(&target->device_queue);
+	worker_free(&target->worker);
+	passthrough_close(&target->device);
 	block_queue_close(&target->queue);
 	block_disk_close(&target->disk);
 }
@@ -76,7 +121,8 @@ static void run(struct target *target, const uint8_t *head, const uint8_t cdb[SC
 	in[in_len] = 0xa5;
 	memcpy(out, data, util_min(out_len, len));
 	*task = (struct scsi_task){
-		.lun = lun, .disk = &target->disk, .queue = &target->queue,
+		.lun = lun, .disk = &target->disk,
+		.queue = lun->device ? &target->device_queue : &target->queue,
 		.cdb_len = head[1] % (SCSI_CDB_MAX + 1),
 		.out = &out_iov, .out_count = !!out_len, .out_len = out_len,
 		.in = &in_iov, .in_count = !!in_len, .in_len = in_len, .done = done,

@@ -254,8 +254,12 @@ static void do_pause(struct run *run)
 
 static void do_requests(struct run *run)
 {
-	if (take8(run) & 1)
+	uint8_t which = take8(run);
+
+	if (which & 1)
 		virtio_dev_drain(run->vdrv.dev);
+	else if (which & 2)
+		virtio_dev_set_link(run->vdrv.dev, which & 4);
 	else
 		virtio_dev_resize(run->vdrv.dev);
 }

@@ -38,16 +38,6 @@ class Storage:
                     file.write(part.read_bytes())
         return self.boot("--memory", "512M", *arguments, initrd=initrd).ready()
 
-    def units(self, vm, count):
-        """The names of SCSI disks in the order of their numbers: that of names is by chance."""
-        command = "for i in /sys/block/sd*; do echo $(readlink $i/device) ${i##*/}; done"
-
-        def found():
-            return dict(line.split() for line in vm.sh(command).splitlines() if ":" in line)
-        until(lambda: len(found()) == count, 120)
-        return [name for _, name in
-                sorted((int(address.split(":")[-1]), name) for address, name in found().items())]
-
     def given_back(self, vm, command, name, path):
         """How many bytes the command and a flush take from the file of a disk."""
         before = path.stat().st_blocks
@@ -73,7 +63,7 @@ class Verify(Storage, Group):
             arguments += f"--{bus}", f"{path},format={form},engine={engine}{direct}"
             paths.append(path)
         self.vm = self.tools(*arguments)
-        names = [f"vd{letter}" for letter in "abcdefgh"] + self.units(self.vm, len(kinds))
+        names = [f"vd{letter}" for letter in "abcdefgh"] + self.vm.units(*range(len(kinds)))
         self.disks = dict(zip(names, paths))
 
     def test_mixed_load_reads_what_it_wrote(self):
@@ -117,7 +107,7 @@ class Losses(Storage, Group):
     def power_on(self):
         arguments = [f"--{bus}={path},format={form}" for bus, form, path in self.images]
         vm = self.tools(*arguments)
-        return vm, ["vda", "vdb"] + self.units(vm, 2)
+        return vm, ["vda", "vdb"] + vm.units(0, 1)
 
     def write_until_killed(self, number):
         """Returns how many sectors of its log each disk has flushed."""
@@ -235,7 +225,7 @@ class SgTools(Storage, Group):
         for _ in range(255):
             arguments += "--scsi", "scratch=1M"
         self.vm = self.boot("--memory", "512M", *arguments).ready()
-        self.names = self.units(self.vm, 256)
+        self.names = self.vm.units(*range(256))
         self.device = f"/dev/{self.names[0]}"
 
     def test_are_answered(self):

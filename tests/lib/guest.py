@@ -237,6 +237,20 @@ class Guest:
         """Of a file in the guest."""
         return self.sh(f"sha256sum <{path}").split()[0]
 
+    def units(self, *numbers, kind="block"):
+        """The names of the devices of SCSI units with these numbers, once all are there. Linux
+        gives names in the order in which it gets to units, which is any."""
+        command = (f"for i in /sys/bus/scsi/devices/*:0:0:*/{kind}/*; do "
+                   "[ ! -e \"/dev/${i##*/}\" ] || echo $i; done")
+        names = {}
+
+        def all_there():
+            paths = [line.split("/") for line in self.sh(command).splitlines()]
+            names.update((int(path[-3].split(":")[-1]), path[-1]) for path in paths)
+            return all(number in names for number in numbers)
+        until(all_there, 120)
+        return [names[number] for number in numbers]
+
     def make_lines(self):
         """1 MiB of text in the guest's /tmp/lines; returns its checksum."""
         self.sh("head -c 786432 /dev/urandom | base64 >/tmp/lines")
@@ -266,7 +280,8 @@ class Guest:
             with listener, listener.accept()[0] as peer:
                 while data := peer.recv(1 << 16):
                     received.update(data)
-        with socket.create_server((address, 5001)) as listener:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.create_server((address, 5001), family=family) as listener:
             listener.settimeout(60)
             taker = threading.Thread(target=take, args=(listener,))
             taker.start()

@@ -95,7 +95,7 @@ static inline int vq_guest_init(struct vq_guest *guest, const struct virtio_clas
 	int rc;
 
 	*guest = (struct vq_guest){
-		.transport = { vq_raise_queue, vq_raise_config },
+		.transport = { vq_raise_queue, vq_raise_config, NULL },
 		.class = class,
 		.next = VQ_RAM_BASE,
 	};

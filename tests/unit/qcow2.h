@@ -28,6 +28,7 @@ struct disk_request {
 struct image {
 	char path[64];
 	uint64_t size;
+	bool lazy; /* refcounts */
 	uint8_t *model, *buffer;
 	struct block_conf conf;
 	struct block_disk disk;
@@ -105,6 +106,7 @@ static inline void disk_create(struct image *image, uint32_t cluster_bits, uint3
 		.size = image->size,
 		.cluster_bits = cluster_bits,
 		.refcount_order = order,
+		.compatible = image->lazy ? QCOW2_LAZY_REFCOUNTS : 0,
 	};
 	int fd = open(image->path, O_RDWR | O_TRUNC | O_CLOEXEC);
 
@@ -372,7 +374,7 @@ static inline void disk_change(struct image *image, int operations)
 		disk_change_once(image);
 }
 
-/* Many at once, each in a part of the disk of its own. */
+/* Many at once, each in a part of the disk of its own, though not always of its cluster. */
 static inline void disk_many(struct image *image, int rounds)
 {
 	struct disk_request requests[IMAGE_DEPTH];
@@ -386,10 +388,13 @@ static inline void disk_many(struct image *image, int rounds)
 			memset(image->buffer + i * part, rand(), len);
 			disk_prepare(&requests[i], BLOCK_WRITE, image->buffer + i * part, offset,
 				     len);
+			requests[i].io.durable = rand() % 8 == 0 && !child_emulator();
 			if (rand() % 8 == 0)
 				requests[i].io = (struct block_request){
 					.op = BLOCK_ZERO, .offset = offset, .len = len,
 				};
+			else if (rand() % 8 == 0)
+				requests[i].io = (struct block_request){ .op = BLOCK_FLUSH };
 			disk_submit(image, &requests[i]);
 		}
 		for (uint64_t i = 0; i < IMAGE_DEPTH; i++) {
@@ -398,7 +403,7 @@ static inline void disk_many(struct image *image, int rounds)
 			assert_int_equal(disk_wait(image, &requests[i]), 0);
 			if (io->op == BLOCK_ZERO)
 				memset(image->model + io->offset, 0, io->len);
-			else
+			else if (io->op == BLOCK_WRITE)
 				memcpy(image->model + io->offset, image->buffer + i * part,
 				       io->len);
 		}
@@ -458,6 +463,27 @@ static inline void disk_check(const struct image *image, bool whole)
 	run_command("qemu-img check -q -f qcow2 %s", image->path);
 	disk_save_model(image, "now");
 	run_command("qemu-img compare -q -f raw -F qcow2 %s.now %s", image->path, image->path);
+}
+
+/* Closes it: it reads as it should, and nothing is wrong or lost. */
+static inline void disk_verify(struct image *image)
+{
+	disk_compare(image);
+	disk_close(image);
+	disk_check(image, true);
+}
+
+/* Changes it, also after it was closed and opened again. */
+static inline void disk_exercise(struct image *image, const char *options, int operations)
+{
+	disk_open(image, options);
+	disk_change(image, operations);
+	disk_many(image, operations / 16);
+	disk_reopen(image);
+	disk_compare(image);
+	disk_many(image, operations / 16);
+	disk_change(image, operations);
+	disk_verify(image);
 }
 
 static inline uint64_t disk_blocks(const struct image *image)

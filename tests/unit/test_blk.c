@@ -821,6 +821,7 @@ static void test_segments(void **state)
 		assert_int_equal(vq_guest_make(&guest, &blk_class, table[i].options), 0);
 		virtio_config_read(guest.dev, 0, &config, sizeof(config));
 		assert_int_equal(config.seg_max, table[i].seg_max);
+		assert_false(guest.dev->offered >> VIRTIO_BLK_F_SIZE_MAX & 1);
 		vq_guest_free(&guest);
 	}
 }

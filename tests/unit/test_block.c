@@ -493,6 +493,124 @@ static void test_shrunk(void **state)
 	remove_file(&file);
 }
 
+static void wait_for_all(const struct block_engine_ops *ops, struct block_engine *engine,
+			 struct test_request *requests, unsigned int count)
+{
+	ops->flush(engine);
+	ops->complete(engine);
+	for (unsigned int i = 0; i < count; i++)
+		wait_for(ops, engine, &requests[i]);
+}
+
+/* In one batch, requests that go on where another ends, and some that do not. */
+static void test_neighbours(void **state)
+{
+	static const struct {
+		uint32_t offset, len;
+	} places[DEPTH] = {
+		{ 0, 4096 }, { 4096, 512 }, { 4608, 20000 }, { 40000, 512 },
+		{ 40512, 8192 }, { 100000, 512 }, { 60000, 1 }, { 60001, 4096 },
+	};
+	const struct block_engine_ops *ops = *state;
+	_cleanup_free_ struct test_request *requests = calloc(DEPTH, sizeof(*requests));
+	_cleanup_free_ uint8_t *content = malloc(SIZE);
+	struct file file = { 0 };
+
+	make_file(&file, SIZE);
+	assert_int_equal(open_file(&file, false), 0);
+	if (!start_engine(ops, &file)) {
+		remove_file(&file);
+		skip();
+	}
+	for (int round = 0; round < 200; round++) {
+		const bool write = round % 2, durable = round % 8 == 1 && !child_emulator();
+
+		for (int i = 0; i < DEPTH; i++) {
+			prepare(&requests[i], write ? BLOCK_WRITE : BLOCK_READ, places[i].offset,
+				places[i].len);
+			requests[i].io.durable = durable;
+			for (uint32_t j = 0; write && j < places[i].len; j++)
+				file.model[places[i].offset + j] = requests[i].buffer[j] = (uint8_t)rand();
+			ops->submit(file.engine, &requests[i].io);
+		}
+		assert_ptr_equal(requests[1].io.merged,
+				 ops == &block_uring && !durable ? &requests[2].io : NULL);
+		assert_null(requests[2].io.merged);
+		wait_for_all(ops, file.engine, requests, DEPTH);
+		for (int i = 0; i < DEPTH; i++) {
+			assert_int_equal(requests[i].result, 0);
+			assert_memory_equal(requests[i].buffer, file.model + places[i].offset,
+					    places[i].len);
+		}
+		assert_int_equal(pread(file.image.fd, content, SIZE, 0), SIZE);
+		assert_memory_equal(content, file.model, SIZE);
+	}
+	ops->close(file.engine);
+	remove_file(&file);
+}
+
+/* One that fails is no other's fault, whatever the kernel was asked for together. */
+static void test_neighbour_fails(void **state)
+{
+	const struct block_engine_ops *ops = *state;
+	_cleanup_free_ struct test_request *requests = calloc(3, sizeof(*requests));
+	struct file file = { 0 };
+
+	assert_int_equal(block_image_scratch(&file.image, SIZE, false), 0);
+	if (!start_engine(ops, &file)) {
+		block_image_close(&file.image);
+		skip();
+	}
+	for (int write = 1; write >= 0; write--) {
+		for (uint64_t i = 0; i < 3; i++) {
+			prepare(&requests[i], write ? BLOCK_WRITE : BLOCK_READ,
+				SIZE - 8192 + i * 4096, 4096);
+			memset(requests[i].buffer, write ? (int)i + 1 : 0, 4096);
+			ops->submit(file.engine, &requests[i].io);
+		}
+		wait_for_all(ops, file.engine, requests, 3);
+		assert_int_equal(requests[0].result, 0);
+		assert_int_equal(requests[1].result, 0);
+		assert_int_equal(requests[2].result, write ? -EPERM : -EIO);
+		assert_int_equal(requests[0].buffer[4095], 1);
+		assert_int_equal(requests[1].buffer[0], 2);
+	}
+	ops->close(file.engine);
+	block_image_close(&file.image);
+}
+
+/* More buffers than one operation takes. */
+static void test_many_pieces(void **state)
+{
+	enum { COUNT = 5, EACH = 100, LEN = 256 };
+	const struct block_engine_ops *ops = *state;
+	_cleanup_free_ struct test_request *requests = calloc(COUNT, sizeof(*requests));
+	struct iovec iov[COUNT][EACH];
+	struct file file = { 0 };
+
+	make_file(&file, SIZE);
+	assert_int_equal(open_file(&file, false), 0);
+	if (!start_engine(ops, &file)) {
+		remove_file(&file);
+		skip();
+	}
+	for (int i = 0; i < COUNT; i++) {
+		for (int j = 0; j < EACH; j++)
+			iov[i][j] = (struct iovec){ requests[i].buffer + j * LEN, LEN };
+		prepare_range(&requests[i], BLOCK_READ, (uint64_t)i * EACH * LEN, EACH * LEN);
+		requests[i].io.iov = iov[i];
+		requests[i].io.iov_count = EACH;
+		ops->submit(file.engine, &requests[i].io);
+	}
+	wait_for_all(ops, file.engine, requests, COUNT);
+	for (int i = 0; i < COUNT; i++) {
+		assert_int_equal(requests[i].result, 0);
+		assert_memory_equal(requests[i].buffer, file.model + i * EACH * LEN, EACH * LEN);
+	}
+	ops->close(file.engine);
+	remove_file(&file);
+}
+
 static void test_write_error(void **state)
 {
 	const struct block_engine_ops *ops = *state;
@@ -741,6 +859,11 @@ int main(void)
 		{ "drain, uring", test_drain, NULL, NULL, uring },
 		{ "shrunk, sync", test_shrunk, NULL, NULL, sync },
 		{ "shrunk, uring", test_shrunk, NULL, NULL, uring },
+		{ "neighbours, sync", test_neighbours, NULL, NULL, sync },
+		{ "neighbours, uring", test_neighbours, NULL, NULL, uring },
+		{ "a neighbour fails, sync", test_neighbour_fails, NULL, NULL, sync },
+		{ "a neighbour fails, uring", test_neighbour_fails, NULL, NULL, uring },
+		{ "many pieces, uring", test_many_pieces, NULL, NULL, uring },
 		{ "write error, sync", test_write_error, NULL, NULL, sync },
 		{ "write error, uring", test_write_error, NULL, NULL, uring },
 		{ "model in memory, sync", test_model_in_memory, NULL, NULL, sync },

@@ -11,10 +11,12 @@
 #include <cmocka.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_net.h>
+#include <linux/virtio_vsock.h>
+#include <linux/vm_sockets.h>
 #include <stdio.h>
 #include "tests/unit/driver.h"
 
-extern const struct virtio_class blk_class, net_class, rng_class;
+extern const struct virtio_class blk_class, net_class, vsock_class, rng_class;
 
 /* Guest memory behind the rings. */
 #define HEADER (VQ_RAM_BASE + MIB(4))
@@ -123,6 +125,65 @@ static void net_round(struct vq_guest *guest)
 	expect(guest, 0, BATCH, len);
 }
 
+/* Takes what came from the host, and keeps as many buffers there; the port that it asked from last. */
+static uint32_t vsock_hear(struct vq_guest *guest, unsigned int *posted)
+{
+	uint32_t port = 0;
+	uint16_t head;
+
+	vq_turn(guest);
+	while (vq_take(guest, 0, &head, NULL)) {
+		const struct vring_desc *desc = vq_ptr(guest, guest->queues[0].desc, VQ_SIZE * 16);
+		const struct virtio_vsock_hdr *hdr = vq_ptr(guest, desc[head].addr, sizeof(*hdr));
+
+		if (hdr->op == VIRTIO_VSOCK_OP_REQUEST)
+			port = hdr->src_port;
+		(*posted)--;
+	}
+	for (; *posted < BATCH; (*posted)++)
+		vq_post(guest, 0, &(struct vq_buffer){ DATA + *posted * 4096, 4096, true }, 1);
+	vq_notify(guest, 0);
+	vq_turn(guest);
+	return port;
+}
+
+static void vsock_say(struct vq_guest *guest, uint16_t op, uint32_t from, uint32_t to)
+{
+	const uint32_t len = op == VIRTIO_VSOCK_OP_RW ? FRAME : 0;
+	struct virtio_vsock_hdr *hdr = vq_ptr(guest, HEADER, sizeof(*hdr));
+
+	*hdr = (struct virtio_vsock_hdr){
+		.src_cid = 3, .dst_cid = VMADDR_CID_HOST, .src_port = from, .dst_port = to,
+		.type = VIRTIO_VSOCK_TYPE_STREAM, .op = op, .len = len, .buf_alloc = 65536,
+		.flags = op == VIRTIO_VSOCK_OP_SHUTDOWN ?
+				 VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND : 0,
+	};
+	vq_post(guest, 1, &(struct vq_buffer){ HEADER, sizeof(*hdr) + len, false }, 1);
+	expect(guest, 1, 1, 0);
+}
+
+/* A connection, which comes back to the guest, with data both ways. */
+static void vsock_round(struct vq_guest *guest)
+{
+	unsigned int posted = guest->queues[0].next_desc ? BATCH : 0;
+	uint64_t sent = vq_counter(guest, "rx_bytes");
+	uint32_t port;
+
+	vsock_hear(guest, &posted);
+	vsock_say(guest, VIRTIO_VSOCK_OP_REQUEST, 7, 8);
+	port = vsock_hear(guest, &posted);
+	vsock_say(guest, VIRTIO_VSOCK_OP_RESPONSE, 8, port);
+	vsock_say(guest, VIRTIO_VSOCK_OP_RW, 7, 8);
+	vsock_say(guest, VIRTIO_VSOCK_OP_RW, 8, port);
+	vsock_hear(guest, &posted);
+	assert_int_equal(vq_counter(guest, "rx_bytes"), sent + 2 * FRAME);
+	vsock_say(guest, VIRTIO_VSOCK_OP_SHUTDOWN, 7, 8);
+	vsock_hear(guest, &posted);
+	vsock_say(guest, VIRTIO_VSOCK_OP_RST, 8, port);
+	vsock_hear(guest, &posted);
+	assert_int_equal(vq_counter(guest, "opened"), vq_counter(guest, "closed"));
+}
+
 static void measure(struct vq_guest *guest, uint64_t features, void (*round)(struct vq_guest *))
 {
 	struct counts before;
@@ -193,6 +254,12 @@ static void test_net(void **state)
 	run(&net_class, "loop", net_round);
 }
 
+static void test_vsock(void **state)
+{
+	(void)state;
+	run(&vsock_class, "cid=3,loop", vsock_round);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -200,6 +267,7 @@ int main(void)
 		cmocka_unit_test(test_blk_uring),
 		cmocka_unit_test(test_rng),
 		cmocka_unit_test(test_net),
+		cmocka_unit_test(test_vsock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

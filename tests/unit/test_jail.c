@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include "core/usock.h"
 #include "seccomp/jail.h"
 #include "tests/lib/child.h"
 
@@ -47,6 +48,15 @@ static void remove_file(const char *dir, const char *name)
 	unlink(path);
 }
 
+/* A file beside the directory. */
+static void remove_outside(const char *dir)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s.outside", dir);
+	unlink(path);
+}
+
 static void in_jails(int (*fn)(void *arg))
 {
 	const uid_t uids[] = { geteuid(), CHILD_NOBODY };
@@ -62,6 +72,7 @@ static void in_jails(int (*fn)(void *arg))
 		remove_file(place.path, "kept");
 		remove_file(place.path, "made");
 		remove_file(place.path, "gone");
+		remove_outside(place.path);
 		assert_int_equal(rmdir(place.path), 0);
 		if (child.status != 0)
 			print_message("uid %d: %s", (int)uids[i], child.text);
@@ -85,7 +96,7 @@ static void enter(struct place *place, enum landlock_access access)
 	make_file(place->path, "gone");
 	dir.fd = place->fd = open(place->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	CHILD_CHECK(dir.fd >= 0);
-	rc = jail_enter(&dir, 1, 0, &place->report, &step);
+	rc = jail_enter(&(struct jail_exceptions){ &dir, 1, -1, 0 }, &place->report, &step);
 	if (rc < 0)
 		dprintf(STDERR_FILENO, "%s: %s\n", step, strerror(-rc));
 	CHILD_CHECK(rc == 0);
@@ -349,7 +360,7 @@ static int bad_dir(void *arg)
 	const struct landlock_dir dir = { .fd = -1, .access = LANDLOCK_REMOVE };
 	struct jail_report report = { .landlock_abi = -7 };
 	const char *step = NULL;
-	int rc = jail_enter(&dir, 1, 0, &report, &step);
+	int rc = jail_enter(&(struct jail_exceptions){ &dir, 1, -1, 0 }, &report, &step);
 
 	(void)arg;
 	if (rc == 0 && report.landlock_abi == 0)
@@ -363,6 +374,47 @@ static void a_failing_step_is_named(void **state)
 {
 	(void)state;
 	in_jails(bad_dir);
+}
+
+static int connects(const char *path)
+{
+	int fd = -1, rc = usock_connect(path, SOCK_STREAM, &fd);
+
+	util_closep(&fd);
+	return rc;
+}
+
+/* From a working directory sockets beneath it can be reached by name, and none elsewhere. */
+static int own_directory(void *arg)
+{
+	struct place *place = arg;
+	char path[PATH_MAX], outside[PATH_MAX];
+	const char *step;
+	int inner, outer, cwd;
+
+	snprintf(path, sizeof(path), "%s/made", place->path);
+	snprintf(outside, sizeof(outside), "%s.outside", place->path);
+	CHILD_CHECK(usock_listen(path, SOCK_STREAM, 8, &inner) == 0);
+	CHILD_CHECK(usock_listen(outside, SOCK_STREAM, 8, &outer) == 0);
+	cwd = open(place->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	CHILD_CHECK(jail_enter(&(struct jail_exceptions){ .cwd = cwd },
+					       &place->report, &step) == 0);
+	CHILD_CHECK(unshare(CLONE_FS) == 0 && fchdir(cwd) == 0);
+	snprintf(path, sizeof(path), "..%s", strrchr(outside, '/'));
+	CHILD_CHECK(connects("made") == 0);
+	if (!place->report.own_cwd)
+		return child_lacks("mount namespaces for this user");
+	CHILD_CHECK(connects(path) == -ENOENT && connects(outside) == -ENOENT);
+	/* The mount stays when the directory is closed. */
+	close(cwd);
+	CHILD_CHECK(connects("made") == 0 && connects(path) == -ENOENT);
+	return 0;
+}
+
+static void a_working_directory_leads_nowhere_else(void **state)
+{
+	(void)state;
+	in_jails(own_directory);
 }
 
 static int leaves_traces(void *arg)
@@ -405,6 +457,7 @@ int main(void)
 		cmocka_unit_test(there_is_no_network),
 		cmocka_unit_test(what_is_open_works_and_threads_start),
 		cmocka_unit_test(a_failing_step_is_named),
+		cmocka_unit_test(a_working_directory_leads_nowhere_else),
 		cmocka_unit_test(the_host_keeps_its_mounts),
 	};
 

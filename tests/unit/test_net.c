@@ -19,6 +19,7 @@ extern const struct virtio_class net_class;
 #define RX 0
 #define TX 1
 #define HEADER sizeof(struct virtio_net_hdr_v1)
+#define BIT(name) (1ULL << VIRTIO_NET_F_##name)
 #define MERGE (1ULL << VIRTIO_NET_F_MRG_RXBUF)
 /* Guest memory behind the rings: receive buffers, a page apart, and one to send from. */
 #define BUFFER(i) (VQ_RAM_BASE + MIB(4) + (uint64_t)(i) * 4096)
@@ -30,9 +31,17 @@ struct net_test {
 	uint8_t frame[1514];
 };
 
+/* Without the kernel's help, unless the options ask for it: tests look at what the device does. */
 static int make(struct net_test *test, const char *options)
 {
-	int r = vq_guest_make(&test->guest, &net_class, options);
+	char all[100];
+	int r;
+
+	if (strstr(options, "vhost="))
+		snprintf(all, sizeof(all), "%s", options);
+	else
+		snprintf(all, sizeof(all), "%s%svhost=off", options, *options ? "," : "");
+	r = vq_guest_make(&test->guest, &net_class, all);
 
 	test->sock = r == 0 && if_nametoindex("tap0") ? netns_socket("tap0") : -1;
 	return r;
@@ -223,6 +232,17 @@ static int no_buffers_child(void)
 	CHILD_CHECK(take(&test, RX) == 100 + HEADER);
 	CHILD_CHECK(take(&test, RX) == 101 + HEADER);
 	CHILD_CHECK(!memcmp(at(&test, BUFFER(1)) + HEADER, test.frame, 101));
+	/* A ring that has run dry is none yet; each packet that finds it so is one. */
+	CHILD_CHECK(sleeps(&test));
+	CHILD_CHECK(counter(&test, "rx_no_buffers") == 1);
+	for (unsigned int i = 0; i < 2; i++) {
+		arrive(&test, 100, 1);
+		CHILD_CHECK(sleeps(&test));
+		CHILD_CHECK(counter(&test, "rx_no_buffers") == 2 + i);
+		post_receive(&test, 2 + i, 2048);
+		kick(&test, RX);
+		CHILD_CHECK(take(&test, RX) == 100 + HEADER);
+	}
 	unmake(&test);
 	return 0;
 }
@@ -312,6 +332,40 @@ static int transmit_child(void)
 	CHILD_CHECK(netns_receive(test.sock, got, sizeof(got)) == 100);
 	CHILD_CHECK(!memcmp(got, test.frame, 100));
 	CHILD_CHECK(!failed(&test));
+	unmake(&test);
+	return 0;
+}
+
+/* Headers that promise anything at all: the kernel takes some, and the device has no opinion. */
+static int lies_child(void)
+{
+	static const uint16_t lies[] = { 0, 1, 13, 14, 54, 99, 100, 1500, 0x7fff, 0xffff };
+	struct net_test test;
+	unsigned int sent = 0;
+
+	CHILD_CHECK(make(&test, "tap0") == 0);
+	vq_start(&test.guest, BIT(CSUM) | BIT(HOST_TSO4) | BIT(HOST_TSO6) | BIT(HOST_ECN));
+	for (unsigned int flags = 0; flags < 8; flags++)
+		for (unsigned int type = 0; type < 256; type += type < 8 ? 1 : 31)
+			for (size_t i = 0; i < ARRAY_SIZE(lies); i++, sent++) {
+				const struct virtio_net_hdr_v1 header = {
+					.flags = (uint8_t)flags,
+					.gso_type = (uint8_t)type,
+					.hdr_len = lies[i],
+					.gso_size = lies[ARRAY_SIZE(lies) - 1 - i],
+					.csum_start = lies[(i + flags) % ARRAY_SIZE(lies)],
+					.csum_offset = lies[(i + type) % ARRAY_SIZE(lies)],
+					.num_buffers = lies[i],
+				};
+
+				post_frame(&test, 100, (uint8_t)sent);
+				memcpy(at(&test, OUTGOING), &header, sizeof(header));
+				kick(&test, TX);
+				CHILD_CHECK(take(&test, TX) == 0);
+			}
+	CHILD_CHECK(!failed(&test));
+	CHILD_CHECK(counter(&test, "tx_packets") + counter(&test, "tx_dropped") == sent);
+	CHILD_CHECK(counter(&test, "tx_dropped") > 0 && counter(&test, "tx_packets") > 0);
 	unmake(&test);
 	return 0;
 }
@@ -426,7 +480,6 @@ static int config_child(void)
 
 /* ---- the control queue ---- */
 
-#define BIT(name) (1ULL << VIRTIO_NET_F_##name)
 #define OFFLOADS (BIT(GUEST_CSUM) | BIT(GUEST_TSO4) | BIT(GUEST_TSO6) | BIT(GUEST_ECN))
 #define CONTROL (BIT(CTRL_VQ) | BIT(CTRL_RX) | BIT(CTRL_RX_EXTRA) | BIT(CTRL_VLAN) | \
 		 BIT(CTRL_MAC_ADDR) | BIT(GUEST_ANNOUNCE) | BIT(CTRL_GUEST_OFFLOADS) | BIT(STATUS))
@@ -1464,6 +1517,219 @@ static int confined_child(void)
 	return 0;
 }
 
+/* ---- with the kernel's vhost ---- */
+
+static int make_vhost(struct net_test *test, const char *options)
+{
+	if (access("/dev/vhost-net", R_OK | W_OK) < 0)
+		return child_lacks("/dev/vhost-net for this user");
+	CHILD_CHECK(make(test, options) == 0);
+	return 0;
+}
+
+/* Until there is a used buffer of the queue, be it the kernel that returns it, or a turn of ours. */
+static uint32_t await(struct net_test *test, unsigned int queue)
+{
+	uint16_t head;
+	uint32_t len;
+	int ms = 0;
+
+	for (vq_turn(&test->guest); !vq_take(&test->guest, queue, &head, &len); vq_turn(&test->guest)) {
+		CHILD_CHECK(ms++ < VQ_WAIT_MS);
+		usleep(1000);
+	}
+	return len;
+}
+
+static void vhost_receive(struct net_test *test, unsigned int i, uint8_t seed)
+{
+	post_receive(test, i, 2048);
+	vq_notify(&test->guest, RX);
+	netns_frame(test->frame, 200, seed);
+	CHILD_CHECK(send(test->sock, test->frame, 200, 0) == 200);
+	CHILD_CHECK(await(test, RX) == 200 + HEADER);
+	CHILD_CHECK(!memcmp(at(test, BUFFER(i)) + HEADER, test->frame, 200));
+}
+
+static void vhost_send(struct net_test *test, uint8_t seed)
+{
+	uint8_t got[2000];
+
+	post_frame(test, 300, seed);
+	kick(test, TX);
+	CHILD_CHECK(netns_receive(test->sock, got, sizeof(got)) == 300);
+	CHILD_CHECK(!memcmp(got, test->frame, 300));
+	await(test, TX);
+}
+
+/* Both ways, each time after the queues came back: by a reset, by one of a queue, by a pause. */
+static int vhost_child(void)
+{
+	static const uint64_t features[] = { 0, MERGE | 1ULL << VIRTIO_RING_F_EVENT_IDX };
+	struct net_test test;
+	int lacks = make_vhost(&test, "tap0,vhost=on");
+
+	if (lacks)
+		return lacks;
+	CHILD_CHECK(!strcmp(test.guest.dev->served_by, "vhost-net"));
+	CHILD_CHECK(counter(&test, "rx_packets") == UINT64_MAX);
+	for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
+		vq_start(&test.guest, features[i] | 1ULL << VIRTIO_F_RING_RESET);
+		for (uint8_t seed = 1; seed < 2 * VQ_SIZE + 3; seed++) {
+			vhost_receive(&test, seed % VQ_SIZE, seed);
+			vhost_send(&test, seed);
+		}
+		virtio_reset_queue(test.guest.dev, RX);
+		CHILD_CHECK(!virtio_queue_resetting(test.guest.dev, RX));
+		vq_set_up_queue(&test.guest, RX);
+		vhost_receive(&test, 0, 50);
+		virtio_dev_pause(test.guest.dev);
+		CHILD_CHECK(test.guest.dev->queues[RX].position.next_used == 1);
+		CHILD_CHECK(test.guest.dev->queues[TX].position.next_used == 2 * VQ_SIZE + 2);
+		/* What comes meanwhile waits. */
+		post_frame(&test, 100, 51);
+		vq_notify(&test.guest, TX);
+		vq_turn(&test.guest);
+		CHILD_CHECK(idle(&test, TX));
+		virtio_dev_resume(test.guest.dev);
+		await(&test, TX);
+		CHILD_CHECK(netns_receive(test.sock, (uint8_t[2000]){ 0 }, 2000) == 100);
+		vhost_receive(&test, 1, 52);
+		vhost_send(&test, 53);
+		/* While the cable is pulled what comes is dropped, and what is sent. */
+		CHILD_CHECK(virtio_dev_set_link(test.guest.dev, false) == 0);
+		arrive(&test, 100, 54);
+		post_frame(&test, 100, 55);
+		vq_notify(&test.guest, TX);
+		await(&test, TX);
+		CHILD_CHECK(virtio_dev_set_link(test.guest.dev, true) == 0);
+		vhost_receive(&test, 2, 56);
+		vhost_send(&test, 57);
+		vq_reset(&test.guest);
+	}
+	CHILD_CHECK(test.guest.queue_interrupts[RX] > 0 && !failed(&test));
+	unmake(&test);
+	return 0;
+}
+
+/* A save goes on without it, and one without it goes on with it. */
+static int vhost_save_child(void)
+{
+	struct net_test test;
+	struct state saved;
+	int lacks = make_vhost(&test, "tap0,vhost=on");
+	uint8_t seed = 1;
+
+	if (lacks)
+		return lacks;
+	vq_start(&test.guest, MERGE);
+	for (unsigned int i = 0; i < 4; i++) {
+		const char *next = i % 2 ? "tap0,vhost=on" : "tap0,vhost=off";
+		struct vq_guest *guest = &test.guest;
+		void *conf = guest->conf;
+
+		vhost_receive(&test, i, seed++);
+		vhost_send(&test, seed++);
+		save(&test, &saved);
+		close(test.sock);
+		virtio_dev_free(guest->dev);
+		guest->conf = calloc(1, net_class.conf_size);
+		CHILD_CHECK(opt_parse(net_class.opts, next, guest->conf, &(struct opt_error){ 0 }) == 0);
+		CHILD_CHECK(vq_plug(guest, guest->conf) == 0);
+		opt_free(net_class.opts, conf);
+		free(conf);
+		CHILD_CHECK(load(&test, &saved) == 0);
+		test.sock = netns_socket("tap0");
+		virtio_dev_resume(guest->dev);
+		state_free(&saved);
+	}
+	CHILD_CHECK(!failed(&test));
+	unmake(&test);
+	return 0;
+}
+
+/* Only pairs that are in use have packets; each has its vhost, on its own confined thread. */
+static int vhost_pairs_child(void)
+{
+	struct net_test test;
+	uint16_t head;
+	int lacks;
+
+	child_needs_filters();
+	lacks = make_vhost(&test, "tap0,vhost=on,queues=4");
+	if (lacks)
+		return lacks;
+	CHILD_CHECK(vq_run(&test.guest, true) == 0);
+	for (unsigned int i = 0; i < 2; i++) {
+		vq_start(&test.guest, CONTROL | BIT(MQ) | MERGE);
+		post_command(&test, 8, "\4\0\4", 4);
+		CHILD_CHECK(vq_await(&test.guest, 8, &head, NULL));
+		CHILD_CHECK(*at(&test, RESULT) == VIRTIO_NET_OK);
+		for (unsigned int pair = 0; pair < 4; pair++) {
+			uint8_t got[2000];
+
+			netns_frame(test.frame, 100, (uint8_t)pair);
+			memset(at(&test, OUTGOING), 0, HEADER);
+			memcpy(at(&test, OUTGOING) + HEADER, test.frame, 100);
+			vq_post(&test.guest, 2 * pair + TX,
+				&(struct vq_buffer){ OUTGOING, 100 + HEADER, false }, 1);
+			vq_notify(&test.guest, 2 * pair + TX);
+			CHILD_CHECK(netns_receive(test.sock, got, sizeof(got)) == 100);
+			CHILD_CHECK(!memcmp(got, test.frame, 100));
+			CHILD_CHECK(vq_await(&test.guest, 2 * pair + TX, &head, NULL));
+		}
+		CHILD_CHECK(!failed(&test));
+		vq_reset(&test.guest);
+	}
+	unmake(&test);
+	return 0;
+}
+
+/* What the kernel finds wrong is the driver's fault, and a reset mends it; a tap that is removed is nobody's. */
+static int vhost_faults_child(void)
+{
+	struct net_test test;
+	int lacks = make_vhost(&test, "tap0,vhost=on");
+
+	if (lacks)
+		return lacks;
+	vq_start(&test.guest, 0);
+	vq_post(&test.guest, TX, &(struct vq_buffer){ OUTGOING, 100, true }, 1);
+	vq_notify(&test.guest, TX);
+	while (!failed(&test))
+		CHILD_CHECK(vq_wait(&test.guest) > 0);
+	vq_reset(&test.guest);
+	vq_start(&test.guest, 0);
+	vhost_receive(&test, 0, 1);
+	vhost_send(&test, 2);
+	CHILD_CHECK(test.guest.dev->config[offsetof(struct virtio_net_config, status)] ==
+		    VIRTIO_NET_S_LINK_UP);
+	netns_delete("tap0");
+	post_frame(&test, 100, 3);
+	vq_notify(&test.guest, TX);
+	while (test.guest.dev->config[offsetof(struct virtio_net_config, status)])
+		CHILD_CHECK(vq_wait(&test.guest) > 0);
+	CHILD_CHECK(!failed(&test));
+	vq_reset(&test.guest);
+	vq_start(&test.guest, 0);
+	CHILD_CHECK(!failed(&test));
+	unmake(&test);
+	return 0;
+}
+
+/* Who asks for it is told when it cannot be had; who does not has the packets moved by the device. */
+static void test_vhost_missing(void **state)
+{
+	struct net_test test;
+
+	(void)state;
+	assert_int_equal(make(&test, "loop,vhost=on"), -ESOCKTNOSUPPORT);
+	unmake(&test);
+	assert_int_equal(make(&test, "loop,vhost=auto"), 0);
+	assert_null(test.guest.dev->served_by);
+	unmake(&test);
+}
+
 #define NETNS_TEST(name)                      \
 	static void test_##name(void **state) \
 	{                                     \
@@ -1478,12 +1744,17 @@ NETNS_TEST(large_window)
 NETNS_TEST(no_buffers)
 NETNS_TEST(hostile)
 NETNS_TEST(transmit)
+NETNS_TEST(lies)
 NETNS_TEST(reset)
 NETNS_TEST(gone)
 NETNS_TEST(config)
 NETNS_TEST(cable)
 NETNS_TEST(confined)
 NETNS_TEST(filtered)
+NETNS_TEST(vhost)
+NETNS_TEST(vhost_save)
+NETNS_TEST(vhost_pairs)
+NETNS_TEST(vhost_faults)
 
 int main(void)
 {
@@ -1495,6 +1766,7 @@ int main(void)
 		cmocka_unit_test(test_no_buffers),
 		cmocka_unit_test(test_hostile),
 		cmocka_unit_test(test_transmit),
+		cmocka_unit_test(test_lies),
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_gone),
 		cmocka_unit_test(test_config),
@@ -1524,6 +1796,11 @@ int main(void)
 		cmocka_unit_test(test_peer_is_slow),
 		cmocka_unit_test(test_peer_and_reset),
 		cmocka_unit_test(test_peer_and_cable),
+		cmocka_unit_test(test_vhost),
+		cmocka_unit_test(test_vhost_save),
+		cmocka_unit_test(test_vhost_pairs),
+		cmocka_unit_test(test_vhost_faults),
+		cmocka_unit_test(test_vhost_missing),
 	};
 
 	/* As microvm does. */

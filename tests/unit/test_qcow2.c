@@ -23,14 +23,8 @@ static void test_own_image(void **state)
 		struct image *image = disk_new(table[i].cluster_bits);
 
 		disk_create(image, table[i].cluster_bits, table[i].refcount_order);
-		disk_open(image, "");
-		for (int j = 0; j < 3; j++) {
-			disk_change(image, OPERATIONS);
-			disk_reopen(image);
-			disk_compare(image);
-		}
-		disk_close(image);
-		disk_check(image, true);
+		disk_exercise(image, "", OPERATIONS);
+		disk_exercise(image, "", OPERATIONS);
 		disk_free(image);
 	}
 }
@@ -40,16 +34,15 @@ static void test_engines(void **state)
 	static const char *const options[] = { "engine=sync", "engine=uring", "cache=64K", "" };
 
 	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-		struct image *image = disk_new(12);
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(options); i++) {
+		uint32_t bits = i % 2 ? 12 : 20;
+		struct image *image = disk_new(bits);
 
-		disk_create(image, 12, 4);
-		if (disk_try_open(image, options[i]) == 0) {
+		disk_create(image, bits, 4);
+		if (disk_try_open(image, options[i / 2]) == 0) {
 			disk_change(image, OPERATIONS);
 			disk_many(image, OPERATIONS);
-			disk_compare(image);
-			disk_close(image);
-			disk_check(image, true);
+			disk_verify(image);
 		}
 		disk_free(image);
 	}
@@ -74,13 +67,7 @@ static void test_qemu_options(void **state)
 
 			run_command("qemu-img create -q -f qcow2 -o cluster_size=%u,%s %s %" PRIu64,
 				    1u << bits, compat[i], image->path, image->size);
-			disk_open(image, "");
-			disk_change(image, OPERATIONS / 2);
-			disk_reopen(image);
-			disk_change(image, OPERATIONS / 2);
-			disk_compare(image);
-			disk_close(image);
-			disk_check(image, true);
+			disk_exercise(image, "", OPERATIONS / 2);
 			disk_free(image);
 		}
 }
@@ -99,9 +86,7 @@ static void compressed(uint32_t bits, const char *type)
 	disk_close(image);
 	disk_open(image, "");
 	disk_change(image, OPERATIONS);
-	disk_compare(image);
-	disk_close(image);
-	disk_check(image, true);
+	disk_verify(image);
 	disk_free(image);
 }
 
@@ -130,12 +115,10 @@ static void backed(const char *format, const char *compat)
 		    base, format, image->path, image->size);
 	assert_int_equal(disk_try_open(image, ""), -EXDEV);
 	disk_open(image, "backing");
-	disk_compare(image);
-	disk_change(image, OPERATIONS);
-	disk_reopen(image);
+	assert_false(image->disk.reads_zeroes);
 	disk_compare(image);
 	disk_close(image);
-	disk_check(image, true);
+	disk_exercise(image, "backing", OPERATIONS);
 	/* The base is as it was. */
 	run_command("qemu-img compare -q -f raw -F %s %s.raw %s", format, image->path, base);
 	disk_free(image);
@@ -168,8 +151,7 @@ static void test_snapshots(void **state)
 	disk_open(image, "");
 	disk_compare(image);
 	disk_change(image, OPERATIONS);
-	disk_close(image);
-	disk_check(image, true);
+	disk_verify(image);
 	run_command("qemu-img snapshot -a one %s", image->path);
 	run_command("qemu-img compare -q -f raw -F qcow2 %s.one %s", image->path, image->path);
 	disk_free(image);
@@ -184,15 +166,14 @@ static void test_discard_gives_back(void **state)
 	(void)state;
 	disk_create(image, 16, 4);
 	disk_open(image, "");
+	assert_true(image->disk.reads_zeroes);
 	disk_write_all(image);
 	before = disk_blocks(image);
 	assert_int_equal(disk_range(image, BLOCK_DISCARD, 0, image->size, true), 0);
 	assert_int_equal(disk_flush(image), 0);
 	assert_true(disk_blocks(image) < before / 4);
 	memset(image->model, 0, image->size);
-	disk_compare(image);
-	disk_close(image);
-	disk_check(image, true);
+	disk_verify(image);
 	disk_free(image);
 }
 
@@ -216,9 +197,7 @@ static void test_grows(void **state)
 		disk_compare(image);
 		disk_change(image, OPERATIONS);
 		disk_reopen(image);
-		disk_compare(image);
-		disk_close(image);
-		disk_check(image, true);
+		disk_verify(image);
 		disk_free(image);
 	}
 }
@@ -243,9 +222,31 @@ static void test_dirty(void **state)
 	disk_close(image);
 	disk_open(image, "");
 	disk_change(image, OPERATIONS);
-	disk_compare(image);
-	disk_close(image);
-	disk_check(image, true);
+	disk_verify(image);
+	disk_free(image);
+}
+
+/* The mark is there while counts may be wrong, and only then. */
+static void test_lazy(void **state)
+{
+	struct image *image = disk_new(12);
+	struct qcow2_header header;
+
+	(void)state;
+	image->lazy = true;
+	disk_create(image, 12, 4);
+	disk_open(image, "");
+	disk_header(image, &header);
+	assert_false(header.incompatible & QCOW2_DIRTY);
+	assert_int_equal(disk_write(image, 0, 4096), 0);
+	assert_int_equal(disk_flush(image), 0);
+	disk_header(image, &header);
+	assert_true(header.incompatible & QCOW2_DIRTY);
+	image->queue.ops->drain(image->queue.engine);
+	disk_header(image, &header);
+	assert_false(header.incompatible & QCOW2_DIRTY);
+	disk_verify(image);
+	disk_exercise(image, "", OPERATIONS);
 	disk_free(image);
 }
 
@@ -428,6 +429,7 @@ int main(void)
 		cmocka_unit_test(test_discard_gives_back),
 		cmocka_unit_test(test_grows),
 		cmocka_unit_test(test_dirty),
+		cmocka_unit_test(test_lazy),
 		cmocka_unit_test(test_corrupt),
 		cmocka_unit_test(test_lie_at_run_time),
 		cmocka_unit_test(test_tables_that_lie),

@@ -310,6 +310,27 @@ static void test_counts_that_are_too_low(void **state)
 	assert_sound(fd);
 }
 
+/* A block of an image with small clusters counts 64 of them, which some of its own follow. */
+static void test_blocks_that_are_missing(void **state)
+{
+	static const uint64_t missing[] = { 0x1, 0x2, 0x8, 0xff, UINT64_MAX };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(missing); i++) {
+		_cleanup_close_ int fd = create(KIB(256), 9, 6, IMAGE_FALLOC);
+		struct qcow2_header header = read_header(fd);
+		uint64_t entries = qcow2_refcount_entries(&header);
+
+		for (uint64_t j = 0; j < util_min(entries, 64); j++)
+			if (missing[i] >> j & 1)
+				put(fd, header.refcount_table_offset + j * ENTRY, 0);
+		assert_true(check(fd, QCOW2_REPAIR_LEAKS).low > 0);
+		check(fd, QCOW2_REPAIR_ALL);
+		assert_sound(fd);
+		assert_int_equal(check(fd, QCOW2_REPAIR_NOTHING).allocated, KIB(256) >> 9);
+	}
+}
+
 static void test_two_entries_for_one_cluster(void **state)
 {
 	_cleanup_close_ int fd = create_small();
@@ -570,6 +591,7 @@ int main(void)
 		cmocka_unit_test(test_damaged_images_are_not_resized),
 		cmocka_unit_test(test_leaks),
 		cmocka_unit_test(test_counts_that_are_too_low),
+		cmocka_unit_test(test_blocks_that_are_missing),
 		cmocka_unit_test(test_two_entries_for_one_cluster),
 		cmocka_unit_test(test_entries_that_lie),
 		cmocka_unit_test(test_metadata_as_data),

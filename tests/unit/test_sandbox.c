@@ -35,7 +35,7 @@ static long execute(void)
 
 static long make_socket(void)
 {
-	return socket(AF_UNIX, SOCK_STREAM, 0);
+	return socket(AF_INET, SOCK_STREAM, 0);
 }
 
 static long trace(void)

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <fcntl.h>
 #include <linux/virtio_scsi.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -172,7 +173,11 @@ static void test_commands(void **state)
 	/* Less of a buffer than the CDB wants. */
 	response = command(guest, 0, CDB(0x28, [8] = 2), 0, 1023, &used);
 	assert_int_equal(response.response, VIRTIO_SCSI_S_OVERRUN);
+	/* No unit has that number, and none can have the next. */
 	response = command(guest, 2, CDB(0), 0, 0, &used);
+	assert_int_equal(response.response, VIRTIO_SCSI_S_OK);
+	assert_int_equal(response.sense[12], 0x25);
+	response = command(guest, 256, CDB(0), 0, 0, &used);
 	assert_int_equal(response.response, VIRTIO_SCSI_S_BAD_TARGET);
 	response = command(guest, 1, CDB(0x12, 1, 0x80, 0, 64), 0, 64, &used);
 	assert_int_equal(response.resid, 64 - 7);
@@ -218,7 +223,7 @@ static void test_addresses(void **state)
 	} addresses[] = {
 		{ { 1, 0, 0x40, 1 }, VIRTIO_SCSI_S_OK },
 		{ { 1, 0, 0, 1 }, VIRTIO_SCSI_S_OK },
-		{ { 1, 0, 0x40, 2 }, VIRTIO_SCSI_S_BAD_TARGET },
+		{ { 1, 0, 0x40, 255 }, VIRTIO_SCSI_S_OK },
 		{ { 1, 0, 0x41, 1 }, VIRTIO_SCSI_S_BAD_TARGET },
 		{ { 1, 1, 0x40, 1 }, VIRTIO_SCSI_S_BAD_TARGET },
 		{ { 0, 0, 0x40, 1 }, VIRTIO_SCSI_S_BAD_TARGET },
@@ -370,17 +375,47 @@ static void expect_event(struct vq_guest *guest, unsigned int index, uint32_t ty
 			 uint32_t reason)
 {
 	struct virtio_scsi_event event;
-	uint8_t address[8];
+	const uint8_t address[8] = { 1, 0, 0, (uint8_t)lun };
 	uint32_t used;
 
 	vq_turn(guest);
 	assert_true(take(guest, EVENT, &used));
 	assert_int_equal(used, sizeof(event));
 	memcpy(&event, at(guest, EVENTS + 16 * index), sizeof(event));
-	put_lun(address, lun);
 	assert_int_equal(event.event, type);
 	assert_int_equal(event.reason, reason);
 	assert_memory_equal(event.lun, address, 8);
+}
+
+/* A new file, which has no name any more, of so many bytes. */
+static int new_file(uint64_t bytes)
+{
+	char path[] = "/tmp/microvm-scsi-XXXXXX";
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
+	return fd;
+}
+
+static int plug(struct vq_guest *guest, unsigned int unit, const char *text, int fd)
+{
+	struct virtio_conf *conf = configure(text);
+	int r = scsi_unit_plug(guest->dev, unit, conf, fd);
+
+	opt_free(scsi_class.opts, conf);
+	free(conf);
+	return r;
+}
+
+static unsigned int open_fds(void)
+{
+	unsigned int count = 0;
+
+	for (int fd = 0; fd < 1024; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	return count;
 }
 
 static void test_plug(void **state)
@@ -388,6 +423,9 @@ static void test_plug(void **state)
 	struct virtio_scsi_cmd_resp response;
 	struct scsi_test test;
 	struct vq_guest *guest = set_up(&test);
+	const unsigned int fds = open_fds();
+	int fd = new_file(MIB(1)), mine = dup(fd);
+	char byte = 0;
 	uint32_t used;
 
 	(void)state;
@@ -395,27 +433,131 @@ static void test_plug(void **state)
 	wake(guest, 1);
 	post_events(guest, 2);
 	assert_false(take(guest, EVENT, &used));
-	assert_int_equal(scsi_unit_plug(guest->dev, 1, false), 0);
-	expect_event(guest, 0, VIRTIO_SCSI_T_TRANSPORT_RESET, 1, VIRTIO_SCSI_EVT_RESET_REMOVED);
-	response = command(guest, 1, CDB(0), 0, 0, &used);
-	assert_int_equal(response.sense[2], 5);
-	assert_int_equal(response.sense[12], 0x25);
+	assert_int_equal(plug(guest, 200, "late,engine=sync,serial=s200", fd), 0);
+	expect_event(guest, 0, VIRTIO_SCSI_T_TRANSPORT_RESET, 200, VIRTIO_SCSI_EVT_RESET_RESCAN);
+	/* Others tell that the inventory is another one. */
+	response = command(guest, 0, CDB(0), 0, 0, &used);
+	assert_memory_equal(response.sense + 12, ((uint8_t[]){ 0x3f, 0x0e }), 2);
 	response = command(guest, 0, CDB(0xa0, [9] = 64), 0, 64, &used);
-	assert_int_equal(response.resid, 64 - 16);
-	/* It was taken out already. */
-	assert_int_equal(scsi_unit_plug(guest->dev, 1, false), 0);
-	vq_turn(guest);
-	assert_false(take(guest, EVENT, &used));
-	assert_int_equal(scsi_unit_plug(guest->dev, 1, true), 0);
-	expect_event(guest, 1, VIRTIO_SCSI_T_TRANSPORT_RESET, 1, VIRTIO_SCSI_EVT_RESET_RESCAN);
-	wake(guest, 1);
-	assert_int_equal(scsi_unit_plug(guest->dev, 2, false), -ENOENT);
-	/* Without a buffer the event waits; out and in again is both, in that order. */
-	assert_int_equal(scsi_unit_plug(guest->dev, 0, false), 0);
-	assert_int_equal(scsi_unit_plug(guest->dev, 0, true), 0);
-	post_events(guest, 2);
+	assert_int_equal(response.resid, 64 - 32);
+	wake(guest, 200);
+	memset(at(guest, DATA), 0x5a, 512);
+	assert_int_equal(command(guest, 200, CDB(0x2a, [5] = 7, [8] = 1), 512, 0, &used).status, 0);
+	assert_int_equal(pread(mine, &byte, 1, 7 * 512 + 511), 1);
+	assert_int_equal(byte, 0x5a);
+	command(guest, 200, CDB(0x12, 1, 0x80, 0, 64), 0, 64, &used);
+	assert_memory_equal(at(guest, DATA) + 4, "s200", 4);
+	close(mine);
+
+	assert_int_equal(scsi_unit_unplug(guest->dev, 200), 0);
+	expect_event(guest, 1, VIRTIO_SCSI_T_TRANSPORT_RESET, 200, VIRTIO_SCSI_EVT_RESET_REMOVED);
+	response = command(guest, 200, CDB(0x28, [8] = 1), 0, 512, &used);
+	assert_memory_equal(response.sense + 12, ((uint8_t[]){ 0x25, 0 }), 2);
+	assert_int_equal(function(guest, VIRTIO_SCSI_T_TMF_LOGICAL_UNIT_RESET, 200, 0),
+			 VIRTIO_SCSI_S_INCORRECT_LUN);
+	assert_int_equal(scsi_unit_unplug(guest->dev, 200), -ENOENT);
+	assert_int_equal(open_fds(), fds);
+	unmake(&test);
+}
+
+/* The driver has no buffers: each unit's events wait, in the order in which they count. */
+static void test_events_wait(void **state)
+{
+	struct scsi_test test;
+	struct vq_guest *guest = set_up(&test);
+
+	(void)state;
+	assert_int_equal(scsi_unit_unplug(guest->dev, 0), 0);
+	assert_int_equal(plug(guest, 0, "x,engine=sync", new_file(MIB(1))), 0);
+	assert_int_equal(plug(guest, 3, "x,engine=sync", new_file(MIB(1))), 0);
+	assert_int_equal(scsi_unit_resize(guest->dev, 3, MIB(2)), 0);
+	/* Nobody has to hear of what came and went. */
+	assert_int_equal(plug(guest, 4, "x,engine=sync", new_file(MIB(1))), 0);
+	assert_int_equal(scsi_unit_unplug(guest->dev, 4), 0);
+	post_events(guest, 5);
 	expect_event(guest, 0, VIRTIO_SCSI_T_TRANSPORT_RESET, 0, VIRTIO_SCSI_EVT_RESET_REMOVED);
 	expect_event(guest, 1, VIRTIO_SCSI_T_TRANSPORT_RESET, 0, VIRTIO_SCSI_EVT_RESET_RESCAN);
+	expect_event(guest, 2, VIRTIO_SCSI_T_TRANSPORT_RESET, 3, VIRTIO_SCSI_EVT_RESET_RESCAN);
+	expect_event(guest, 3, VIRTIO_SCSI_T_PARAM_CHANGE, 3, 0x092a);
+	expect_event(guest, 4, VIRTIO_SCSI_T_TRANSPORT_RESET, 4, VIRTIO_SCSI_EVT_RESET_REMOVED);
+	unmake(&test);
+}
+
+/* What cannot be plugged: nothing is left of it, and its file is closed. */
+static void test_plug_refusals(void **state)
+{
+	struct scsi_test test;
+	struct vq_guest *guest = set_up(&test);
+	const unsigned int fds = open_fds();
+	uint32_t used;
+
+	(void)state;
+	assert_int_equal(plug(guest, 256, "x", new_file(512)), -ENXIO);
+	assert_int_equal(plug(guest, 1, "x", new_file(512)), -EEXIST);
+	assert_int_equal(plug(guest, 2, "x", new_file(511)), -EINVAL);
+	assert_int_equal(plug(guest, 2, "x,format=qcow2", new_file(512)), -EILSEQ);
+	assert_int_equal(plug(guest, 2, "scratch=1M", new_file(512)), -EOPNOTSUPP);
+	assert_int_equal(plug(guest, 2, "x,serial=longer-than-20-characters", new_file(512)), -E2BIG);
+	assert_int_equal(plug(guest, 2, "x", open("/dev/null", O_RDWR | O_CLOEXEC)), -ENOTBLK);
+	assert_int_equal(plug(guest, 2, "x", open("/proc/self/exe", O_RDONLY | O_CLOEXEC)), -EACCES);
+	assert_int_equal(open_fds(), fds);
+	post_events(guest, 1);
+	assert_false(take(guest, EVENT, &used));
+	assert_int_equal(command(guest, 2, CDB(0), 0, 0, &used).sense[12], 0x25);
+	unmake(&test);
+}
+
+/* A controller alone, which a save of a unit does not fit. */
+static void test_empty(void **state)
+{
+	static const char *const none[] = { "controller,queues=2" };
+	struct scsi_test test;
+	struct vq_guest *guest = &test.guest;
+	uint32_t used;
+
+	(void)state;
+	assert_int_equal(make(&test, none, 1), 0);
+	vq_start(guest, FEATURES);
+	assert_int_equal(guest->dev->worker_count, 2);
+	assert_int_equal(command(guest, 0, CDB(0xa0, [9] = 64), 0, 64, &used).resid, 64 - 8);
+	command(guest, 0, CDB(0x12, [4] = 36), 0, 36, &used);
+	assert_int_equal(at(guest, DATA)[0], 0x7f);
+	assert_int_equal(plug(guest, 0, "x,engine=sync", new_file(MIB(1))), 0);
+	wake(guest, 0);
+	unmake(&test);
+}
+
+/* A unit goes while the limit, and the host's error, hold tasks of its: the driver gets them back. */
+static void test_unplug_waiting(void **state)
+{
+	struct scsi_test test;
+	struct vq_guest *guest = set_up(&test);
+	int fd = new_file(MIB(1)), mine = dup(fd);
+	uint32_t used;
+
+	(void)state;
+	assert_int_equal(plug(guest, 5, "x,engine=sync,iops=1,iops-burst=1", new_file(MIB(1))), 0);
+	wake(guest, 5);
+	post_command(guest, REQUEST, 5, 1, CDB(0), 0, 0);
+	vq_turn(guest);
+	assert_false(take(guest, REQUEST, &used));
+	assert_int_equal(scsi_unit_unplug(guest->dev, 5), 0);
+	vq_turn(guest);
+	assert_true(take(guest, REQUEST, &used));
+
+	assert_int_equal(plug(guest, 5, "x,engine=sync,rerror=stop", fd), 0);
+	wake(guest, 5);
+	assert_int_equal(ftruncate(mine, 0), 0);
+	post_command(guest, REQUEST, 5, 1, CDB(0x28, [5] = 8, [8] = 1), 0, 512);
+	vq_turn(guest);
+	assert_int_equal(vq_counter(guest, "stops"), 1);
+	assert_false(take(guest, REQUEST, &used));
+	assert_int_equal(scsi_unit_unplug(guest->dev, 5), 0);
+	vq_turn(guest);
+	assert_true(take(guest, REQUEST, &used));
+	assert_int_equal(at(guest, RESPONSE)[10], 2);
+	virtio_dev_retry(guest->dev);
+	close(mine);
 	unmake(&test);
 }
 
@@ -466,7 +608,7 @@ static void test_no_events(void **state)
 	assert_int_equal(make(&test, pair, 2), 0);
 	vq_start(&test.guest, 0);
 	post_events(&test.guest, 1);
-	assert_int_equal(scsi_unit_plug(test.guest.dev, 1, false), 0);
+	assert_int_equal(scsi_unit_unplug(test.guest.dev, 1), 0);
 	vq_turn(&test.guest);
 	assert_false(take(&test.guest, EVENT, &used));
 	unmake(&test);
@@ -561,7 +703,7 @@ static void test_save(void **state)
 	wake(&first.guest, 1);
 	/* A stopped unit, and one that went, of which the driver has not heard. */
 	command(&first.guest, 1, CDB(0x1b), 0, 0, &used);
-	assert_int_equal(scsi_unit_plug(first.guest.dev, 0, false), 0);
+	assert_int_equal(scsi_unit_unplug(first.guest.dev, 0), 0);
 	virtio_dev_pause(first.guest.dev);
 	assert_int_equal(virtio_dev_save(first.guest.dev, &saved), 0);
 
@@ -735,6 +877,10 @@ int main(void)
 		cmocka_unit_test(test_waiting),
 		cmocka_unit_test(test_notifications),
 		cmocka_unit_test(test_plug),
+		cmocka_unit_test(test_events_wait),
+		cmocka_unit_test(test_plug_refusals),
+		cmocka_unit_test(test_empty),
+		cmocka_unit_test(test_unplug_waiting),
 		cmocka_unit_test(test_resize),
 		cmocka_unit_test(test_no_events),
 		cmocka_unit_test(test_sizes),

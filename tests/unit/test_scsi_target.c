@@ -46,14 +46,16 @@ struct test {
 };
 
 /* Unit 0 is a disk, 1 a CD-ROM, 2 a disk that cannot be written, all of the same bytes. */
+static const struct scsi_identity identities[] = {
+	{ .type = SCSI_DISK, .serial = "S1", .reads_zeroes = true, .block_size = 512,
+	  .size = BYTES },
+	{ .type = SCSI_CDROM, .product = "TRAY", .size = BYTES + 1024 },
+	{ .type = SCSI_DISK, .read_only = true, .write_through = true, .block_size = 4096,
+	  .size = BYTES },
+};
+
 static struct test *make(void)
 {
-	static const struct scsi_identity identities[] = {
-		{ .type = SCSI_DISK, .serial = "S1", .block_size = 512, .size = BYTES },
-		{ .type = SCSI_CDROM, .product = "TRAY", .size = BYTES + 1024 },
-		{ .type = SCSI_DISK, .read_only = true, .write_through = true, .block_size = 4096,
-		  .size = BYTES },
-	};
 	struct test *test = calloc(1, sizeof(*test));
 	uint8_t bytes[512];
 
@@ -208,6 +210,9 @@ static void test_vpd(void **state)
 	assert_int_equal(RUN(0, 255, 0x12, 1, 0xb1, 0, 255), NOTHING);
 	expect_in(0, 0xb1, 0, 60, 0, 1, [63] = 0);
 	assert_int_equal(RUN(0, 255, 0x12, 1, 0xb2, 0, 255), NOTHING);
+	expect_in(0, 0xb2, 0, 4, 0, 0xe4, 2, 0);
+	test->luns[0].reads_zeroes = false;
+	assert_int_equal(RUN(0, 255, 0x12, 1, 0xb2, 0, 255), NOTHING);
 	expect_in(0, 0xb2, 0, 4, 0, 0xe0, 2, 0);
 	assert_int_equal(RUN_RO(0, 255, 0x12, 1, 0xb2, 0, 255), NOTHING);
 	expect_in(0, 0xb2, 0, 4, 0, 0, 0, 0);
@@ -227,6 +232,9 @@ static void test_capacity(void **state)
 	assert_int_equal(RUN_CD(0, 64, 0x25), NOTHING);
 	expect_in(0, 0, 0x03, 0xff, 0, 0, 8, 0);
 	assert_int_equal(RUN(0, 64, 0x9e, 0x10, [13] = 32), NOTHING);
+	expect_in(0, 0, 0, 0, 0, 0, 0x0f, 0xff, 0, 0, 2, 0, 0, 0, 0xc0, [31] = 0);
+	test->luns[0].reads_zeroes = false;
+	assert_int_equal(RUN(0, 64, 0x9e, 0x10, [13] = 32), NOTHING);
 	expect_in(0, 0, 0, 0, 0, 0, 0x0f, 0xff, 0, 0, 2, 0, 0, 0, 0x80, [31] = 0);
 	assert_int_equal(RUN_RO(0, 64, 0x9e, 0x10, [13] = 32), NOTHING);
 	expect_in(0, 0, 0, 0, 0, 0, 0x01, 0xff, 0, 0, 0x10, 0, [31] = 0);
@@ -239,6 +247,19 @@ static void test_capacity(void **state)
 	assert_int_equal(RUN(0, 64, 0x25), NOTHING);
 	expect_in(0xff, 0xff, 0xff, 0xff, 0, 0, 2, 0);
 	assert_int_equal(scsi_lun_resize(&test->luns[0], 511), -EINVAL);
+	unmake(test);
+}
+
+/* A unit has one initiator, and nothing to reserve. */
+static void test_reservations(void **state)
+{
+	struct test *test = make();
+
+	(void)state;
+	for (uint8_t action = 0; action < 8; action++) {
+		assert_int_equal(RUN(0, 64, 0x5e, action, [8] = 64), OPCODE);
+		assert_int_equal(RUN(24, 0, 0x5f, action, [8] = 24), OPCODE);
+	}
 	unmake(test);
 }
 
@@ -263,7 +284,8 @@ static void test_plug(void **state)
 	struct test *test = make();
 
 	(void)state;
-	scsi_lun_plug(&test->luns[0], false);
+	scsi_lun_hide(&test->luns[0]);
+	scsi_lun_announce(&test->luns[0]);
 	assert_int_equal(RUN(0, 64, 0x00), NO_LUN);
 	assert_int_equal(RUN(0, 64, 0xff), NO_LUN);
 	assert_int_equal(RUN(0, 64, 0x12, 1, 0x80, 0, 64), NO_LUN);
@@ -276,7 +298,10 @@ static void test_plug(void **state)
 	/* The others tell of it. */
 	assert_int_equal(RUN_CD(0, 64, 0x00), CHANGED_LUNS);
 	assert_int_equal(RUN_CD(0, 64, 0x00), NOTHING);
-	scsi_lun_plug(&test->luns[0], true);
+	/* Another one, which looks as that did. */
+	scsi_lun_free(&test->luns[0]);
+	assert_int_equal(scsi_lun_init(&test->target, 0, &identities[0], &test->flags[0]), 0);
+	scsi_lun_announce(&test->luns[0]);
 	assert_int_equal(RUN(0, 64, 0x00), RESET);
 	assert_int_equal(RUN(0, 64, 0x00), NOTHING);
 	assert_int_equal(RUN_RO(0, 64, 0x00), CHANGED_LUNS);
@@ -298,6 +323,9 @@ static void test_attention(void **state)
 	assert_int_equal(RUN(0, 64, 0x03, 1, 0, 0, 64), NOTHING);
 	expect_in(0x72, 0, 0, 0, 0, 0, 0, 0);
 	assert_int_equal(RUN(0, 64, 0x03, 2, 0, 0, 64), FIELD);
+	/* Where SCSI-2 had the LUN. */
+	assert_int_equal(RUN(0, 64, 0x03, 0xe0, 0, 0, 64), NOTHING);
+	assert_int_equal(RUN(0, 64, 0x12, 0xe0, 0, 0, 36), NOTHING);
 	assert_int_equal(RUN(0, 64, 0x00), NOTHING);
 	scsi_lun_reset(&test->luns[0]);
 	assert_int_equal(RUN(0, 512, 0x28, [8] = 1), RESET);
@@ -776,11 +804,13 @@ static void test_names(void **state)
 	lun[0].flags = &flags;
 	atomic_store(&flags, SCSI_PLUGGED | SCSI_STOPPED);
 	assert_int_equal(scsi_lun_check(lun), 0);
-	atomic_store(&flags, SCSI_EJECTED);
+	atomic_store(&flags, SCSI_STOPPED);
+	assert_int_equal(scsi_lun_check(lun), -EINVAL);
+	atomic_store(&flags, SCSI_PLUGGED | SCSI_EJECTED);
 	assert_int_equal(scsi_lun_check(lun), -EINVAL);
 	lun[0].type = SCSI_CDROM;
 	assert_int_equal(scsi_lun_check(lun), 0);
-	atomic_store(&flags, SCSI_BUFFER_TAKEN);
+	atomic_store(&flags, SCSI_PLUGGED | SCSI_BUFFER_TAKEN);
 	assert_int_equal(scsi_lun_check(lun), -EINVAL);
 }
 
@@ -790,6 +820,7 @@ int main(void)
 		cmocka_unit_test(test_inquiry),
 		cmocka_unit_test(test_vpd),
 		cmocka_unit_test(test_capacity),
+		cmocka_unit_test(test_reservations),
 		cmocka_unit_test(test_report_luns),
 		cmocka_unit_test(test_plug),
 		cmocka_unit_test(test_attention),

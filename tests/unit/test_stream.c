@@ -166,7 +166,7 @@ static void test_receive_scattered(void **state)
 	unmake(wire);
 }
 
-/* The guest takes its buffers away at any point within a frame: that one is lost, the next is whole. */
+/* The guest takes its buffers away anywhere within a frame: that one is lost, the next is whole. */
 static void test_abandon(void **state)
 {
 	uint8_t bytes[2 * 104];
@@ -327,6 +327,9 @@ static void test_send_to_a_full_socket(void **state)
 
 /* ---- the program ---- */
 
+/* Inherited from whoever started us, and not for passt. */
+#define OTHER_FD 100
+
 /* A program in the place of passt, which writes its arguments down and ends with this status. */
 static char *fake_passt(int status)
 {
@@ -337,10 +340,11 @@ static char *fake_passt(int status)
 	assert_true(asprintf(&path, "%s:/usr/bin:/bin", dir) > 0);
 	assert_true(asprintf(&name, "%s/passt", dir) > 0);
 	file = fopen(name, "we");
-	fprintf(file, "#!/bin/sh\necho \"$*\" > $0.arguments\n"
-		      "printf '\\0\\0\\0\\016frame of hello' >&3\nexit %d\n", status);
+	fprintf(file, "#!/bin/sh\n[ -e /proc/self/fd/%d ] && exit 1\necho \"$*\" > $0.arguments\n"
+		      "printf '\\0\\0\\0\\016frame of hello' >&3\nexit %d\n", OTHER_FD, status);
 	fclose(file);
 	assert_int_equal(chmod(name, 0700), 0);
+	assert_int_equal(dup2(STDERR_FILENO, OTHER_FD), OTHER_FD);
 	assert_int_equal(setenv("PATH", path, 1), 0);
 	free(path);
 	return name;
@@ -362,6 +366,7 @@ static void forget_fake(char *name, char *arguments, size_t len)
 		}
 		unlink(path);
 	}
+	close(OTHER_FD);
 	*strrchr(name, '/') = '\0';
 	rmdir(name);
 	free(name);

@@ -119,6 +119,40 @@ static int events(void *arg)
 	return 0;
 }
 
+/* A helper is a thread of its own, which starts and ends with the worker that it helps. */
+static int helper(void *arg)
+{
+	struct fixture f, helping[2];
+
+	(void)arg;
+	fixture_init(&f, NULL, true);
+	for (int i = 0; i < 2; i++) {
+		fixture_init(&helping[i], NULL, true);
+		worker_help(&f.worker, &helping[i].worker);
+	}
+	CHILD_CHECK(worker_start(&f.worker) == 0);
+	for (int i = 0; i < 2; i++) {
+		CHILD_CHECK(helping[i].worker.running);
+		CHILD_CHECK(eventfd_write(helping[i].event.fd, 1) == 0);
+		while (worker_call(&helping[i].worker, seen, &helping[i]) < 1)
+			;
+		CHILD_CHECK(!pthread_equal(helping[i].worker.thread, f.worker.thread));
+	}
+	worker_stop(&f.worker);
+	for (int i = 0; i < 2; i++) {
+		CHILD_CHECK(!helping[i].worker.running);
+		fixture_free(&helping[i]);
+	}
+	fixture_free(&f);
+	return 0;
+}
+
+static void helpers_run_with_their_worker(void **state)
+{
+	(void)state;
+	child_succeeds(geteuid(), helper, NULL);
+}
+
 static void events_fire_on_the_thread(void **state)
 {
 	(void)state;
@@ -575,6 +609,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_call_runs_on_the_thread_or_inline),
 		cmocka_unit_test(events_fire_on_the_thread),
+		cmocka_unit_test(helpers_run_with_their_worker),
 		cmocka_unit_test(calls_do_not_keep_events_waiting),
 		cmocka_unit_test(a_call_is_published_before_it_returns),
 		cmocka_unit_test(jobs_are_done_in_the_order_in_which_they_are_sent),

@@ -1,0 +1,491 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One connection. Data from the guest goes straight from its buffers to the
+ * socket; what that does not take at once waits in the connection's buffer,
+ * which is as large as the credit that the guest was given. So a slow program
+ * on the host stops the guest's sender and nobody else. Data for the guest is
+ * read when there are buffers for it and the guest gave credit; until then it
+ * stays in the socket, which stops the program that sends it.
+ *
+ * The two ends come apart in steps. Each side says which directions it has
+ * done with; what the guest says reaches the socket behind the data that it
+ * sent before. When the guest has done with both it is answered by a RST as
+ * soon as that data is delivered; if it does not wait so long (it sends a RST
+ * itself) the data is delivered without it. When the host has done with both,
+ * the guest is told and answers by a RST when it likes.
+ *
+ * A socket that is at its end may report so while data is left to be read, so
+ * what says that the host has sent all is the end of its data.
+ */
+#include <endian.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include "core/util.h"
+#include "devices/vsock/vsock.h"
+
+#define BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
+/* So that the counters' differences have a sign. */
+#define CREDIT_MAX (1u << 30)
+
+static uint16_t bit(enum virtio_vsock_op op)
+{
+	return (uint16_t)(1u << op);
+}
+
+static bool by_messages(const struct vsock_conn *conn)
+{
+	return conn->type == VIRTIO_VSOCK_TYPE_SEQPACKET;
+}
+
+static void lose(struct vsock_conn *conn, uint32_t len)
+{
+	conn->fwd_cnt += len;
+	conn->table->tally.lost += len;
+}
+
+static void lose_buffered(struct vsock_conn *conn)
+{
+	lose(conn, conn->buffer.used);
+	vsock_buffer_clear(&conn->buffer);
+}
+
+static void close_socket(struct vsock_conn *conn)
+{
+	if (conn->event.fd >= 0)
+		loop_del(conn->table->loop, &conn->event);
+	util_closep(&conn->event.fd);
+	conn->readable = conn->writable = false;
+}
+
+/* It goes on without the host's socket, or not at all. */
+static void end(struct vsock_conn *conn, enum vsock_state state)
+{
+	lose_buffered(conn);
+	close_socket(conn);
+	conn->message_at = conn->message_len = 0;
+	vsock_conn_enter(conn, state);
+}
+
+static void refuse(struct vsock_conn *conn)
+{
+	end(conn, VSOCK_CLOSED);
+	conn->pending = bit(VIRTIO_VSOCK_OP_RST);
+}
+
+void vsock_conn_reset(struct vsock_conn *conn)
+{
+	switch (conn->state) {
+	case VSOCK_REQUESTED:
+		if (!(conn->pending & bit(VIRTIO_VSOCK_OP_REQUEST))) {
+			refuse(conn);
+			return;
+		}
+		break;
+	case VSOCK_CONNECTING:
+	case VSOCK_CONNECTED:
+	case VSOCK_LINGERING:
+		refuse(conn);
+		return;
+	case VSOCK_CLOSED:
+		return;
+	default:
+		break;
+	}
+	conn->pending = 0;
+	end(conn, VSOCK_FREE);
+}
+
+/* ---- from the guest to the host ---- */
+
+/* The host's peer has done with these directions. */
+static void shut_host(struct vsock_conn *conn, uint8_t flags)
+{
+	if (conn->state != VSOCK_CONNECTED) {
+		vsock_conn_reset(conn);
+		return;
+	}
+	if ((conn->host_shut & flags) == flags)
+		return;
+	conn->host_shut |= flags;
+	conn->pending |= bit(VIRTIO_VSOCK_OP_SHUTDOWN);
+	if (flags & VIRTIO_VSOCK_SHUTDOWN_RCV)
+		lose_buffered(conn);
+	if (conn->host_shut == BOTH)
+		end(conn, VSOCK_LINGERING);
+}
+
+/* Returns what the socket took; when that is not all, writable or the state says why. */
+static uint32_t deliver(struct vsock_conn *conn, const struct iovec *iov, unsigned int count)
+{
+	ssize_t n;
+
+	do
+		n = writev(conn->event.fd, iov, (int)count);
+	while (n < 0 && errno == EINTR);
+	if (n >= 0) {
+		conn->fwd_cnt += (uint32_t)n;
+		conn->table->tally.delivered += (uint64_t)n;
+		return (uint32_t)n;
+	}
+	conn->writable = false;
+	/* A message that is too long for the host's sockets would never get through. */
+	if (errno == EMSGSIZE)
+		vsock_conn_reset(conn);
+	else if (errno != EAGAIN)
+		shut_host(conn, VIRTIO_VSOCK_SHUTDOWN_RCV);
+	return 0;
+}
+
+/* All that the guest sent is delivered: what it said after that comes true. */
+static void pass_shutdown(struct vsock_conn *conn)
+{
+	/* Once: it is an event of the socket's, too. */
+	if (conn->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND && !conn->passed_end) {
+		conn->passed_end = true;
+		/* A message without its end. */
+		lose_buffered(conn);
+		shutdown(conn->event.fd, SHUT_WR);
+	}
+	if (conn->state == VSOCK_DRAINING)
+		end(conn, VSOCK_FREE);
+	else if (conn->guest_shut == BOTH)
+		refuse(conn);
+}
+
+static void flush(struct vsock_conn *conn)
+{
+	unsigned int count = 0;
+	struct iovec iov[2];
+
+	while (conn->writable &&
+	       (count = vsock_buffer_peek(&conn->buffer, by_messages(conn), iov)))
+		vsock_buffer_take(&conn->buffer, deliver(conn, iov, count));
+	if (conn->event.fd >= 0 && !vsock_buffer_peek(&conn->buffer, by_messages(conn), iov))
+		pass_shutdown(conn);
+}
+
+static void take_data(struct vsock_conn *conn, const struct virtio_vsock_hdr *hdr,
+		      const struct iovec *iov, unsigned int count)
+{
+	const bool ends = le32toh(hdr->flags) & VIRTIO_VSOCK_SEQ_EOM;
+	const uint32_t len = le32toh(hdr->len);
+	uint32_t done = 0;
+
+	if (len > conn->buffer.size - (conn->rx_cnt - conn->fwd_cnt) ||
+	    conn->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND) {
+		vsock_conn_reset(conn);
+		return;
+	}
+	conn->rx_cnt += len;
+	conn->table->tally.received += len;
+	/* An empty message would be the end of the host's data. */
+	if (!len)
+		return;
+	if (conn->writable && !conn->buffer.used && (ends || !by_messages(conn)))
+		done = deliver(conn, iov, count);
+	if (conn->event.fd < 0 || conn->host_shut & VIRTIO_VSOCK_SHUTDOWN_RCV) {
+		lose(conn, len - done);
+		return;
+	}
+	if (done == len)
+		return;
+	vsock_buffer_put(&conn->buffer, iov, count, done);
+	conn->table->tally.buffered += len - done;
+	conn->touched = true;
+	if (by_messages(conn) && ends)
+		vsock_buffer_end(&conn->buffer);
+	flush(conn);
+	/* A message that could not end within the credit. */
+	if (by_messages(conn) && conn->buffer.used == conn->buffer.size && !conn->buffer.messages)
+		vsock_conn_reset(conn);
+}
+
+static void take_shutdown(struct vsock_conn *conn, uint8_t flags)
+{
+	conn->guest_shut |= flags & BOTH;
+	if (conn->state == VSOCK_LINGERING) {
+		if (conn->guest_shut == BOTH)
+			refuse(conn);
+		return;
+	}
+	if (flags & VIRTIO_VSOCK_SHUTDOWN_RCV) {
+		shutdown(conn->event.fd, SHUT_RD);
+		if (conn->guest_shut != BOTH)
+			shut_host(conn, VIRTIO_VSOCK_SHUTDOWN_SEND);
+	}
+	flush(conn);
+}
+
+static void take_response(struct vsock_conn *conn)
+{
+	char line[VSOCK_LINE_MAX];
+	int len;
+
+	if (conn->pending & bit(VIRTIO_VSOCK_OP_REQUEST)) {
+		vsock_conn_reset(conn);
+		return;
+	}
+	vsock_conn_enter(conn, VSOCK_CONNECTED);
+	len = snprintf(line, sizeof(line), "OK %u\n", conn->host_port);
+	/* Nothing was written to it before, so it takes that or is closed. */
+	if (conn->greeted && write(conn->event.fd, line, (size_t)len) != len)
+		vsock_conn_reset(conn);
+}
+
+/* The guest has forgotten it; what it had sent before it said that this was all is still for the host. */
+static void lose_guest(struct vsock_conn *conn)
+{
+	bool drains = conn->state == VSOCK_CONNECTED && conn->buffer.used &&
+		      conn->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND;
+
+	conn->pending = 0;
+	if (drains)
+		vsock_conn_enter(conn, VSOCK_DRAINING);
+	else
+		end(conn, VSOCK_FREE);
+}
+
+/* ---- credit ---- */
+
+uint32_t vsock_conn_room(const struct vsock_conn *conn)
+{
+	uint32_t used = conn->tx_cnt - conn->peer_fwd_cnt;
+
+	return conn->peer_buf_alloc - (uint32_t)util_min(used, conn->peer_buf_alloc);
+}
+
+bool vsock_conn_credit(struct vsock_conn *conn, const struct virtio_vsock_hdr *hdr)
+{
+	uint32_t fwd_cnt = le32toh(hdr->fwd_cnt), step = fwd_cnt - conn->peer_fwd_cnt;
+
+	conn->peer_buf_alloc = (uint32_t)util_min(le32toh(hdr->buf_alloc), CREDIT_MAX);
+	/* Packets of a guest's threads may overtake each other: this one is older. */
+	if ((int32_t)step < 0)
+		return true;
+	if (step > conn->tx_cnt - conn->peer_fwd_cnt)
+		return false;
+	conn->peer_fwd_cnt = fwd_cnt;
+	if (vsock_conn_room(conn))
+		conn->asked = false;
+	return true;
+}
+
+/* Whether the guest might soon think that it has no credit while it has. */
+static bool credit_due(const struct vsock_conn *conn)
+{
+	return conn->state == VSOCK_CONNECTED && conn->fwd_cnt != conn->told_fwd_cnt &&
+	       conn->rx_cnt - conn->told_fwd_cnt > conn->buffer.size / 2;
+}
+
+/* ---- from the host to the guest ---- */
+
+static bool may_have_data(const struct vsock_conn *conn)
+{
+	return conn->state == VSOCK_CONNECTED &&
+	       (conn->readable || conn->message_at < conn->message_len) &&
+	       !(conn->guest_shut & VIRTIO_VSOCK_SHUTDOWN_RCV) &&
+	       !(conn->host_shut & VIRTIO_VSOCK_SHUTDOWN_SEND);
+}
+
+static bool credit_wanted(const struct vsock_conn *conn)
+{
+	return may_have_data(conn) && !vsock_conn_room(conn) && !conn->asked;
+}
+
+bool vsock_conn_has_packet(const struct vsock_conn *conn)
+{
+	return conn->pending || credit_due(conn) || credit_wanted(conn) ||
+	       (may_have_data(conn) && vsock_conn_room(conn));
+}
+
+static void fill(struct vsock_conn *conn, enum virtio_vsock_op op, uint32_t flags, uint32_t len,
+		 struct virtio_vsock_hdr *hdr)
+{
+	conn->told_fwd_cnt = conn->fwd_cnt;
+	*hdr = (struct virtio_vsock_hdr){
+		.src_cid = htole64(VMADDR_CID_HOST),
+		.src_port = htole32(conn->host_port),
+		.dst_port = htole32(conn->guest_port),
+		.len = htole32(len),
+		.type = htole16(conn->type),
+		.op = htole16((uint16_t)op),
+		.flags = htole32(flags),
+		.buf_alloc = htole32(conn->buffer.size),
+		.fwd_cnt = htole32(conn->fwd_cnt),
+	};
+}
+
+bool vsock_conn_control(struct vsock_conn *conn, struct virtio_vsock_hdr *ret_hdr)
+{
+	static const enum virtio_vsock_op order[] = {
+		VIRTIO_VSOCK_OP_REQUEST, VIRTIO_VSOCK_OP_RESPONSE, VIRTIO_VSOCK_OP_CREDIT_UPDATE,
+		VIRTIO_VSOCK_OP_CREDIT_REQUEST, VIRTIO_VSOCK_OP_SHUTDOWN, VIRTIO_VSOCK_OP_RST,
+	};
+	size_t i = 0;
+
+	if (credit_due(conn))
+		conn->pending |= bit(VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+	if (credit_wanted(conn)) {
+		conn->pending |= bit(VIRTIO_VSOCK_OP_CREDIT_REQUEST);
+		conn->asked = true;
+	}
+	if (!conn->pending)
+		return false;
+	while (!(conn->pending & bit(order[i])))
+		i++;
+	conn->pending &= (uint16_t)~bit(order[i]);
+	fill(conn, order[i], order[i] == VIRTIO_VSOCK_OP_SHUTDOWN ? conn->host_shut : 0, 0, ret_hdr);
+	if (order[i] == VIRTIO_VSOCK_OP_RST)
+		vsock_conn_enter(conn, VSOCK_FREE);
+	return true;
+}
+
+void vsock_conn_data(struct vsock_conn *conn, uint32_t len, bool ends,
+		     struct virtio_vsock_hdr *ret_hdr)
+{
+	conn->tx_cnt += len;
+	conn->table->tally.sent += len;
+	fill(conn, VIRTIO_VSOCK_OP_RW, ends ? VIRTIO_VSOCK_SEQ_EOM : 0, len, ret_hdr);
+}
+
+/* read() gave nothing: not now (EAGAIN), or never again. */
+static void dry(struct vsock_conn *conn, int err)
+{
+	/* The peer left without having read all; what it sent before comes with the next read. */
+	if (err == ECONNRESET) {
+		shut_host(conn, VIRTIO_VSOCK_SHUTDOWN_RCV);
+		return;
+	}
+	conn->readable = false;
+	if (err != EAGAIN)
+		shut_host(conn, err ? BOTH : VIRTIO_VSOCK_SHUTDOWN_SEND);
+}
+
+/* The socket gives a message as a whole, the guest takes it in pieces. */
+static size_t fetch_message(struct vsock_conn *conn)
+{
+	/* One byte more, to know a message that is too long. */
+	ssize_t n = read(conn->event.fd, conn->message, conn->buffer.size + 1);
+
+	conn->touched = true;
+	if (n <= 0) {
+		dry(conn, n < 0 ? errno : 0);
+		return 0;
+	}
+	/* The guest collects it within its credit. */
+	if (n > conn->buffer.size || n > conn->peer_buf_alloc) {
+		vsock_conn_reset(conn);
+		return 0;
+	}
+	conn->message_at = 0;
+	conn->message_len = (uint32_t)n;
+	return (size_t)n;
+}
+
+static size_t read_message(struct vsock_conn *conn, const struct iovec *iov, unsigned int count)
+{
+	uint32_t start = conn->message_at;
+
+	for (; count && conn->message_at < conn->message_len; iov++, count--) {
+		uint32_t part = (uint32_t)util_min(iov->iov_len,
+						   conn->message_len - conn->message_at);
+
+		memcpy(iov->iov_base, conn->message + conn->message_at, part);
+		conn->message_at += part;
+	}
+	return conn->message_at - start;
+}
+
+size_t vsock_conn_read(struct vsock_conn *conn, const struct iovec *iov, unsigned int count,
+		       bool *ret_ends)
+{
+	size_t len;
+	ssize_t n;
+
+	*ret_ends = false;
+	if (by_messages(conn)) {
+		if (conn->message_at == conn->message_len && !fetch_message(conn))
+			return 0;
+		len = read_message(conn, iov, count);
+		*ret_ends = conn->message_at == conn->message_len;
+		return len;
+	}
+	do
+		n = readv(conn->event.fd, iov, (int)count);
+	while (n < 0 && errno == EINTR);
+	if (n > 0)
+		return (size_t)n;
+	dry(conn, n < 0 ? errno : 0);
+	return 0;
+}
+
+/* ---- what happens to it ---- */
+
+void vsock_conn_packet(struct vsock_conn *conn, const struct virtio_vsock_hdr *hdr,
+		       const struct iovec *iov, unsigned int count)
+{
+	const uint16_t op = le16toh(hdr->op);
+	const bool open = conn->state == VSOCK_CONNECTED || conn->state == VSOCK_LINGERING;
+
+	if (op == VIRTIO_VSOCK_OP_RST)
+		lose_guest(conn);
+	else if (conn->state == VSOCK_CLOSED)
+		; /* The guest is about to hear so. */
+	else if (le16toh(hdr->type) != conn->type || !vsock_conn_credit(conn, hdr))
+		vsock_conn_reset(conn);
+	else if (op == VIRTIO_VSOCK_OP_RESPONSE && conn->state == VSOCK_REQUESTED)
+		take_response(conn);
+	else if (op == VIRTIO_VSOCK_OP_RW && open)
+		take_data(conn, hdr, iov, count);
+	else if (op == VIRTIO_VSOCK_OP_SHUTDOWN && open)
+		take_shutdown(conn, (uint8_t)(le32toh(hdr->flags) & BOTH));
+	else if (op == VIRTIO_VSOCK_OP_CREDIT_REQUEST && open)
+		conn->pending |= bit(VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+	else if (op != VIRTIO_VSOCK_OP_CREDIT_UPDATE || !open)
+		vsock_conn_reset(conn);
+}
+
+static void on_event(struct event *event, uint32_t revents)
+{
+	struct vsock_conn *conn = container_of(event, struct vsock_conn, event);
+	struct vsock_table *table = conn->table;
+
+	conn->readable |= !!(revents & ~(uint32_t)EPOLLOUT);
+	conn->writable |= !!(revents & EPOLLOUT);
+	if (conn->state == VSOCK_GREETING)
+		vsock_host_greet(conn);
+	else if (revents & EPOLLHUP)
+		shut_host(conn, VIRTIO_VSOCK_SHUTDOWN_RCV);
+	else if (conn->state != VSOCK_REQUESTED)
+		flush(conn);
+	vsock_table_settle(conn);
+	table->changed(table->opaque);
+}
+
+int vsock_conn_attach(struct vsock_conn *conn, int fd)
+{
+	const int size = (int)conn->buffer.size;
+	int rc;
+
+	/* A message has to fit; as far as the host allows that. */
+	if (by_messages(conn))
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	conn->event = (struct event){ .fd = fd, .fn = on_event };
+	rc = loop_add(conn->table->loop, &conn->event, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+	if (rc < 0)
+		util_closep(&conn->event.fd);
+	conn->readable = conn->writable = rc == 0;
+	return rc;
+}
+
+void vsock_conn_accept(struct vsock_conn *conn)
+{
+	vsock_conn_enter(conn, VSOCK_CONNECTED);
+	conn->pending |= bit(VIRTIO_VSOCK_OP_RESPONSE);
+}
+
+void vsock_conn_request(struct vsock_conn *conn)
+{
+	vsock_conn_enter(conn, VSOCK_REQUESTED);
+	conn->pending |= bit(VIRTIO_VSOCK_OP_REQUEST);
+}
