@@ -172,6 +172,9 @@ static int passt_run(const char *const *argv, int fd)
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return -errno;
+	/* How a spawn tells that there was nothing to run, where it could not before. */
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+		return -ENOPKG;
 	return status ? -ENETUNREACH : 0;
 }
 

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <linux/sockios.h>
 #include <linux/virtio_net.h>
 #include <endian.h>
 #include <signal.h>
@@ -471,9 +472,42 @@ static int config_child(void)
 	unmake(&test);
 	CHILD_CHECK(make(&test, "loop,bridge=br0") == -ENOTUNIQ);
 	unmake(&test);
+	CHILD_CHECK(make(&test, "fd=900") == -EBADF);
+	unmake(&test);
+	return 0;
+}
+
+static void make_bridge(const char *name)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), r = ioctl(fd, SIOCBRADDBR, name);
+
+	if (r < 0)
+		_exit(child_lacks("bridges"));
+	close(fd);
+}
+
+/* Joined, what the tap's end of the wire hears comes from the bridge. */
+static int bridge_child(void)
+{
+	struct net_test test;
+	uint8_t got[200];
+	int sock;
+
+	child_needs("ioctls of bridges");
 	CHILD_CHECK(make(&test, "tap0,bridge=br0") == -ENXIO);
 	unmake(&test);
-	CHILD_CHECK(make(&test, "fd=900") == -EBADF);
+	make_bridge("br0");
+	CHILD_CHECK(make(&test, "tap0,bridge=tap0") == -ENXIO);
+	unmake(&test);
+	CHILD_CHECK(make(&test, "tap0,bridge=br0") == 0);
+	netns_set_up("br0", true);
+	sock = netns_socket("br0");
+	vq_start(&test.guest, 0);
+	post_frame(&test, 100, 1);
+	kick(&test, TX);
+	CHILD_CHECK(netns_receive(sock, got, sizeof(got)) == 100);
+	CHILD_CHECK(!memcmp(got, test.frame, 100));
+	close(sock);
 	unmake(&test);
 	return 0;
 }
@@ -1748,6 +1782,7 @@ NETNS_TEST(lies)
 NETNS_TEST(reset)
 NETNS_TEST(gone)
 NETNS_TEST(config)
+NETNS_TEST(bridge)
 NETNS_TEST(cable)
 NETNS_TEST(confined)
 NETNS_TEST(filtered)
@@ -1770,6 +1805,7 @@ int main(void)
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_gone),
 		cmocka_unit_test(test_config),
+		cmocka_unit_test(test_bridge),
 		cmocka_unit_test(test_confined),
 		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_no_result),
