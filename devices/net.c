@@ -213,8 +213,9 @@ static void net_deliver(struct net_pair *pair, size_t len)
 
 		cursor_advance(&chain->in, part);
 		len -= part;
-		virtq_done(pair->rx, chain);
 	}
+	/* A driver that finds the first of them wants the others at once. */
+	virtq_done_together(pair->rx, window->chains, chain_count);
 	net_window_drop(window, chain_count, iov_count);
 }
 

@@ -195,12 +195,9 @@ static void give_back(struct virtq *queue, struct chain *chain)
 	queue->ring->put(queue, chain, (uint32_t)(chain->in.done + chain->tail.done));
 	queue->unpublished += chain->descs;
 	release(queue, chain);
-	/* In a long turn the driver can begin with what there is. */
-	if (queue->unpublished >= SHOW_BATCH)
-		virtq_show(queue);
 }
 
-void virtq_done(struct virtq *queue, struct chain *chain)
+static void finish(struct virtq *queue, struct chain *chain)
 {
 	if (!queue->in_order) {
 		give_back(queue, chain);
@@ -215,6 +212,20 @@ void virtq_done(struct virtq *queue, struct chain *chain)
 		queue->order_count--;
 		give_back(queue, chain);
 	}
+}
+
+void virtq_done_together(struct virtq *queue, struct chain *const *chains, unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++)
+		finish(queue, chains[i]);
+	/* In a long turn the driver can begin with what there is. */
+	if (queue->unpublished >= SHOW_BATCH)
+		virtq_show(queue);
+}
+
+void virtq_done(struct virtq *queue, struct chain *chain)
+{
+	virtq_done_together(queue, &chain, 1);
 }
 
 /* ---- once per turn ---- */

@@ -138,6 +138,8 @@ struct chain *virtq_pop(struct virtq *queue);
 void virtq_unpop(struct virtq *queue, struct chain *chain);
 /* Returns a chain to the driver. In any order: the queue keeps it back where the driver wants another. */
 void virtq_done(struct virtq *queue, struct chain *chain);
+/* The same for several, of which the driver sees all or none. */
+void virtq_done_together(struct virtq *queue, struct chain *const *chains, unsigned int count);
 /* Shows the driver what was returned so far, where the rest of the turn takes long. */
 void virtq_show(struct virtq *queue);
 

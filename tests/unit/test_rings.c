@@ -361,6 +361,11 @@ static void give(struct model *m, uint32_t serial, uint16_t entries)
 {
 	m->returned[m->given++ % SIZE_MAX_RING] = serial;
 	m->used += m->packed ? entries : 1;
+}
+
+/* What one call returned is shown together. */
+static void show_many(struct model *m)
+{
 	if (m->used - m->shown < SHOWN_AT_ONCE)
 		return;
 	if (m->event_idx)
@@ -400,6 +405,7 @@ static void done(struct model *m)
 		give(m, serial, entries_of(m, serial));
 	while (m->in_order && m->given != m->popped && m->done[m->given % SIZE_MAX_RING])
 		give(m, m->given, entries_of(m, m->given));
+	show_many(m);
 	assert_int_equal(m->line.raised, m->interrupts);
 }
 
