@@ -180,8 +180,8 @@ class User(Group):
         equal(self.vm.power_off(), 0)
 
     def test_is_what_there_is_where_nothing_is_asked_for(self):
-        self.third = self.boot("--net", **self.ordinary()).ready()
-        assert "net0: it is at the user-mode network, passt" in self.third.errors()
+        self.third = self.boot("--net", **self.ordinary())
+        until(lambda: "net0: it is at the user-mode network, passt" in self.third.errors())
 
     def test_passt_ends_with_the_guest(self):
         equal(len(list(self.its_passt())), 1)

@@ -4,9 +4,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <endian.h>
 #include <linux/sockios.h>
 #include <linux/virtio_net.h>
-#include <endian.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/un.h>
