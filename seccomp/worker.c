@@ -150,6 +150,7 @@ int worker_watch(struct worker *worker, struct event *event, uint32_t events)
 
 void worker_help(struct worker *worker, struct worker *helper)
 {
+	assert(!worker->launched && !worker->running);
 	helper->helper = worker->helper;
 	worker->helper = helper;
 }

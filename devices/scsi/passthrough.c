@@ -33,7 +33,7 @@ static const struct passed {
 	uint8_t byte, mask, value;
 	/* Where the CDB has the data's length, in so many bytes; 0 of them: the length is fixed. */
 	uint8_t at, width, fixed;
-} list[] = {
+} allowed[] = {
 	{ 0x00, ANYWHERE, 0, 0, 0, 0, 0, 0 },                       /* TEST UNIT READY */
 	{ 0x03, ANYWHERE | ATTENTIVE | IN, 0, 0, 0, 4, 1, 0 },      /* REQUEST SENSE */
 	{ 0x08, ANYWHERE | IN | BLOCKS, 0, 0, 0, 4, 1, 0 },         /* READ (6) */
@@ -85,14 +85,14 @@ static const struct passed *find_passed(const struct scsi_task *task, uint32_t *
 	const uint8_t *cdb = task->cdb, type = task->lun->type == SCSI_DISK ? ON_DISK : ON_CDROM;
 
 	*ret_outcome = SENSE_OPCODE;
-	for (size_t i = 0; i < ARRAY_SIZE(list) && task->cdb_len; i++) {
-		if (list[i].opcode != cdb[0] || !(list[i].traits & type))
+	for (size_t i = 0; i < ARRAY_SIZE(allowed) && task->cdb_len; i++) {
+		if (allowed[i].opcode != cdb[0] || !(allowed[i].traits & type))
 			continue;
 		/* Normal control: no auto contingent allegiance, which the host would have to end, and no links. */
 		if (task->cdb_len >= task_cdb_length(cdb[0]) &&
 		    !(cdb[task_cdb_length(cdb[0]) - 1] & 7) &&
-		    (cdb[list[i].byte] & list[i].mask) == list[i].value)
-			return &list[i];
+		    (cdb[allowed[i].byte] & allowed[i].mask) == allowed[i].value)
+			return &allowed[i];
 		*ret_outcome = SENSE_FIELD;
 	}
 	return NULL;
@@ -149,13 +149,25 @@ static uint32_t finish(struct scsi_task *task)
 	}
 }
 
+/*
+ * SCSI-2 had the LUN in byte 1, and Linux has it there for units of that age, and in each INQUIRY
+ * before it knows. It is the number of our unit, which is not the device's.
+ */
+static void drop_lun(struct scsi_task *task)
+{
+	if (task->lun->device->has_lun_in_cdb || task->cdb[0] == 0x12)
+		task->cdb[1] &= 0x1f;
+}
+
 uint32_t passthrough_run(struct scsi_task *task)
 {
 	uint32_t outcome, attention;
-	const struct passed *passed = find_passed(task, &outcome);
+	const struct passed *passed;
 	bool out;
 	uint64_t len;
 
+	drop_lun(task);
+	passed = find_passed(task, &outcome);
 	if (!passed)
 		return outcome;
 	attention = passed->traits & ATTENTIVE ? 0 : primary_take_attention(task->lun);

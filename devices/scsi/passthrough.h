@@ -18,6 +18,7 @@ struct passthrough {
 	int fd;
 	bool read_only;
 	enum scsi_type type;
+	bool has_lun_in_cdb; /* it is older than SCSI-3 */
 	uint32_t block_size; /* as it was when the device was opened */
 	/* Of one command's data, so that the kernel takes it wherever it lies. */
 	uint32_t bytes_max, segments_max;

@@ -349,6 +349,7 @@ static int identify(struct passthrough *device)
 	if (answer[0] != SCSI_DISK && answer[0] != SCSI_CDROM)
 		return -EPROTOTYPE;
 	device->type = (enum scsi_type)answer[0];
+	device->has_lun_in_cdb = answer[2] < 3;
 	device->block_size = device->type == SCSI_DISK ? BLOCK_SECTOR : SCSI_CDROM_BLOCK;
 	/* Without a medium it has none to tell. */
 	if (!ask(device, read_capacity, capacity, sizeof(capacity)) && scsi_get32(capacity + 4))

@@ -280,6 +280,21 @@ static void test_refused(void **state)
 	unmake(test);
 }
 
+/* The number that byte 1 had in SCSI-2 is the unit's, and not the device's. */
+static void test_lun_in_cdb(void **state)
+{
+	struct test *test = make();
+
+	(void)state;
+	RUN(0, 36, 0x12, 0x40, 0, 0, 36);
+	assert_int_equal(test->seen_cdb[1], 0);
+	assert_int_equal(RUN(0, 512, 0x28, 0x40, [8] = 1), FIELD);
+	test->fakes[DISK].device.has_lun_in_cdb = true;
+	assert_int_equal(RUN(0, 512, 0x28, 0x48, [8] = 1), NOTHING);
+	assert_int_equal(test->seen_cdb[1], 0x08);
+	unmake(test);
+}
+
 static void test_read_only(void **state)
 {
 	static const uint8_t writes[] = { 0x0a, 0x2a, 0x2e, 0x41, 0x42, 0x89, 0x8a, 0x8e, 0x93, 0xaa };
@@ -464,6 +479,7 @@ int main(void)
 		cmocka_unit_test(test_transfers),
 		cmocka_unit_test(test_lengths),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_lun_in_cdb),
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_errors),
