@@ -181,8 +181,8 @@ static struct io_uring_sqe *uring_queue(struct block_engine *engine, struct bloc
 
 static bool uring_follows(const struct block_request *request, const struct block_request *last)
 {
-	return last && request->op == last->op && request->offset == last->offset + last->len &&
-	       !request->durable && !last->durable;
+	return last && request->op == last->op && request->base == last->base &&
+	       request->offset == last->offset + last->len && !request->durable && !last->durable;
 }
 
 static void uring_add(struct uring_batch *batch, const struct block_request *request)

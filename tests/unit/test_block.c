@@ -549,6 +549,39 @@ static void test_neighbours(void **state)
 	remove_file(&file);
 }
 
+/* What goes on where another ends, and in another file, is no neighbour. */
+static void test_neighbours_in_two_files(void **state)
+{
+	const struct block_engine_ops *ops = *state;
+	_cleanup_free_ struct test_request *requests = calloc(DEPTH, sizeof(*requests));
+	struct file file = { 0 }, base = { 0 };
+
+	make_file(&file, SIZE);
+	make_file(&base, SIZE);
+	assert_int_equal(open_file(&file, true), 0);
+	assert_int_equal(open_file(&base, true), 0);
+	file.image.base = &base.image;
+	base.image.number = 1;
+	if (!start_engine(ops, &file)) {
+		remove_file(&base);
+		remove_file(&file);
+		skip();
+	}
+	for (uint64_t i = 0; i < DEPTH; i++) {
+		prepare(&requests[i], BLOCK_READ, i * 4096, 4096);
+		requests[i].io.base = i % 4 < 2 ? &base.image : NULL;
+		ops->submit(file.engine, &requests[i].io);
+	}
+	wait_for_all(ops, file.engine, requests, DEPTH);
+	for (uint64_t i = 0; i < DEPTH; i++) {
+		assert_int_equal(requests[i].result, 0);
+		assert_memory_equal(requests[i].buffer, (i % 4 < 2 ? &base : &file)->model + i * 4096, 4096);
+	}
+	ops->close(file.engine);
+	remove_file(&base);
+	remove_file(&file);
+}
+
 /* One that fails is no other's fault, whatever the kernel was asked for together. */
 static void test_neighbour_fails(void **state)
 {
@@ -861,6 +894,8 @@ int main(void)
 		{ "shrunk, uring", test_shrunk, NULL, NULL, uring },
 		{ "neighbours, sync", test_neighbours, NULL, NULL, sync },
 		{ "neighbours, uring", test_neighbours, NULL, NULL, uring },
+		{ "neighbours in two files, sync", test_neighbours_in_two_files, NULL, NULL, sync },
+		{ "neighbours in two files, uring", test_neighbours_in_two_files, NULL, NULL, uring },
 		{ "a neighbour fails, sync", test_neighbour_fails, NULL, NULL, sync },
 		{ "a neighbour fails, uring", test_neighbour_fails, NULL, NULL, uring },
 		{ "many pieces, uring", test_many_pieces, NULL, NULL, uring },
