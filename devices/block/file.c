@@ -168,5 +168,10 @@ int block_image_scratch(struct block_image *image, uint64_t size, bool read_only
 
 void block_image_close(struct block_image *image)
 {
+	struct flock none = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+	/* Whoever gave the file may have it open still. */
+	if (image->fd >= 0)
+		(void)fcntl(image->fd, F_OFD_SETLK, &none);
 	util_closep(&image->fd);
 }
