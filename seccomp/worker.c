@@ -415,14 +415,16 @@ static int worker_receive_fd(void *arg)
 	_cleanup_close_ int fd = -1;
 	struct worker_parcel parcel;
 	struct msghdr *message = worker_wrap(&parcel);
+	struct cmsghdr *control;
 	int moved;
 
 	if (recvmsg(wanted->worker->gate[1], message, MSG_CMSG_CLOEXEC) < 0)
 		return -errno;
+	control = CMSG_FIRSTHDR(message);
 	/* Truncated: the thread may have no more fds. */
-	if (!message->msg_controllen || message->msg_flags & MSG_CTRUNC)
+	if (!control || message->msg_flags & MSG_CTRUNC)
 		return -EMFILE;
-	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(message)), sizeof(fd));
+	memcpy(&fd, CMSG_DATA(control), sizeof(fd));
 	if (fd == wanted->fd) {
 		util_steal_fd(&fd);
 		return 0;
