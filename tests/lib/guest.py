@@ -245,7 +245,9 @@ class Guest:
         names = {}
 
         def all_there():
-            paths = [line.split("/") for line in self.sh(command).splitlines()]
+            # The kernel may have something to say on the console, too.
+            paths = [line.split("/") for line in self.sh(command).splitlines()
+                     if line.startswith("/sys/bus/scsi/")]
             names.update((int(path[-3].split(":")[-1]), path[-1]) for path in paths)
             return all(number in names for number in numbers)
         until(all_there, 120)
