@@ -23,7 +23,7 @@ static inline void line_raise_config(struct transport *transport)
 
 static inline void line_init(struct line *line, struct virtio_dev *dev)
 {
-	*line = (struct line){ .transport = { line_raise_queue, line_raise_config } };
+	*line = (struct line){ .transport = { line_raise_queue, line_raise_config, NULL } };
 	dev->transport = &line->transport;
 }
 

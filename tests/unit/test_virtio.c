@@ -570,7 +570,7 @@ static unsigned int wait_for_some(struct vq_guest *guest, bool events, int fd)
  */
 static void ping_pong(bool events)
 {
-	struct listener listener = { { listener_raise, vq_raise_config }, eventfd(0, EFD_CLOEXEC) };
+	struct listener listener = { { listener_raise, vq_raise_config, NULL }, eventfd(0, EFD_CLOEXEC) };
 	unsigned int posted = 0, seen = 0;
 	const uint16_t *avail_index;
 	struct vq_guest guest;
