@@ -10,9 +10,10 @@ static const char usage[] =
 	"Usage: microvm --kernel FILE [OPTION]...\n"
 	"       microvm check\n"
 	"       microvm image create|info|resize|check PATH [SIZE] [OPTION]...\n"
+	"       microvm vsock PATH PORT [--listen]\n"
 	"\n"
-	"Runs a guest in a virtual machine, tells what this host can do, or makes disk\n"
-	"images and looks after them.\n"
+	"Runs a guest in a virtual machine, tells what this host can do, makes disk images\n"
+	"and looks after them, or connects to a port of a guest.\n"
 	"microvm --help GROUP explains the options of a group:\n"
 	"\n";
 

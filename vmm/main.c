@@ -8,6 +8,7 @@
 #include "vmm/help.h"
 #include "vmm/image.h"
 #include "vmm/vm.h"
+#include "vmm/vsock.h"
 
 static int refuse(const char *reason)
 {
@@ -54,9 +55,9 @@ static int check(void)
 	return runnable ? status : EXIT_FAILURE;
 }
 
-static int image(int count, char *const *words)
+static int command(int (*run)(int count, char *const *words), int count, char *const *words)
 {
-	int status = image_run(count, words);
+	int status = run(count, words);
 
 	return finish_output() == EXIT_SUCCESS ? status : EXIT_FAILURE;
 }
@@ -67,7 +68,9 @@ int main(int argc, char **argv)
 	struct opt_error error;
 
 	if (argc > 1 && !strcmp(argv[1], "image"))
-		return image(argc - 2, argv + 2);
+		return command(image_run, argc - 2, argv + 2);
+	if (argc > 1 && !strcmp(argv[1], "vsock"))
+		return command(vsock_run, argc - 2, argv + 2);
 	if (config_parse(&config, virtio_classes, argc, argv, &error) < 0)
 		return refuse(error.text);
 	if (config.help)

@@ -38,6 +38,11 @@ _microvm() {
 		_microvm_image "$program" "$words" "$prev" "$cur"
 		return
 	fi
+	if ((COMP_CWORD > 1)) && [[ ${COMP_WORDS[1]} == vsock ]]; then
+		compopt -o filenames
+		mapfile -t COMPREPLY < <(compgen -W "--help --listen" -- "$cur"; compgen -f -- "$cur")
+		return
+	fi
 	case $prev in
 	--kernel | --initrd | --config | --summary | --pidfile)
 		compopt -o filenames
@@ -73,7 +78,7 @@ _microvm() {
 	esac
 
 	words=$("$program" --help 2>/dev/null | sed -n '/^  [a-z]* .*: --/{s/.*: --/--/;p}')
-	((COMP_CWORD == 1)) && words+=" check image"
+	((COMP_CWORD == 1)) && words+=" check image vsock"
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }
 
