@@ -198,7 +198,7 @@ static int open_socket(struct chardev *chardev, const char *path)
 	chardev->peer = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	if (chardev->peer < 0)
 		return -errno;
-	strcpy(chardev->path, path);
+	memcpy(chardev->path, path, strlen(path) + 1);
 	chardev->listen = util_steal_fd(&fd);
 	return 0;
 }
