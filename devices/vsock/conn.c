@@ -164,7 +164,22 @@ static void flush(struct vsock_conn *conn)
 		pass_shutdown(conn);
 }
 
-static void take_data(struct vsock_conn *conn, const struct virtio_vsock_hdr *hdr,
+/* What the socket did not take now. */
+static void keep(struct vsock_conn *conn, const struct iovec *iov, unsigned int count, uint32_t done,
+		 bool ends)
+{
+	uint32_t before = conn->buffer.used;
+
+	vsock_buffer_put(&conn->buffer, iov, count, done);
+	if (by_messages(conn) && ends)
+		vsock_buffer_end(&conn->buffer);
+	conn->table->tally.buffered += conn->buffer.used - before;
+	conn->touched = true;
+	flush(conn);
+}
+
+/* False when it is more than the guest had credit for, or behind what it said was all. */
+static bool take_data(struct vsock_conn *conn, const struct virtio_vsock_hdr *hdr,
 		      const struct iovec *iov, unsigned int count)
 {
 	const bool ends = le32toh(hdr->flags) & VIRTIO_VSOCK_SEQ_EOM;
@@ -172,32 +187,21 @@ static void take_data(struct vsock_conn *conn, const struct virtio_vsock_hdr *hd
 	uint32_t done = 0;
 
 	if (len > conn->buffer.size - (conn->rx_cnt - conn->fwd_cnt) ||
-	    conn->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND) {
-		vsock_conn_reset(conn);
-		return;
-	}
+	    conn->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND)
+		return false;
 	conn->rx_cnt += len;
 	conn->table->tally.received += len;
 	/* An empty message would be the end of the host's data. */
 	if (!len)
-		return;
+		return true;
 	if (conn->writable && !conn->buffer.used && (ends || !by_messages(conn)))
 		done = deliver(conn, iov, count);
-	if (conn->event.fd < 0 || conn->host_shut & VIRTIO_VSOCK_SHUTDOWN_RCV) {
+	if (conn->event.fd < 0 || conn->host_shut & VIRTIO_VSOCK_SHUTDOWN_RCV)
 		lose(conn, len - done);
-		return;
-	}
-	if (done == len)
-		return;
-	vsock_buffer_put(&conn->buffer, iov, count, done);
-	conn->table->tally.buffered += len - done;
-	conn->touched = true;
-	if (by_messages(conn) && ends)
-		vsock_buffer_end(&conn->buffer);
-	flush(conn);
+	else if (done < len)
+		keep(conn, iov, count, done, ends);
 	/* A message that could not end within the credit. */
-	if (by_messages(conn) && conn->buffer.used == conn->buffer.size && !conn->buffer.messages)
-		vsock_conn_reset(conn);
+	return !by_messages(conn) || conn->buffer.used < conn->buffer.size || conn->buffer.messages;
 }
 
 static void take_shutdown(struct vsock_conn *conn, uint8_t flags)
@@ -216,20 +220,18 @@ static void take_shutdown(struct vsock_conn *conn, uint8_t flags)
 	flush(conn);
 }
 
-static void take_response(struct vsock_conn *conn)
+/* False when it was not asked, or the program on the host cannot be told. */
+static bool take_response(struct vsock_conn *conn)
 {
 	char line[VSOCK_LINE_MAX];
 	int len;
 
-	if (conn->pending & bit(VIRTIO_VSOCK_OP_REQUEST)) {
-		vsock_conn_reset(conn);
-		return;
-	}
+	if (conn->state != VSOCK_REQUESTED || conn->pending & bit(VIRTIO_VSOCK_OP_REQUEST))
+		return false;
 	vsock_conn_enter(conn, VSOCK_CONNECTED);
 	len = snprintf(line, sizeof(line), "OK %u\n", conn->host_port);
 	/* Nothing was written to it before, so it takes that or is closed. */
-	if (conn->greeted && write(conn->event.fd, line, (size_t)len) != len)
-		vsock_conn_reset(conn);
+	return !conn->greeted || write(conn->event.fd, line, (size_t)len) == len;
 }
 
 /* The guest has forgotten it; what it had sent before it said that this was all is still for the host. */
@@ -421,27 +423,40 @@ size_t vsock_conn_read(struct vsock_conn *conn, const struct iovec *iov, unsigne
 
 /* ---- what happens to it ---- */
 
+/* False for a packet that cannot be. */
+static bool take_packet(struct vsock_conn *conn, const struct virtio_vsock_hdr *hdr,
+			const struct iovec *iov, unsigned int count)
+{
+	const uint16_t op = le16toh(hdr->op);
+
+	if (le16toh(hdr->type) != conn->type || !vsock_conn_credit(conn, hdr))
+		return false;
+	if (op == VIRTIO_VSOCK_OP_RESPONSE)
+		return take_response(conn);
+	if (conn->state != VSOCK_CONNECTED && conn->state != VSOCK_LINGERING)
+		return false;
+	switch (op) {
+	case VIRTIO_VSOCK_OP_RW:
+		return take_data(conn, hdr, iov, count);
+	case VIRTIO_VSOCK_OP_SHUTDOWN:
+		take_shutdown(conn, (uint8_t)(le32toh(hdr->flags) & BOTH));
+		return true;
+	case VIRTIO_VSOCK_OP_CREDIT_REQUEST:
+		conn->pending |= bit(VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+		return true;
+	default:
+		return op == VIRTIO_VSOCK_OP_CREDIT_UPDATE;
+	}
+}
+
 void vsock_conn_packet(struct vsock_conn *conn, const struct virtio_vsock_hdr *hdr,
 		       const struct iovec *iov, unsigned int count)
 {
-	const uint16_t op = le16toh(hdr->op);
-	const bool open = conn->state == VSOCK_CONNECTED || conn->state == VSOCK_LINGERING;
-
-	if (op == VIRTIO_VSOCK_OP_RST)
+	if (le16toh(hdr->op) == VIRTIO_VSOCK_OP_RST)
 		lose_guest(conn);
 	else if (conn->state == VSOCK_CLOSED)
 		; /* The guest is about to hear so. */
-	else if (le16toh(hdr->type) != conn->type || !vsock_conn_credit(conn, hdr))
-		vsock_conn_reset(conn);
-	else if (op == VIRTIO_VSOCK_OP_RESPONSE && conn->state == VSOCK_REQUESTED)
-		take_response(conn);
-	else if (op == VIRTIO_VSOCK_OP_RW && open)
-		take_data(conn, hdr, iov, count);
-	else if (op == VIRTIO_VSOCK_OP_SHUTDOWN && open)
-		take_shutdown(conn, (uint8_t)(le32toh(hdr->flags) & BOTH));
-	else if (op == VIRTIO_VSOCK_OP_CREDIT_REQUEST && open)
-		conn->pending |= bit(VIRTIO_VSOCK_OP_CREDIT_UPDATE);
-	else if (op != VIRTIO_VSOCK_OP_CREDIT_UPDATE || !open)
+	else if (!take_packet(conn, hdr, iov, count))
 		vsock_conn_reset(conn);
 }
 
