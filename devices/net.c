@@ -37,10 +37,6 @@
 #define NET_HEADER sizeof(struct virtio_net_hdr_v1)
 /* Section 5.1.6.3.1: with segmentation offload. */
 #define NET_LARGE_MAX 65550
-#define NET_HOST_OFFLOADS \
-	(1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_HOST_TSO4 | \
-	 1ULL << VIRTIO_NET_F_HOST_TSO6 | 1ULL << VIRTIO_NET_F_HOST_ECN | \
-	 1ULL << VIRTIO_NET_F_HOST_USO)
 #define NET_FRAME_OVERHEAD (ETH_HLEN + 4) /* with a VLAN tag */
 /* Packets at a time: the other direction gets its turn, and the driver its interrupt. */
 #define NET_RX_BATCH 64
@@ -409,6 +405,17 @@ static void net_tx_timer(struct timer *timer)
 	virtio_kick(container_of(timer, struct net_pair, tx_timer)->tx);
 }
 
+int net_show_link(struct net *net)
+{
+	const bool gone = atomic_load(&net->gone) || (net_has_remote(net) && net->remote.vhost.fd < 0);
+
+	if (gone || net_unplugged(net))
+		net_set_status(net, 0, VIRTIO_NET_S_LINK_UP);
+	else
+		net_set_status(net, VIRTIO_NET_S_LINK_UP, 0);
+	return gone ? -ENODEV : 0;
+}
+
 static int net_start(struct virtio_dev *dev)
 {
 	struct net *net = container_of(dev, struct net, dev);
@@ -420,8 +427,8 @@ static int net_start(struct virtio_dev *dev)
 	net->packet_max = NET_HEADER + (dev->features & large || net->netdevs[0].plain ?
 		NET_LARGE_MAX : util_max(conf->mtu, ETH_DATA_LEN) + NET_FRAME_OVERHEAD);
 	/* A save may be of a guest whose interface was gone; here there is another. */
-	if (net->loaded && !net_unplugged(net))
-		net_set_status(net, VIRTIO_NET_S_LINK_UP, 0);
+	if (net->loaded)
+		(void)net_show_link(net);
 	/* Switches have to learn where the guest is now. */
 	if (net->loaded && virtio_has(dev, VIRTIO_NET_F_GUEST_ANNOUNCE))
 		net_set_status(net, VIRTIO_NET_S_ANNOUNCE, 0);
@@ -430,6 +437,8 @@ static int net_start(struct virtio_dev *dev)
 	r = net_control_apply(net);
 	if (r < 0 && r != -EBADFD)
 		return r;
+	if (net_has_remote(net))
+		return vhost_start(&net->remote.vhost, dev->features);
 	return net->vhosts ? net_vhost_start(net) : 0;
 }
 
@@ -438,9 +447,11 @@ static int net_queue_start(struct virtq *queue)
 	struct net *net = container_of(queue->dev, struct net, dev);
 
 	/* While the cable is pulled we drop packets ourselves. */
-	if (!net->vhosts || !net_pair_of(queue) || net_unplugged(net))
+	if (!net_pair_of(queue) || net_unplugged(net))
 		return 0;
-	return net_vhost_queue_start(net, queue);
+	if (net_has_remote(net))
+		return net_remote_queue_start(net, queue);
+	return net->vhosts ? net_vhost_queue_start(net, queue) : 0;
 }
 
 /* Of what it cannot send to an interface that is gone vhost-net complains as of a bad descriptor. */
@@ -448,8 +459,9 @@ static void net_queue_error(struct virtq *queue)
 {
 	struct net_pair *pair = net_pair_of(queue);
 
-	if (!net_vhost_lost_tap(pair->net, queue))
-		virtio_fail(queue->dev, "vhost-net found queue %u or its buffers wrong", queue->index);
+	if (net_has_remote(pair->net) || !net_vhost_lost_tap(pair->net, queue))
+		virtio_fail(queue->dev, "%s found queue %u or its buffers wrong", queue->dev->served_by,
+			    queue->index);
 	else
 		net_gone(pair);
 }
@@ -461,7 +473,10 @@ static void net_queue_stop(struct virtq *queue)
 	if (!pair)
 		return;
 	if (queue->vhost) {
-		net_vhost_queue_stop(pair->net, queue);
+		if (net_has_remote(pair->net))
+			virtq_take_back(queue);
+		else
+			net_vhost_queue_stop(pair->net, queue);
 		return;
 	}
 	if (queue == pair->tx) {
@@ -488,10 +503,7 @@ static int net_set_link(struct virtio_dev *dev, bool up)
 		return 0;
 	}
 	net_set_status(net, 0, NET_S_UNPLUGGED);
-	if (atomic_load(&net->gone))
-		return -ENODEV;
-	net_set_status(net, VIRTIO_NET_S_LINK_UP, 0);
-	return 0;
+	return net_show_link(net);
 }
 
 static int net_load(struct virtio_dev *dev)
@@ -508,7 +520,7 @@ static void net_withhold(struct virtio_dev *dev, const struct net *net)
 
 	if (!conf->mtu)
 		virtio_withhold(dev, VIRTIO_NET_F_MTU);
-	if (dev->worker_count == 1)
+	if (dev->set_count == 1)
 		virtio_withhold(dev, VIRTIO_NET_F_MQ);
 	if (net->netdevs[0].plain)
 		dev->offered &= ~(NET_OFFLOADS | NET_HOST_OFFLOADS |
@@ -531,6 +543,10 @@ static int net_add_pair(struct net *net, unsigned int index)
 	pair->rx = &net->dev.queues[2 * index + NET_RX];
 	pair->tx = &net->dev.queues[2 * index + NET_TX];
 	pair->event = (struct event){ .fd = pair->netdev->fd, .fn = net_event };
+	/* Where a program moves packets none come here. */
+	pair->gone = net_has_remote(net);
+	if (pair->gone)
+		return 0;
 	r = worker_watch(pair->rx->worker, &pair->event, 0);
 	if (!r && net->rx_limited)
 		r = worker_timer(pair->rx->worker, &pair->rx_timer, net_rx_timer);
@@ -546,13 +562,20 @@ static void net_show_config(struct net *net)
 {
 	const struct net_conf *conf = net->dev.conf;
 	const struct virtio_net_config config = {
-		.max_virtqueue_pairs = htole16((uint16_t)net->dev.worker_count),
+		.max_virtqueue_pairs = htole16((uint16_t)net->dev.set_count),
 		.mtu = htole16((uint16_t)conf->mtu),
 	};
 
 	virtio_config_update(&net->dev, 0, &config, net->dev.class->config_size);
 	net_control_reset(net);
 	net_set_status(net, VIRTIO_NET_S_LINK_UP, 0);
+}
+
+static bool net_one_worker(const void *conf)
+{
+	const struct net_conf *net = conf;
+
+	return net->remote || net->remote_server;
 }
 
 static int net_init(struct virtio_dev *dev)
@@ -571,10 +594,10 @@ static int net_init(struct virtio_dev *dev)
 	r = net_vhost_open(net);
 	if (r < 0)
 		return r;
-	net->pairs = calloc(dev->worker_count, sizeof(*net->pairs));
+	net->pairs = calloc(dev->set_count, sizeof(*net->pairs));
 	if (!net->pairs)
 		return -ENOMEM;
-	for (unsigned int i = 0; !r && i < dev->worker_count; i++)
+	for (unsigned int i = 0; !r && i < dev->set_count; i++)
 		r = net_add_pair(net, i);
 	net_withhold(dev, net);
 	net_show_config(net);
@@ -586,7 +609,8 @@ static void net_free(struct virtio_dev *dev)
 	struct net *net = container_of(dev, struct net, dev);
 
 	net_vhost_close(net);
-	for (unsigned int i = 0; i < dev->worker_count; i++) {
+	vhost_user_close(&net->remote);
+	for (unsigned int i = 0; i < dev->set_count; i++) {
 		netdev_close(&net->netdevs[i]);
 		if (!net->pairs)
 			continue;
@@ -602,6 +626,8 @@ static const struct sandbox net_sandbox = SANDBOX(
 	SC_ARG(ioctl, 1, TUNATTACHFILTER), SC_ARG(ioctl, 1, TUNDETACHFILTER),
 	/* Where vhost-net moves packets. */
 	VHOST_KERNEL_CALLS, SC_ARG(ioctl, 1, VHOST_NET_SET_BACKEND),
+	/* Where a program does. */
+	VHOST_USER_CALLS,
 );
 
 const struct virtio_class net_class = {
@@ -631,6 +657,7 @@ const struct virtio_class net_class = {
 	.hints = net_hints,
 	.counters = net_counters,
 	.sandbox = &net_sandbox,
+	.one_worker = net_one_worker,
 	.init = net_init,
 	.start = net_start,
 	.queue_start = net_queue_start,

@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 #include "core/bucket.h"
 #include "devices/netdev/netdev.h"
-#include "devices/vhost/vhost.h"
+#include "devices/vhost/user.h"
 #include "devices/virtio/virtio.h"
 
 /* What the guest may leave undone in what it receives. */
@@ -19,6 +19,12 @@
 	(1ULL << VIRTIO_NET_F_GUEST_CSUM | 1ULL << VIRTIO_NET_F_GUEST_TSO4 | \
 	 1ULL << VIRTIO_NET_F_GUEST_TSO6 | 1ULL << VIRTIO_NET_F_GUEST_ECN | \
 	 1ULL << VIRTIO_NET_F_GUEST_USO4 | 1ULL << VIRTIO_NET_F_GUEST_USO6)
+
+/* And in what it sends. */
+#define NET_HOST_OFFLOADS \
+	(1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_HOST_TSO4 | \
+	 1ULL << VIRTIO_NET_F_HOST_TSO6 | 1ULL << VIRTIO_NET_F_HOST_ECN | \
+	 1ULL << VIRTIO_NET_F_HOST_USO)
 
 struct net_pair;
 
@@ -30,6 +36,7 @@ struct net_conf {
 	uint64_t fd;
 	bool user, loop;
 	char *forwards, *socket; /* of user */
+	char *remote, *remote_server; /* vhost-user's socket: where a program listens, or where we do */
 	uint8_t mac[ETH_ALEN];
 	uint64_t mtu;
 	int vhost; /* enum net_vhost */
@@ -53,12 +60,13 @@ struct net_state {
 struct net {
 	struct virtio_dev dev;
 	struct net_state state;
-	struct netdev netdevs[VIRTIO_SETS_MAX]; /* dev.worker_count of them */
+	struct netdev netdevs[VIRTIO_SETS_MAX]; /* dev.set_count of them */
 	struct net_pair *pairs;                 /* as many */
 	struct bucket_pair rx_limit, tx_limit;
 	bool rx_limited, tx_limited;
 	_Atomic bool gone; /* the netdev, or one of them */
 	struct vhost *vhosts;                   /* as many, which move the packets; NULL: we do */
+	struct vhost_user remote;               /* or a program does, if it has ops */
 	size_t packet_max;
 	uint8_t mac[ETH_ALEN]; /* before the driver sets another */
 	bool loaded;           /* from a save, and not started since */
@@ -67,17 +75,25 @@ struct net {
 /* Section 5.1.2: the control queue follows the pairs that the driver knows of. */
 static inline unsigned int net_pairs(const struct net *net)
 {
-	return virtio_has(&net->dev, VIRTIO_NET_F_MQ) ? net->dev.worker_count : 1;
+	return virtio_has(&net->dev, VIRTIO_NET_F_MQ) ? net->dev.set_count : 1;
 }
 
 extern const struct opt net_opts[];
 extern const struct hint net_hints[];
 
-/* Opens dev.worker_count netdevs, and gives the guest its address. -errno, see net_hints. */
+/* Opens dev.set_count netdevs, and gives the guest its address. -errno, see net_hints. */
 int net_open(struct net *net);
+
+/* Whether a program moves the packets. */
+static inline bool net_has_remote(const struct net *net)
+{
+	return net->remote.vhost.ops;
+}
 
 /* Changes configuration.status; on any worker. */
 void net_set_status(struct net *net, uint32_t set, uint32_t clear);
+/* The link is up where there is somebody, and no person has pulled the cable; on any worker. */
+int net_show_link(struct net *net);
 
 /* The state that a driver finds; the host is told by net_control_apply(). */
 void net_control_reset(struct net *net);
@@ -101,5 +117,16 @@ int net_vhost_queue_start(struct net *net, struct virtq *queue);
 void net_vhost_queue_stop(struct net *net, struct virtq *queue);
 /* Whether its tap was removed. */
 bool net_vhost_lost_tap(const struct net *net, const struct virtq *queue);
+
+/*
+ * The program that moves the packets, at path: -EHOSTUNREACH: none is there, -EALREADY: it cannot
+ * listen there, -ETIMEDOUT: none came, -EPROTO: it is none, -EPFNOSUPPORT: it does not know the
+ * rings that are wanted, -ENOBUFS: nor so many pairs, -EMEDIUMTYPE: guest memory is not shared.
+ */
+int net_remote_open(struct net *net, const char *path, bool server);
+int net_remote_queue_start(struct net *net, struct virtq *queue);
+/* Tells it which pairs are in use. */
+void net_remote_use_pairs(struct net *net);
+
 
 #endif

@@ -15,7 +15,7 @@ static bool net_lacks_taps(int err)
 
 static int net_open_user(struct net *net, const struct net_conf *conf)
 {
-	if (net->dev.worker_count > 1)
+	if (net->dev.set_count > 1)
 		return -EOPNOTSUPP;
 	if (conf->socket)
 		return netdev_passt_join(net->netdevs, conf->socket);
@@ -24,7 +24,7 @@ static int net_open_user(struct net *net, const struct net_conf *conf)
 
 static int net_open_tap(struct net *net, const struct net_conf *conf, const char *name)
 {
-	int r = netdev_tap_open(net->netdevs, net->dev.worker_count, name, (uint16_t)conf->mtu);
+	int r = netdev_tap_open(net->netdevs, net->dev.set_count, name, (uint16_t)conf->mtu);
 
 	if (!r && conf->bridge)
 		r = netdev_tap_join(net->netdevs, conf->bridge);
@@ -39,7 +39,7 @@ static int net_open_any(struct net *net, const struct net_conf *conf)
 {
 	int r = net_open_tap(net, conf, NET_NEW_TAP);
 
-	if (!net_lacks_taps(r) || net->dev.worker_count > 1 || conf->bridge)
+	if (!net_lacks_taps(r) || net->dev.set_count > 1 || conf->bridge)
 		return r;
 	r = net_open_user(net, conf);
 	if (!r)
@@ -51,7 +51,7 @@ static int net_open_loops(struct net *net)
 {
 	int r = 0;
 
-	for (unsigned int i = 0; !r && i < net->dev.worker_count; i++)
+	for (unsigned int i = 0; !r && i < net->dev.set_count; i++)
 		r = netdev_loop_open(&net->netdevs[i]);
 	return r;
 }
@@ -60,12 +60,16 @@ static int net_open_netdevs(struct net *net, const struct net_conf *conf)
 {
 	if ((conf->forwards || conf->socket) && (!conf->user || (conf->forwards && conf->socket)))
 		return -ENOPROTOOPT;
-	if (conf->bridge && (conf->fd || conf->user || conf->loop))
+	if (conf->bridge && !conf->tap && (conf->fd || conf->user || conf->loop || conf->remote ||
+					   conf->remote_server))
 		return -ENOTUNIQ;
+	if (conf->remote || conf->remote_server)
+		return net_remote_open(net, conf->remote ? conf->remote : conf->remote_server,
+				       conf->remote_server);
 	if (conf->tap)
 		return net_open_tap(net, conf, conf->tap);
 	if (conf->fd)
-		return net->dev.worker_count > 1 ? -EOPNOTSUPP :
+		return net->dev.set_count > 1 ? -EOPNOTSUPP :
 						   netdev_tap_adopt(net->netdevs, (int)conf->fd);
 	if (conf->user)
 		return net_open_user(net, conf);
@@ -140,6 +144,12 @@ const struct opt net_opts[] = {
 	  .help = "instead of tap: an open one, or a macvtap, that was inherited" },
 	{ .key = "user", .type = OPT_BOOL, .one_of = true, .offset = offsetof(struct net_conf, user),
 	  .help = "instead of tap: the host's own network, by passt; takes no privilege" },
+	{ .key = "vhost-user", .type = OPT_STRING, .one_of = true,
+	  .offset = offsetof(struct net_conf, remote), .arg = "PATH",
+	  .help = "instead of tap: the socket of a program that moves the packets" },
+	{ .key = "vhost-user-server", .type = OPT_STRING, .one_of = true, .made = true,
+	  .offset = offsetof(struct net_conf, remote_server), .arg = "PATH",
+	  .help = "the same, where the program comes to our socket, and may come again" },
 	{ .key = "loop", .type = OPT_BOOL, .one_of = true, .offset = offsetof(struct net_conf, loop),
 	  .help = "instead of tap: an isolated interface, which hears itself" },
 	{ .key = "bridge", .type = OPT_STRING, .offset = offsetof(struct net_conf, bridge),
@@ -190,7 +200,17 @@ const struct hint net_hints[] = {
 		   "access to it, or leave out vhost=on" },
 	{ EPROTONOSUPPORT, "this kernel's vhost-net does not know packed= or in-order=: leave them out, or "
 			   "vhost=on" },
-	{ ESOCKTNOSUPPORT, "vhost=on is for taps without limits: leave it out, or rx- and tx- limits" },
+	{ ESOCKTNOSUPPORT, "vhost=on is for taps, and neither it nor vhost-user has limits: leave it out, "
+			   "or the limits" },
+	{ EMEDIUMTYPE, "vhost-user needs guest memory that its program can map: give --memory SIZE,shared" },
+	{ EHOSTUNREACH, "no program listens at vhost-user=, start it first; or give vhost-user-server=, to "
+			"which it connects" },
+	{ EALREADY, "vhost-user-server=: another process listens there, or a file is in the way" },
+	{ ETIMEDOUT, "no program came to vhost-user-server=, or it does not answer: start it at once, as a "
+		     "client of that socket" },
+	{ EPROTO, "the program at vhost-user= does not speak vhost-user" },
+	{ EPFNOSUPPORT, "the program at vhost-user= does not know packed= or in-order=: leave them out" },
+	{ ENOBUFS, "the program at vhost-user= has not so many queues: lower queues=, or raise its own" },
 	{ ENOPKG, "passt is not installed: apt install passt, or give tap=NAME for a tap of this host" },
 	{ ENETUNREACH, "passt gave up: it takes a default route of this host (ip route), and for "
 		       "hostfwd= ports from 1024 on; passt --foreground tells more" },

@@ -132,9 +132,11 @@ static int control_pairs(struct net *net, uint8_t command, struct chain *chain)
 	pairs = le16toh(pairs);
 	if (pairs < VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN || pairs > net_pairs(net))
 		return -EINVAL;
-	r = netdev_set_pairs(net->netdevs, net->dev.worker_count, pairs);
+	r = netdev_set_pairs(net->netdevs, net->dev.set_count, pairs);
 	if (!r)
 		net->state.pairs = pairs;
+	if (net_has_remote(net))
+		net_remote_use_pairs(net);
 	netdev_set_filter(net->netdevs, &net->state.filter);
 	return r;
 }
@@ -225,7 +227,7 @@ int net_control_check(const struct net *net)
 {
 	const struct net_state *state = &net->state;
 
-	if (state->offloads & ~NET_OFFLOADS || !state->pairs || state->pairs > net->dev.worker_count ||
+	if (state->offloads & ~NET_OFFLOADS || !state->pairs || state->pairs > net->dev.set_count ||
 	    state->status & ~(uint32_t)(VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE | NET_S_UNPLUGGED) ||
 	    state->filter.mac_count > NETDEV_MACS_MAX || !net_is_address(state->filter.mac))
 		return -EINVAL;
@@ -244,7 +246,7 @@ int net_control_apply(struct net *net)
 		state->filter.modes |= NETDEV_VLANS_SOME;
 	r = netdev_set_offloads(net->netdevs, state->offloads);
 	if (!r)
-		r = netdev_set_pairs(net->netdevs, net->dev.worker_count, state->pairs);
+		r = netdev_set_pairs(net->netdevs, net->dev.set_count, state->pairs);
 	netdev_set_filter(net->netdevs, &state->filter);
 	return r;
 }

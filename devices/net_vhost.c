@@ -19,7 +19,7 @@
 
 void net_vhost_close(struct net *net)
 {
-	for (unsigned int i = 0; net->vhosts && i < net->dev.worker_count; i++)
+	for (unsigned int i = 0; net->vhosts && i < net->dev.set_count; i++)
 		vhost_close(&net->vhosts[i]);
 	free(util_steal_ptr(&net->vhosts));
 }
@@ -28,12 +28,12 @@ static int net_vhost_open_pairs(struct net *net)
 {
 	int r = 0;
 
-	net->vhosts = calloc(net->dev.worker_count, sizeof(*net->vhosts));
+	net->vhosts = calloc(net->dev.set_count, sizeof(*net->vhosts));
 	if (!net->vhosts)
 		return -ENOMEM;
-	for (unsigned int i = 0; i < net->dev.worker_count; i++)
+	for (unsigned int i = 0; i < net->dev.set_count; i++)
 		net->vhosts[i].fd = -1;
-	for (unsigned int i = 0; !r && i < net->dev.worker_count; i++)
+	for (unsigned int i = 0; !r && i < net->dev.set_count; i++)
 		r = vhost_kernel_open(&net->vhosts[i], "/dev/vhost-net", net->dev.mem);
 	if (r < 0)
 		return -ENOLINK;
@@ -58,6 +58,8 @@ int net_vhost_open(struct net *net)
 	const struct net_conf *conf = net->dev.conf;
 	int r;
 
+	if (net_has_remote(net) && (net->rx_limited || net->tx_limited))
+		return -ESOCKTNOSUPPORT;
 	if (conf->vhost == NET_VHOST_OFF)
 		return 0;
 	/* The kernel does not count packets against our limits. */
@@ -69,7 +71,7 @@ int net_vhost_open(struct net *net)
 	}
 	net->dev.offered &= net->vhosts[0].features | ~NET_VHOST_FEATURES;
 	net->dev.served_by = "vhost-net";
-	for (unsigned int i = 0; !r && i < net->dev.worker_count; i++)
+	for (unsigned int i = 0; !r && i < net->dev.set_count; i++)
 		r = net_vhost_add_pair(net, i);
 	return r;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Somebody else who serves virtqueues in a device's stead: the host's kernel.
- * What it takes is opened before confinement; a thread that uses it afterwards
- * needs its fd, and VHOST_KERNEL_CALLS in its filter.
+ * Somebody else who serves virtqueues in a device's stead: the host's kernel,
+ * or a program (user.h). What it takes is opened before confinement; a thread
+ * that uses it afterwards needs its fd, and VHOST_KERNEL_CALLS in its filter.
  *
  *	vhost_kernel_open() -> vhost_start() -> vhost_start_ring() ... -> vhost_stop_ring() -> vhost_close()
  *

@@ -9,11 +9,13 @@
  * the new eventfd: what is pending stays in the old one.
  *
  * The rings' positions travel as one number, and back when the queue stops; so
- * resets, saves and the worker find the queue as if it had never been away.
+ * resets, saves and the worker find the queue as if it had never been away. A
+ * vhost that ended without a word leaves them in the used ring, if that is split.
  */
 #include <linux/virtio_ring.h>
 #include <sys/eventfd.h>
 #include "devices/vhost/vhost.h"
+#include "devices/virtio/ring.h"
 #include "devices/virtio/virtio.h"
 
 #define BASE_WRAP 0x8000u
@@ -92,7 +94,22 @@ static int decode(struct virtq *queue, uint32_t base)
 	return 0;
 }
 
-int virtq_lend(struct virtq *queue, struct vhost *vhost, unsigned int ring)
+/* Who served it left without a word. Of split rings the used index tells where. */
+static int recover(struct virtq *queue)
+{
+	const struct vring_used *used = (const void *)queue->device;
+
+	if (virtio_has(queue->dev, VIRTIO_F_RING_PACKED))
+		return -ENODATA;
+	return decode(queue, ring_load(&used->idx));
+}
+
+static void lose(struct virtq *queue)
+{
+	virtio_fail(queue->dev, "queue %u: nobody knows how far its vhost has come", queue->index);
+}
+
+static int start_ring(struct virtq *queue, struct vhost *vhost, unsigned int ring)
 {
 	const struct vhost_ring lent = {
 		.index = ring,
@@ -105,7 +122,13 @@ int virtq_lend(struct virtq *queue, struct vhost *vhost, unsigned int ring)
 		.call = call_fd(queue),
 		.error = queue->error.fd,
 	};
-	int r = vhost_start_ring(vhost, &lent);
+
+	return vhost_start_ring(vhost, &lent);
+}
+
+int virtq_lend(struct virtq *queue, struct vhost *vhost, unsigned int ring)
+{
+	int r = start_ring(queue, vhost, ring);
 
 	if (r < 0)
 		return r;
@@ -123,8 +146,20 @@ void virtq_take_back(struct virtq *queue)
 	queue->vhost = NULL;
 	/* It was watched before. */
 	(void)loop_add(&queue->worker->loop, &queue->kick, EPOLLIN | EPOLLET);
-	if (r < 0 || decode(queue, base) < 0)
-		virtio_fail(queue->dev, "queue %u: vhost lost its position", queue->index);
+	r = r < 0 ? recover(queue) : decode(queue, base);
+	/* A reset asks for no position. */
+	if (r < 0 && !queue->dev->resetting && !queue->resetting)
+		lose(queue);
+}
+
+void virtq_lend_again(struct virtq *queue)
+{
+	int r = recover(queue);
+
+	if (!r)
+		r = start_ring(queue, queue->vhost, queue->ring_index);
+	if (r < 0)
+		lose(queue);
 }
 
 int virtq_redirect(struct virtq *queue)

@@ -701,14 +701,13 @@ static uint64_t poll_ns(const struct virtio_dev *dev)
 	return (conf->poll ? conf->poll : dev->host->poll_us) * 1000;
 }
 
-static int add_worker(struct virtio_dev *dev)
+static int add_worker(struct virtio_dev *dev, unsigned int workers)
 {
-	const struct virtio_conf *conf = dev->conf;
 	struct worker *worker = &dev->workers[dev->worker_count];
 	char name[32];
 	int err;
 
-	snprintf(name, sizeof(name), conf->queues > 1 ? "%s.%u" : "%s", dev->name,
+	snprintf(name, sizeof(name), workers > 1 ? "%s.%u" : "%s", dev->name,
 		 dev->worker_count);
 	err = worker_init(worker, name, dev->class->sandbox, dev->host->confine);
 	if (err)
@@ -729,7 +728,7 @@ static uint16_t queue_size(const struct virtio_dev *dev, unsigned int index)
 	if (index < class->head_count)
 		return class->head_sizes[index];
 	index -= class->head_count;
-	if (index == dev->worker_count * class->queue_count)
+	if (index == dev->set_count * class->queue_count)
 		return class->control_size;
 	return conf->queue_size ? (uint16_t)conf->queue_size :
 				  class->queue_sizes[index % class->queue_count];
@@ -761,15 +760,17 @@ static int furnish(struct virtio_dev *dev)
 	const struct virtio_class *class = dev->class;
 	unsigned int sets = (unsigned int)util_max(conf->queues, 1);
 	unsigned int queues = class->head_count + sets * class->queue_count + !!class->control_size;
+	unsigned int workers = class->one_worker && class->one_worker(conf) ? 1 : sets;
 	int err = 0;
 
 	assert(sets <= VIRTIO_SETS_MAX && queues <= VIRTIO_QUEUES_MAX);
-	dev->workers = calloc(sets, sizeof(*dev->workers));
+	dev->set_count = sets;
+	dev->workers = calloc(workers, sizeof(*dev->workers));
 	dev->queues = calloc(queues, sizeof(*dev->queues));
 	if (!dev->workers || !dev->queues)
 		return -ENOMEM;
-	while (!err && dev->worker_count < sets)
-		err = add_worker(dev);
+	while (!err && dev->worker_count < workers)
+		err = add_worker(dev, workers);
 	while (!err && dev->queue_count < queues)
 		err = add_queue(dev);
 	return err;

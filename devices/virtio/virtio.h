@@ -104,6 +104,8 @@ struct virtio_class {
 	bool by_default;    /* one is there unless it is turned off */
 	const char *kernel_words; /* for the kernel's command line, where there is such a device; NULL: none */
 
+	/* Whether one worker is to have all sets of queues. Missing: each has its own. */
+	bool (*one_worker)(const void *conf);
 	/*
 	 * Opens everything that dev->conf names, fills dev->config, withholds
 	 * features, watches events. -errno; free is called after a failure as well.
@@ -174,7 +176,8 @@ struct virtio_dev {
 	const struct mem *mem;
 	struct transport *transport;
 
-	struct worker *workers; /* one for each set of queues */
+	unsigned int set_count; /* of queues */
+	struct worker *workers; /* one for each set, or one for all */
 	unsigned int worker_count;
 	struct virtq *queues; /* set by set, then the control queue */
 	unsigned int queue_count;

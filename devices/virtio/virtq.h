@@ -156,6 +156,8 @@ int virtq_lend(struct virtq *queue, struct vhost *vhost, unsigned int ring);
  * come to; where nobody knows that the device has to be reset.
  */
 void virtq_take_back(struct virtq *queue);
+/* Where the vhost that served a lent queue is gone, and another is there: hands it over once more. */
+void virtq_lend_again(struct virtq *queue);
 
 /* For the core. Another eventfd is the queue's interrupt now. -errno. */
 int virtq_redirect(struct virtq *queue);
