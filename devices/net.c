@@ -457,13 +457,13 @@ static int net_queue_start(struct virtq *queue)
 /* Of what it cannot send to an interface that is gone vhost-net complains as of a bad descriptor. */
 static void net_queue_error(struct virtq *queue)
 {
-	struct net_pair *pair = net_pair_of(queue);
+	struct net *net = container_of(queue->dev, struct net, dev);
 
-	if (net_has_remote(pair->net) || !net_vhost_lost_tap(pair->net, queue))
-		virtio_fail(queue->dev, "%s found queue %u or its buffers wrong", queue->dev->served_by,
+	if (net_has_remote(net) || !net_vhost_lost_tap(net, queue))
+		virtio_fail(&net->dev, "%s found queue %u or its buffers wrong", net->dev.served_by,
 			    queue->index);
 	else
-		net_gone(pair);
+		net_gone(&net->pairs[queue->index / 2]);
 }
 
 static void net_queue_stop(struct virtq *queue)

@@ -20,15 +20,16 @@ static int request(const struct vhost *vhost, unsigned long number, void *argume
 
 static int set_memory(const struct vhost *vhost)
 {
-	struct {
-		struct vhost_memory header;
-		struct vhost_memory_region regions[REGIONS_MAX];
-	} table = { .header.nregions = (uint32_t)vhost->mem->count };
+	union {
+		struct vhost_memory memory;
+		uint8_t room[sizeof(struct vhost_memory) +
+			     REGIONS_MAX * sizeof(struct vhost_memory_region)];
+	} table = { .memory.nregions = (uint32_t)vhost->mem->count };
 
 	if (vhost->mem->count > REGIONS_MAX)
 		return -E2BIG;
 	for (size_t i = 0; i < vhost->mem->count; i++)
-		table.regions[i] = (struct vhost_memory_region){
+		table.memory.regions[i] = (struct vhost_memory_region){
 			.guest_phys_addr = vhost->mem->regions[i].gpa,
 			.memory_size = vhost->mem->regions[i].len,
 			.userspace_addr = (uintptr_t)vhost->mem->regions[i].hva,

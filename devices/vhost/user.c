@@ -56,12 +56,6 @@ struct header {
 	uint32_t request, flags, size;
 };
 
-/* vhost_memory_region's last member is of use here: where the region begins in its file. */
-struct memory {
-	struct vhost_memory header;
-	struct vhost_memory_region regions[REGIONS_MAX];
-};
-
 static_assert(sizeof(struct header) == 12 && sizeof(struct vhost_memory_region) == 32, "the protocol's");
 
 /* ---- messages ---- */
@@ -275,12 +269,18 @@ static void on_door(struct event *event, uint32_t revents)
 static int tell_memory(const struct vhost_user *user)
 {
 	const struct mem *mem = user->vhost.mem;
-	struct memory table = { .header.nregions = (uint32_t)mem->count };
-	const uint32_t size = (uint32_t)(sizeof(table.header) + mem->count * sizeof(table.regions[0]));
+	/* A region's last member is where it begins in its file: at 0. */
+	union {
+		struct vhost_memory memory;
+		uint8_t room[sizeof(struct vhost_memory) +
+			     REGIONS_MAX * sizeof(struct vhost_memory_region)];
+	} table = { .memory.nregions = (uint32_t)mem->count };
+	const uint32_t size = (uint32_t)(sizeof(table.memory) +
+					 mem->count * sizeof(table.memory.regions[0]));
 	int fds[REGIONS_MAX];
 
 	for (size_t i = 0; i < mem->count; i++) {
-		table.regions[i] = (struct vhost_memory_region){
+		table.memory.regions[i] = (struct vhost_memory_region){
 			.guest_phys_addr = mem->regions[i].gpa,
 			.memory_size = mem->regions[i].len,
 			.userspace_addr = (uintptr_t)mem->regions[i].hva,
