@@ -135,9 +135,9 @@ class Tap(Wire, Group):
     def test_survives_a_flapping_link(self):
         for _ in range(5):
             run("ip", "link", "set", "wire", "down")
-            self.vm.ask(f"ping -c 1 -w 1 -W 1 {addresses(1)[0]} &")
+            self.vm.sh(f"ping -c 1 -w 1 {addresses(1)[0]} >/dev/null &")
             run("ip", "link", "set", "wire", "up")
-        self.vm.sh(f"wait; ping -c 2 -i 0.2 {addresses(1)[0]}")
+        self.vm.sh(f"ping -c 2 -i 0.2 {addresses(1)[0]}")
 
     def test_survives_the_end_of_its_tap(self):
         run("ip", "link", "del", "wire")
