@@ -116,7 +116,7 @@ void net_set_status(struct net *net, uint32_t set, uint32_t clear)
 	} while (status != atomic_load(&net->state.status));
 }
 
-static void net_gone(struct net_pair *pair)
+void net_gone(struct net_pair *pair)
 {
 	if (pair->gone)
 		return;

@@ -66,6 +66,7 @@ struct net {
 	bool rx_limited, tx_limited;
 	_Atomic bool gone; /* the netdev, or one of them */
 	struct vhost *vhosts;                   /* as many, which move the packets; NULL: we do */
+	struct event links;                     /* with vhosts: an interface of the host's changed */
 	struct vhost_user remote;               /* or a program does, if it has ops */
 	size_t packet_max;
 	uint8_t mac[ETH_ALEN]; /* before the driver sets another */
@@ -90,6 +91,8 @@ static inline bool net_has_remote(const struct net *net)
 	return net->remote.vhost.ops;
 }
 
+/* The interface was removed: the link is down. On the pair's worker. */
+void net_gone(struct net_pair *pair);
 /* Changes configuration.status; on any worker. */
 void net_set_status(struct net *net, uint32_t set, uint32_t clear);
 /* The link is up where there is somebody, and no person has pulled the cable; on any worker. */

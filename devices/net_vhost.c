@@ -3,9 +3,14 @@
  * Packets moved by the host's kernel: a vhost-net for each pair, between the
  * pair's two queues and its tap. The control queue stays the device's, since
  * what it orders is the tap's business, whoever moves the packets.
+ *
+ * Of a tap that is removed we would hear only if each packet woke us. So we have
+ * the host's changes of interfaces told, and then look whether ours is there.
  */
+#include <linux/rtnetlink.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include "devices/net.h"
 
 /* Of the rings and the headers; all others are the tap's, or ours. */
@@ -21,6 +26,8 @@ void net_vhost_close(struct net *net)
 {
 	for (unsigned int i = 0; net->vhosts && i < net->dev.set_count; i++)
 		vhost_close(&net->vhosts[i]);
+	if (net->vhosts)
+		util_closep(&net->links.fd);
 	free(util_steal_ptr(&net->vhosts));
 }
 
@@ -31,6 +38,7 @@ static int net_vhost_open_pairs(struct net *net)
 	net->vhosts = calloc(net->dev.set_count, sizeof(*net->vhosts));
 	if (!net->vhosts)
 		return -ENOMEM;
+	net->links.fd = -1;
 	for (unsigned int i = 0; i < net->dev.set_count; i++)
 		net->vhosts[i].fd = -1;
 	for (unsigned int i = 0; !r && i < net->dev.set_count; i++)
@@ -53,6 +61,38 @@ static int net_vhost_add_pair(struct net *net, unsigned int pair)
 	return r < 0 ? r : worker_keep_fd(&net->dev.workers[pair], fd);
 }
 
+bool net_vhost_lost_tap(const struct net *net, const struct virtq *queue)
+{
+	struct pollfd tap = { .fd = net->netdevs[queue->index / 2].fd };
+
+	return ppoll(&tap, 1, &(struct timespec){ 0 }, NULL) == 1 && tap.revents & POLLERR;
+}
+
+static void net_vhost_links(struct event *event, uint32_t revents)
+{
+	struct net *net = container_of(event, struct net, links);
+	char message[4096];
+
+	(void)revents;
+	/* What they say, and whether some were lost, does not matter. */
+	while (read(event->fd, message, sizeof(message)) > 0 || errno == ENOBUFS)
+		;
+	if (net_vhost_lost_tap(net, &net->dev.queues[0]))
+		net_gone(net->pairs);
+}
+
+static int net_vhost_watch_links(struct net *net)
+{
+	const struct sockaddr_nl address = { .nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK };
+
+	net->links.fn = net_vhost_links;
+	net->links.fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_ROUTE);
+	if (net->links.fd < 0 ||
+	    bind(net->links.fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+		return -errno;
+	return worker_watch(&net->dev.workers[0], &net->links, EPOLLIN);
+}
+
 int net_vhost_open(struct net *net)
 {
 	const struct net_conf *conf = net->dev.conf;
@@ -73,7 +113,7 @@ int net_vhost_open(struct net *net)
 	net->dev.served_by = "vhost-net";
 	for (unsigned int i = 0; !r && i < net->dev.set_count; i++)
 		r = net_vhost_add_pair(net, i);
-	return r;
+	return r < 0 ? r : net_vhost_watch_links(net);
 }
 
 int net_vhost_start(struct net *net)
@@ -91,13 +131,6 @@ static int net_vhost_connect(struct net *net, const struct virtq *queue, int fd)
 	const struct vhost_vring_file file = { .index = queue->index % 2, .fd = fd };
 
 	return ioctl(net->vhosts[queue->index / 2].fd, VHOST_NET_SET_BACKEND, &file) < 0 ? -errno : 0;
-}
-
-bool net_vhost_lost_tap(const struct net *net, const struct virtq *queue)
-{
-	struct pollfd tap = { .fd = net->netdevs[queue->index / 2].fd };
-
-	return ppoll(&tap, 1, &(struct timespec){ 0 }, NULL) == 1 && tap.revents & POLLERR;
 }
 
 int net_vhost_queue_start(struct net *net, struct virtq *queue)

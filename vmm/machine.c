@@ -272,6 +272,8 @@ static int add_device(struct machine *machine, const struct config_device *wante
 		return report(err, wanted->class->hints, "%s", blamed_text(machine, wanted));
 	if (device->dev->where)
 		log_warn("%s: it is at %s", device->dev->name, device->dev->where);
+	if (device->dev->served_by)
+		log_info("%s: it is served by %s", device->dev->name, device->dev->served_by);
 	err = attach(machine, device, (uint32_t)machine->device_count++);
 	if (!err)
 		err = virtio_dev_keep_fd(device->dev, events->fd);

@@ -36,6 +36,8 @@ void summary_line(const struct machine *machine, double seconds, char *buffer, s
 		uint64_t sum;
 
 		append(buffer, len, &at, "; %s", dev->name);
+		if (dev->served_by)
+			append(buffer, len, &at, " by %s", dev->served_by);
 		for (unsigned int n = 0; (name = virtio_nth_counter(dev, n, &sum)); n++)
 			if (sum)
 				append(buffer, len, &at, " %s %llu", name, (unsigned long long)sum);
@@ -52,6 +54,8 @@ static json_t *counters(const struct machine *machine)
 		const char *name;
 		uint64_t sum;
 
+		if (dev->served_by)
+			json_object_set_new(values, "served_by", json_string(dev->served_by));
 		for (unsigned int n = 0; (name = virtio_nth_counter(dev, n, &sum)); n++)
 			json_object_set_new(values, name, json_integer((json_int_t)sum));
 		json_object_set_new(devices, dev->name, values);

@@ -78,15 +78,18 @@ static uint32_t encode(const struct virtq *queue)
 	       (position->next_used | (position->used_wrap ? BASE_WRAP : 0)) << BASE_USED_SHIFT;
 }
 
-/* Where chains were used; a vhost that stops leaves none in flight. */
+/*
+ * A vhost that stops leaves nothing in flight, so that the next available is the
+ * next used; not all of them (DPDK's) tell the latter.
+ */
 static int decode(struct virtq *queue, uint32_t base)
 {
 	uint16_t next = (uint16_t)base;
 	bool wrap = true;
 
 	if (virtio_has(queue->dev, VIRTIO_F_RING_PACKED)) {
-		next = base >> BASE_USED_SHIFT & (BASE_WRAP - 1);
-		wrap = base >> BASE_USED_SHIFT & BASE_WRAP;
+		next = base & (BASE_WRAP - 1);
+		wrap = base & BASE_WRAP;
 		if (next >= queue->size)
 			return -EPROTO;
 	}
@@ -106,7 +109,7 @@ static int recover(struct virtq *queue)
 
 static void lose(struct virtq *queue)
 {
-	virtio_fail(queue->dev, "queue %u: nobody knows how far its vhost has come", queue->index);
+	virtio_lose(queue->dev, "queue %u: nobody knows how far its vhost has come", queue->index);
 }
 
 static int start_ring(struct virtq *queue, struct vhost *vhost, unsigned int ring)

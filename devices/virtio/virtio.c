@@ -40,10 +40,9 @@ static void raise_config(struct virtio_dev *dev)
 		dev->transport->raise_config(dev->transport);
 }
 
-void virtio_fail(struct virtio_dev *dev, const char *format, ...)
+static void need_reset(struct virtio_dev *dev, const char *whose, const char *format, va_list args)
 {
 	char text[160];
-	va_list args;
 
 	if (atomic_fetch_or(&dev->status, VIRTIO_CONFIG_S_NEEDS_RESET) &
 	    VIRTIO_CONFIG_S_NEEDS_RESET)
@@ -51,11 +50,26 @@ void virtio_fail(struct virtio_dev *dev, const char *format, ...)
 	raise_config(dev);
 	if (!log_allowed(&dev->complaints))
 		return;
-	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
+	log_warn("%s: the guest's driver %s to reset the device: %s", dev->name, whose, text);
+}
+
+void virtio_fail(struct virtio_dev *dev, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	need_reset(dev, "broke the rules and has", format, args);
 	va_end(args);
-	log_warn("%s: the guest's driver broke the rules and has to reset the device: %s",
-		 dev->name, text);
+}
+
+void virtio_lose(struct virtio_dev *dev, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	need_reset(dev, "has", format, args);
+	va_end(args);
 }
 
 void virtio_kick(struct virtq *queue)

@@ -223,6 +223,10 @@ static inline void virtio_withhold(struct virtio_dev *dev, unsigned int feature)
 __attribute__((format(printf, 2, 3))) void virtio_fail(struct virtio_dev *dev, const char *format,
 						       ...);
 
+/* The same where it is the host that cannot go on, for no fault of the guest's. */
+__attribute__((format(printf, 2, 3))) void virtio_lose(struct virtio_dev *dev, const char *format,
+						       ...);
+
 /* Whether it has to be reset. */
 bool virtio_failed(const struct virtio_dev *dev);
 

@@ -365,6 +365,92 @@ static void test_testpmd(void **state)
 	testpmd_clean(&pmd);
 }
 
+/* A packed ring lies where the split one would; a descriptor for each buffer. */
+static void packed_post(struct vq_guest *guest, unsigned int index, uint64_t gpa, uint32_t len,
+			uint16_t flags)
+{
+	struct vq *queue = &guest->queues[index];
+	struct vring_packed_desc *desc = vq_ptr(guest, queue->desc, VQ_SIZE * sizeof(*desc));
+	const uint16_t at = queue->next_desc++ % (2 * VQ_SIZE);
+
+	flags |= (uint16_t)(1u << (at < VQ_SIZE ? VRING_PACKED_DESC_F_AVAIL : VRING_PACKED_DESC_F_USED));
+	desc += at % VQ_SIZE;
+	desc->addr = gpa;
+	desc->len = len;
+	desc->id = at % VQ_SIZE;
+	__atomic_store_n(&desc->flags, flags, __ATOMIC_RELEASE);
+	vq_notify(guest, index);
+}
+
+static uint32_t packed_await(struct vq_guest *guest, unsigned int index)
+{
+	const uint16_t both = 1u << VRING_PACKED_DESC_F_AVAIL | 1u << VRING_PACKED_DESC_F_USED;
+	struct vq *queue = &guest->queues[index];
+	struct vring_packed_desc *desc = vq_ptr(guest, queue->desc, VQ_SIZE * sizeof(*desc));
+	const uint16_t at = queue->seen++ % (2 * VQ_SIZE);
+
+	desc += at % VQ_SIZE;
+	for (int ms = 0; (__atomic_load_n(&desc->flags, __ATOMIC_ACQUIRE) & both) != (at < VQ_SIZE ? both : 0);
+	     ms++) {
+		CHILD_CHECK(ms < VQ_WAIT_MS);
+		usleep(1000);
+	}
+	return desc->len;
+}
+
+static void packed_exchange(struct vq_guest *guest, uint8_t seed)
+{
+	uint8_t *sent = vq_ptr(guest, OUTGOING, 4096), *got = vq_ptr(guest, BUFFER(seed), 4096);
+
+	memset(sent, 0, HEADER);
+	memset(sent + HEADER, seed, 300);
+	packed_post(guest, RX, BUFFER(seed), 2048, VRING_DESC_F_WRITE);
+	packed_post(guest, TX, OUTGOING, HEADER + 300, 0);
+	packed_await(guest, TX);
+	CHILD_CHECK(packed_await(guest, RX) == HEADER + 300);
+	CHILD_CHECK(!memcmp(got + HEADER, sent + HEADER, 300));
+}
+
+/* Wrap counters go there and come back; only a reset helps when the program is gone. */
+static void test_testpmd_packed(void **state)
+{
+	struct testpmd pmd;
+	struct vq_guest guest;
+	char options[128];
+
+	(void)state;
+	testpmd_prepare(&pmd);
+	testpmd_start(&pmd, "queues=1,client=1");
+	snprintf(options, sizeof(options), "vhost-user-server=%s,packed", pmd.path);
+	assert_int_equal(vq_guest_make(&guest, &net_class, options), 0);
+	vq_start(&guest, BIT(MRG_RXBUF) | 1ULL << VIRTIO_F_RING_PACKED);
+	for (uint8_t seed = 1; seed < 4 * VQ_SIZE; seed++) {
+		const struct virtq_position *position = &guest.dev->queues[TX].position;
+
+		packed_exchange(&guest, seed);
+		if (seed % 5)
+			continue;
+		virtio_dev_pause(guest.dev);
+		assert_int_equal(position->next_used, seed % VQ_SIZE);
+		assert_int_equal(position->used_wrap, !(seed / VQ_SIZE % 2));
+		virtio_dev_resume(guest.dev);
+	}
+	assert_false(vq_failed(&guest));
+	testpmd_stop(&pmd);
+	assert_true(vq_wait(&guest) > 0);
+	testpmd_start(&pmd, "queues=1,client=1");
+	while (!link_up(&guest))
+		assert_true(vq_wait(&guest) > 0);
+	assert_true(vq_failed(&guest));
+	vq_reset(&guest);
+	vq_start(&guest, BIT(MRG_RXBUF) | 1ULL << VIRTIO_F_RING_PACKED);
+	packed_exchange(&guest, 1);
+	assert_false(vq_failed(&guest));
+	vq_guest_free(&guest);
+	testpmd_stop(&pmd);
+	testpmd_clean(&pmd);
+}
+
 /* A program that ends, and another that comes to our socket: on the device's own thread, in its sandbox. */
 static int again_child(void *arg)
 {
@@ -415,6 +501,7 @@ int main(void)
 		cmocka_unit_test(test_position),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_testpmd),
+		cmocka_unit_test(test_testpmd_packed),
 		cmocka_unit_test(test_testpmd_again),
 	};
 
