@@ -11,66 +11,18 @@
  * the transmit queue does, as section 5.10.6.2 wants it.
  */
 #include <endian.h>
-#include <fcntl.h>
-#include <libgen.h>
 #include <signal.h>
-#include <stdio.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include "devices/virtio/virtio.h"
-#include "devices/vsock/vsock.h"
-
-enum vsock_queue { VSOCK_RX, VSOCK_TX, VSOCK_EVENT, VSOCK_QUEUES };
+#include "devices/vsock.h"
 
 #define VSOCK_QUEUE_SIZE 256
 #define VSOCK_EVENT_SIZE 16
-#define VSOCK_CONNECTIONS 1024
-#define VSOCK_CONNECTIONS_MAX 16384
-#define VSOCK_BUFFER KIB(256)
 #define VSOCK_HEADER sizeof(struct virtio_vsock_hdr)
 /* Packets at a time: the other direction gets its turn, and the driver its interrupt. */
 #define VSOCK_BATCH 128
-/* Chains that one read fills: Linux gives buffers of 4 KiB. */
-#define VSOCK_GATHER 32
-#define VSOCK_REFUSALS 64
 /* A program on the host that does not accept: how often, and for how long, to try. */
 #define VSOCK_RETRY_NS (2 * NS_PER_MS)
 #define VSOCK_PATIENCE_NS (2 * NS_PER_SEC)
-
-/* Of virtio 1.2, but younger than the headers of Linux 6.1. */
-#ifndef VIRTIO_VSOCK_F_STREAM
-#define VIRTIO_VSOCK_F_STREAM 0
-#endif
-
-struct vsock_conf {
-	struct virtio_conf virtio;
-	uint64_t cid;
-	char *path, *seqpacket;
-	bool loop;
-	uint64_t connections, buffer;
-};
-
-/* The guest's packet that there is no connection for. */
-struct vsock_refusal {
-	uint32_t guest_port, host_port;
-	uint16_t type;
-};
-
-struct vsock {
-	struct virtio_dev dev;
-	struct vsock_table table;
-	struct vsock_host host;
-	struct timer retry;
-	int dir; /* where path is: the worker's working directory */
-	bool moved; /* loaded from a save, and the driver has still to be told */
-	struct vsock_refusal refusals[VSOCK_REFUSALS];
-	unsigned int first_refusal, refusal_count;
-	/* Of one read. */
-	struct chain *chains[VSOCK_GATHER];
-	unsigned int chain_count, width; /* width: how many there may be */
-	struct iovec iov[CHAIN_IOV_MAX];
-	unsigned int iov_count;
-};
 
 enum vsock_counter {
 	VSOCK_COUNT_OPENED,
@@ -424,10 +376,25 @@ static int vsock_start(struct virtio_dev *dev)
 {
 	struct vsock *vsock = container_of(dev, struct vsock, dev);
 
+	if (vsock->vhost.fd >= 0)
+		return vsock_vhost_start(vsock);
 	/* Programs on the host that were there before the driver have waited. */
 	vsock->host.open = true;
 	vsock_host_accept(&vsock->host);
 	return 0;
+}
+
+static int vsock_queue_start(struct virtq *queue)
+{
+	struct vsock *vsock = container_of(queue->dev, struct vsock, dev);
+
+	return vsock->vhost.fd >= 0 ? vsock_vhost_queue_start(vsock, queue) : 0;
+}
+
+static void vsock_queue_stop(struct virtq *queue)
+{
+	if (queue->vhost)
+		vsock_vhost_queue_stop(container_of(queue->dev, struct vsock, dev), queue);
 }
 
 static void vsock_reset(struct virtio_dev *dev)
@@ -435,6 +402,8 @@ static void vsock_reset(struct virtio_dev *dev)
 	struct vsock *vsock = container_of(dev, struct vsock, dev);
 
 	vsock->host.open = vsock->moved = false;
+	if (vsock->vhost.fd >= 0)
+		return;
 	vsock_table_reset(&vsock->table);
 	vsock->refusal_count = 0;
 	timer_set(&vsock->retry, 0);
@@ -457,121 +426,37 @@ static int vsock_load(struct virtio_dev *dev)
 	return 0;
 }
 
-/* Each connection is an fd. */
-static void vsock_raise_fd_limit(rlim_t count)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return;
-	limit.rlim_cur = util_min(limit.rlim_cur + count, limit.rlim_max);
-	(void)setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-static int vsock_listen(struct vsock *vsock, struct vsock_listener *listener, const char *path)
-{
-	int r = vsock_host_listen(listener, path);
-
-	return r < 0 ? r : worker_watch(&vsock->dev.workers[0], &listener->event, EPOLLIN | EPOLLET);
-}
-
-static int vsock_open_path(struct vsock *vsock, const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	_cleanup_free_ char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-	struct vsock_host *host = &vsock->host;
-	int len = snprintf(host->name, sizeof(host->name), "%s_4294967295", slash ? slash + 1 : path);
-
-	if (!dir)
-		return -ENOMEM;
-	if (len >= (int)sizeof(host->name))
-		return -ENAMETOOLONG;
-	host->name[len - (int)strlen("_4294967295")] = '\0';
-	if (!*host->name)
-		return -EISDIR;
-	vsock->dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (vsock->dir < 0)
-		return -errno;
-	vsock->dev.workers[0].cwd = vsock->dir;
-	return vsock_listen(vsock, &host->stream, path);
-}
-
 static int vsock_init(struct virtio_dev *dev)
 {
 	struct vsock *vsock = container_of(dev, struct vsock, dev);
 	const struct vsock_conf *conf = dev->conf;
-	uint32_t count = conf->connections ? (uint32_t)conf->connections : VSOCK_CONNECTIONS;
 	int r;
 
-	vsock->dir = -1;
+	vsock->dir = vsock->vhost.fd = -1;
 	vsock->width = 1;
 	vsock_host_init(&vsock->host, &vsock->table);
 	vsock_show_cid(dev);
+	if (conf->vhost)
+		return vsock_vhost_open(vsock);
 	/* A peer that leaves is an error of writev(). */
 	signal(SIGPIPE, SIG_IGN);
-	vsock_raise_fd_limit(count);
-	r = vsock_table_init(&vsock->table, &dev->workers[0].loop, count,
-			     (uint32_t)(conf->buffer ? conf->buffer : VSOCK_BUFFER));
+	r = vsock_conf_open(vsock);
 	if (r < 0)
 		return r;
 	vsock->table.changed = vsock_changed;
 	vsock->table.opaque = vsock;
-	r = worker_timer(&dev->workers[0], &vsock->retry, vsock_retry);
-	if (r == 0 && conf->path)
-		r = vsock_open_path(vsock, conf->path);
-	if (r == 0 && conf->seqpacket)
-		r = vsock_listen(vsock, &vsock->host.seqpacket, conf->seqpacket);
-	return r;
+	return worker_timer(&dev->workers[0], &vsock->retry, vsock_retry);
 }
 
 static void vsock_free(struct virtio_dev *dev)
 {
 	struct vsock *vsock = container_of(dev, struct vsock, dev);
-	const struct vsock_conf *conf = dev->conf;
 
-	/* In the jail there are no such paths: whoever made the jail removes them then. */
-	if (vsock->host.stream.event.fd >= 0)
-		(void)unlinkat(AT_FDCWD, conf->path, 0);
-	if (vsock->host.seqpacket.event.fd >= 0)
-		(void)unlinkat(AT_FDCWD, conf->seqpacket, 0);
-	vsock_host_free(&vsock->host);
+	vsock_conf_close(vsock);
+	vhost_close(&vsock->vhost);
 	timer_free(&vsock->retry);
 	vsock_table_free(&vsock->table);
-	util_closep(&vsock->dir);
 }
-
-static const struct opt vsock_opts[] = {
-	{ .key = "cid", .type = OPT_UINT, .required = true, .min = VMADDR_CID_HOST + 1,
-	  .max = VMADDR_CID_ANY - 1, .offset = offsetof(struct vsock_conf, cid), .arg = "N",
-	  .help = "the guest's address, from 3 on" },
-	{ .key = "path", .type = OPT_STRING, .one_of = true, .required = true, .made = true,
-	  .offset = offsetof(struct vsock_conf, path), .arg = "PATH",
-	  .help = "a UNIX socket to listen on; the guest's connections to port N go to PATH_N" },
-	{ .key = "loop", .type = OPT_BOOL, .one_of = true, .required = true,
-	  .offset = offsetof(struct vsock_conf, loop),
-	  .help = "instead of path: what the guest connects to comes back to it" },
-	{ .key = "seqpacket", .type = OPT_STRING, .made = true,
-	  .offset = offsetof(struct vsock_conf, seqpacket), .arg = "PATH",
-	  .help = "a UNIX socket to listen on for SOCK_SEQPACKET" },
-	{ .key = "connections", .type = OPT_UINT, .min = 2, .max = VSOCK_CONNECTIONS_MAX,
-	  .offset = offsetof(struct vsock_conf, connections), .arg = "N",
-	  .help = "how many at a time; 1024 unless given" },
-	{ .key = "buffer", .type = OPT_SIZE, .min = 4096, .max = MIB(16),
-	  .offset = offsetof(struct vsock_conf, buffer), .arg = "SIZE",
-	  .help = "of each, for what the host does not read at once; 256K unless given" },
-	VIRTIO_OPTS,
-	{ 0 },
-};
-
-static const struct hint vsock_hints[] = {
-	{ EADDRINUSE, "another process listens on this socket: choose another path" },
-	{ EEXIST, "the path is there and is not a socket: remove it or choose another" },
-	{ EISDIR, "this is a directory: give the path of a socket in it" },
-	{ ENOENT, "its directory does not exist: make it first" },
-	{ ENAMETOOLONG, "the path is too long: with _ and a port it has 107 bytes at the most" },
-	{ ENOMEM, "the host has not that much memory: use fewer connections, or smaller buffers" },
-	{ 0 },
-};
 
 static const struct sandbox vsock_sandbox = SANDBOX(
 	/* Programs on the host come and are gone to. */
@@ -579,6 +464,8 @@ static const struct sandbox vsock_sandbox = SANDBOX(
 	SC_ARG(setsockopt, 2, SO_SNDBUF),
 	/* Either side has done with a direction. */
 	SC(shutdown),
+	/* Where vhost-vsock moves packets. */
+	VHOST_KERNEL_CALLS, SC_ARG(ioctl, 1, VHOST_VSOCK_SET_RUNNING),
 );
 
 const struct virtio_class vsock_class = {
@@ -605,7 +492,9 @@ const struct virtio_class vsock_class = {
 	.max = 1,
 	.init = vsock_init,
 	.start = vsock_start,
+	.queue_start = vsock_queue_start,
 	.kick = vsock_kick,
+	.queue_stop = vsock_queue_stop,
 	.reset = vsock_reset,
 	.load = vsock_load,
 	.free = vsock_free,
