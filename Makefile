@@ -297,7 +297,7 @@ $(bench_disks):
 	@mkdir -p $@
 
 .PHONY: bench-storage
-bench-storage: $(BUILD)/microvm guest-kernel initramfs storage host-kernel | $(bench_disks) ## disks against QEMU's, by fio in a Linux guest (also: STORAGE=runs)
+bench-storage: $(BUILD)/microvm guest-kernel initramfs storage host-kernel | $(bench_disks) ## disks against QEMU's, by fio in a Linux guest (also: STORAGE=turns)
 	@$(SUDO) tests/lab/host --arch $(ARCH) --timeout 1800 --env BUILD -- \
 		tests/bench/on-ext4 $(bench_disks) tests/bench/storage $(bench_disks) $(STORAGE)
 

@@ -102,12 +102,11 @@ class Place:
 class Process:
     """A VMM from the moment of its exec."""
 
-    def __init__(self, command):
-        signal.signal(signal.SIGALRM, self.give_up)
-        signal.alarm(LIMIT)
+    def __init__(self, command, stdin=subprocess.DEVNULL):
+        self.watch()
         clock, clock_end = os.pipe()
         self.process = subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            list(map(str, command)), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             preexec_fn=lambda: os.write(clock_end, struct.pack("d", time.monotonic())))
         self.start, = struct.unpack("d", os.read(clock, 8))
         os.close(clock)
@@ -121,6 +120,11 @@ class Process:
         signal.alarm(0)
         self.process.kill()
         self.process.communicate()
+
+    def watch(self):
+        """Gives up on it if that is not called again, nor its end seen, within LIMIT seconds."""
+        signal.signal(signal.SIGALRM, self.give_up)
+        signal.alarm(LIMIT)
 
     def give_up(self, *_):
         raise SystemExit(f"{self.process.args} did nothing for {LIMIT} s")
