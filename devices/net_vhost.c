@@ -45,16 +45,19 @@ static int net_vhost_open_pairs(struct net *net)
 		r = vhost_kernel_open(&net->vhosts[i], "/dev/vhost-net", net->dev.mem);
 	if (r < 0)
 		return -ENOLINK;
-	return net->dev.offered & NET_VHOST_WANTED & ~net->vhosts[0].features ? -EPROTONOSUPPORT : 0;
+	if (net->dev.offered & NET_VHOST_WANTED & ~net->vhosts[0].features)
+		return -EPROTONOSUPPORT;
+	return 0;
 }
 
 static int net_vhost_add_pair(struct net *net, unsigned int pair)
 {
+	struct virtq *queues = &net->dev.queues[(size_t)2 * pair];
 	const int fd = net->vhosts[pair].fd;
-	int r = virtq_lend_init(&net->dev.queues[2 * pair]);
+	int r = virtq_lend_init(&queues[0]);
 
 	if (!r)
-		r = virtq_lend_init(&net->dev.queues[2 * pair + 1]);
+		r = virtq_lend_init(&queues[1]);
 	/* The first worker starts all of them, each its own pair's queues. */
 	if (!r)
 		r = worker_keep_fd(&net->dev.workers[0], fd);
