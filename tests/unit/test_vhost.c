@@ -42,7 +42,8 @@ int __wrap_ioctl(int fd, unsigned long number, void *argument)
 	(void)fd;
 	assert_in_range(kernel.count, 1, CALLS_MAX);
 	*call = (struct call){ .number = number };
-	memcpy(&call->features, argument, argument ? len : 0);
+	if (argument)
+		memcpy(call->room, argument, len);
 	if (number == kernel.refused) {
 		errno = EFAULT;
 		return -1;
