@@ -22,6 +22,8 @@
 #define FS_FDS_LEFT 256
 /* Bytes after which the driver is shown what was done so far. */
 #define FS_BATCH_BYTES KIB(64)
+/* Requests in a row: then the other queue and whoever calls the worker have their turn. */
+#define FS_BATCH 128
 
 struct fs_dev_conf {
 	struct virtio_conf virtio;
@@ -105,6 +107,13 @@ static void fs_reply(struct fs_dev *fs_dev, struct virtq *queue, struct chain *c
 	}
 }
 
+/* What may take the host long: others are not to wait for it with what is done. */
+static bool fs_is_slow(uint32_t opcode)
+{
+	return opcode == FUSE_FSYNC || opcode == FUSE_FSYNCDIR || opcode == FUSE_SYNCFS ||
+	       opcode == FUSE_COPY_FILE_RANGE || opcode == FUSE_FALLOCATE;
+}
+
 /* Returns false when the driver broke the rules. */
 static bool fs_handle(struct fs_dev *fs_dev, struct virtq *queue, struct chain *chain)
 {
@@ -122,6 +131,8 @@ static bool fs_handle(struct fs_dev *fs_dev, struct virtq *queue, struct chain *
 		return false;
 	}
 	virtq_count(queue, FS_REQUESTS, 1);
+	if (fs_is_slow(call.header.opcode))
+		virtq_show(queue);
 	n = fs_call(fs_dev, chain, &call);
 	if (n < 0)
 		virtq_count(queue, FS_ERRORS, 1);
@@ -135,10 +146,14 @@ static bool fs_handle(struct fs_dev *fs_dev, struct virtq *queue, struct chain *
 
 static void fs_kick(struct virtio_dev *dev, struct virtq *queue)
 {
+	unsigned int count = 0;
 	struct chain *chain;
 	size_t batch = 0;
 
-	while ((chain = virtq_pop(queue))) {
+	while (count++ < FS_BATCH) {
+		chain = virtq_pop(queue);
+		if (!chain)
+			return;
 		batch += chain->in.left + chain->out.left;
 		if (!fs_handle(fs_dev_of(dev), queue, chain))
 			return;
@@ -147,6 +162,7 @@ static void fs_kick(struct virtio_dev *dev, struct virtq *queue)
 		virtq_show(queue);
 		batch = 0;
 	}
+	util_signal(queue->kick.fd);
 }
 
 /* ---- life ---- */

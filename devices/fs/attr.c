@@ -128,7 +128,7 @@ static int change_mode(struct fs *fs, uint32_t inode, mode_t mode)
 	char path[FS_PATH_MAX];
 	int err;
 
-	/* A link's are not used, and the path would lead to what it names. */
+	/* A link's are not used; some file systems would change them nevertheless. */
 	if (S_ISLNK(fs->inodes[inode].mode))
 		return -EOPNOTSUPP;
 	err = fs_inode_path(fs, inode, path);
@@ -183,19 +183,26 @@ static int change_times(int fd, const struct fuse_setattr_in *set)
 }
 
 /* A write or a truncation by somebody without CAP_FSETID. */
-static int kill_privileges(struct fs *fs, uint32_t inode)
-{
-	mode_t mode = fs->inodes[inode].mode, kept = mode & ~(mode_t)S_ISUID;
-
-	if (kept & S_IXGRP)
-		kept &= ~(mode_t)S_ISGID;
-	return kept == mode ? 0 : change_mode(fs, inode, kept);
-}
-
 int fs_kill_privileges(struct fs *fs, uint32_t inode)
 {
+	struct statx st;
+	mode_t kept;
+	int err;
+
 	/* As it was seen last: usually there is nothing to take away, and no call to make. */
-	return fs->inodes[inode].mode & (S_ISUID | S_ISGID) ? kill_privileges(fs, inode) : 0;
+	if (!(fs->inodes[inode].mode & (S_ISUID | S_ISGID)))
+		return 0;
+	err = fs_inode_stat(fs, inode, &st);
+	if (err)
+		return err;
+	kept = st.stx_mode & ~(mode_t)S_ISUID;
+	if (kept & S_IXGRP)
+		kept &= ~(mode_t)S_ISGID;
+	if (kept != st.stx_mode)
+		err = change_mode(fs, inode, kept);
+	if (!err)
+		fs->inodes[inode].mode = kept;
+	return err;
 }
 
 ssize_t fs_setattr(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)

@@ -45,15 +45,15 @@ int fs_inode_open(struct fs *fs, uint32_t inode, uint32_t flags)
 	if (fs->conf.read_only && writes(flags))
 		return -EROFS;
 	err = fs_reserve(fs);
-	if (!err)
-		err = fs_inode_stat(fs, inode, &st);
+	fd = err ? err : fs_inode_fd(fs, inode);
+	if (fd < 0)
+		return fd;
+	/* Of what is open now: a name may lead to something else by the time it is opened. */
+	err = fs_inode_stat(fs, inode, &st);
 	if (!err && !S_ISREG(st.stx_mode))
 		err = S_ISDIR(st.stx_mode) ? -EISDIR : S_ISLNK(st.stx_mode) ? -ELOOP : -ENXIO;
 	if (err)
 		return err;
-	fd = fs_inode_fd(fs, inode);
-	if (fd < 0)
-		return fd;
 	snprintf(path, sizeof(path), "thread-self/fd/%d", fd);
 	fd = openat(fs->proc_fd, path, fs_host_flags(fs, flags));
 	return fd < 0 ? -errno : fd;
@@ -73,6 +73,8 @@ ssize_t fs_open_file(struct fs *fs, uint32_t inode, const void *in, struct fs_ca
 		return err;
 	if (open_in->open_flags & FUSE_OPEN_KILL_SUIDGID && open_in->flags & O_TRUNC)
 		err = fs_kill_privileges(fs, inode);
+	if (err)
+		fs_handle_close(fs, out->fh, inode);
 	return err ? err : (ssize_t)sizeof(*out);
 }
 

@@ -50,6 +50,11 @@ void fs_handles_free(struct fs *fs)
 	free(fs->handles);
 }
 
+bool fs_handle_free(const struct fs *fs)
+{
+	return fs->free_handle || fs->handle_room <= room(fs);
+}
+
 int fs_handle_add(struct fs *fs, uint32_t inode, int fd, uint64_t *ret_fh)
 {
 	uint32_t handle = fs->free_handle;

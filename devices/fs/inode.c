@@ -254,6 +254,9 @@ int fs_reserve(struct fs *fs)
 		return 0;
 	while (inode && !spare(fs, inode))
 		inode = at(fs, inode)->newer;
+	/* Rather one that is stale until it is looked up again than none for anybody. */
+	for (inode = inode ?: fs->oldest; inode && (inode == fs->newest || inode == fs->pinned);)
+		inode = at(fs, inode)->newer;
 	if (!inode)
 		return -ENFILE;
 	drop_fd(fs, at(fs, inode));

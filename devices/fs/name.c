@@ -62,6 +62,13 @@ static void remove_again(int dir_fd, const char *name, mode_t mode)
 	(void)unlinkat(dir_fd, name, S_ISDIR(mode) ? AT_REMOVEDIR : 0);
 }
 
+/* Whether that is what we made: not something of the host's that has got its name meanwhile. */
+static bool is_ours(const struct fs *fs, const struct statx *st, mode_t mode)
+{
+	return !((st->stx_mode ^ mode) & S_IFMT) && st->stx_uid == fs->uid &&
+	       (S_ISDIR(mode) || st->stx_nlink == 1) && (S_ISLNK(mode) || !(st->stx_mode & 077));
+}
+
 /* What was just made by that name; it goes again where it cannot be given away. */
 static ssize_t reply_made(struct fs *fs, uint32_t dir, const char *name, mode_t mode,
 			  struct fs_call *call)
@@ -71,24 +78,25 @@ static ssize_t reply_made(struct fs *fs, uint32_t dir, const char *name, mode_t 
 	char path[FS_PATH_MAX];
 	struct statx st;
 	uint32_t inode;
+	bool ours = true;
 	int err = fs_inode_find(fs, dir, name, &st, &inode);
 
 	if (err)
 		return err;
 	fs_inode_remember(fs, inode);
 	if (gives_away(&owner)) {
-		err = fs_inode_path(fs, inode, path);
+		ours = is_ours(fs, &st, mode);
+		err = ours ? fs_inode_path(fs, inode, path) : -ESTALE;
 		if (!err)
-			err = give_away(fs, dir, fs_inode_fd(fs, inode), path, &owner,
-					(st.stx_mode & S_IFMT) | (mode & 07777));
+			err = give_away(fs, dir, fs_inode_fd(fs, inode), path, &owner, mode);
 		if (!err)
 			err = fs_inode_stat(fs, inode, &st);
 	}
 	if (err) {
-		int fd = fs_inode_fd(fs, dir);
+		int fd = ours ? fs_inode_fd(fs, dir) : -1;
 
 		if (fd >= 0)
-			remove_again(fd, name, st.stx_mode);
+			remove_again(fd, name, mode);
 		fs_inode_unname(fs, inode);
 		fs_inode_forget(fs, inode, 1);
 		return err;
@@ -137,7 +145,7 @@ ssize_t fs_mkdir(struct fs *fs, uint32_t dir, const void *in, struct fs_call *ca
 		return fd;
 	if (mkdirat(fd, name, first_mode(&owner, make->mode)) < 0)
 		return -errno;
-	return reply_made(fs, dir, name, make->mode, call);
+	return reply_made(fs, dir, name, S_IFDIR | (make->mode & 07777), call);
 }
 
 ssize_t fs_symlink(struct fs *fs, uint32_t dir, const void *in, struct fs_call *call)
@@ -152,7 +160,7 @@ ssize_t fs_symlink(struct fs *fs, uint32_t dir, const void *in, struct fs_call *
 		return fd;
 	if (symlinkat(target, fd, name) < 0)
 		return -errno;
-	return reply_made(fs, dir, name, 0777, call);
+	return reply_made(fs, dir, name, S_IFLNK | 0777, call);
 }
 
 ssize_t fs_link(struct fs *fs, uint32_t dir, const void *in, struct fs_call *call)
@@ -332,11 +340,18 @@ ssize_t fs_create(struct fs *fs, uint32_t dir, const void *in, struct fs_call *c
 	if (dir_fd < 0)
 		return dir_fd;
 	/* O_EXCL: nothing that is there is opened, be it a device. */
+	if (!fs_handle_free(fs))
+		return -ENFILE;
 	fd = openat(dir_fd, name,
 		    fs_host_flags(fs, create->flags) | O_CREAT | O_EXCL | O_NOFOLLOW,
 		    first_mode(&owner, create->mode) & 07777);
-	if (fd >= 0)
-		return reply_created(fs, dir, name, fd, create, call);
+	if (fd >= 0) {
+		ssize_t n = reply_created(fs, dir, name, fd, create, call);
+
+		if (n < 0)
+			remove_again(dir_fd, name, S_IFREG);
+		return n;
+	}
 	if (errno != EEXIST || create->flags & O_EXCL)
 		return -errno;
 	return open_instead(fs, dir, name, create, call);

@@ -6,6 +6,7 @@
 #include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 
 /* INIT of 7.31 is what Linux 5.4 sends, the first with this device. */
@@ -156,11 +157,9 @@ static const struct {
 	[FUSE_STATFS] = { fs_statfs, 0, 0, sizeof(struct fuse_statfs_out) },
 	[FUSE_RELEASE] = { fs_release, 0, sizeof(struct fuse_release_in), 0 },
 	[FUSE_FSYNC] = { fs_fsync, 0, sizeof(struct fuse_fsync_in), 0 },
-	[FUSE_SETXATTR] = { fs_setxattr, WRITES, sizeof(struct fuse_setxattr_in), 0 },
-	[FUSE_GETXATTR] = { fs_getxattr, 0, sizeof(struct fuse_getxattr_in),
-			    sizeof(struct fuse_getxattr_out) },
-	[FUSE_LISTXATTR] = { fs_listxattr, 0, sizeof(struct fuse_getxattr_in),
-			     sizeof(struct fuse_getxattr_out) },
+	[FUSE_SETXATTR] = { fs_setxattr, WRITES, FUSE_COMPAT_SETXATTR_IN_SIZE, 0 },
+	[FUSE_GETXATTR] = { fs_getxattr, 0, sizeof(struct fuse_getxattr_in), 0 },
+	[FUSE_LISTXATTR] = { fs_listxattr, 0, sizeof(struct fuse_getxattr_in), 0 },
 	[FUSE_REMOVEXATTR] = { fs_removexattr, WRITES, 0, 0 },
 	[FUSE_FLUSH] = { fs_flush, 0, sizeof(struct fuse_flush_in), 0 },
 	[FUSE_INIT] = { fs_init, NO_NODE, INIT_IN_MIN, sizeof(struct fuse_init_out) },
@@ -212,6 +211,21 @@ ssize_t fs_serve(struct fs *fs, struct fs_call *call)
 
 /* ---- the server's life ---- */
 
+/*
+ * A directory, as a mount that has no parent where we may make one: then ".." ends there even for
+ * calls that Landlock has no say in. An ordinary user can change only what is theirs anyway.
+ */
+static int open_apart(const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int tree;
+
+	if (fd < 0)
+		return -errno;
+	tree = open_tree(fd, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	return tree < 0 ? util_steal_fd(&fd) : tree;
+}
+
 static void fs_closep(struct fs **fs)
 {
 	fs_close(*fs);
@@ -226,10 +240,10 @@ int fs_open(const char *path, const struct fs_conf *conf, struct fs **ret_fs)
 		return -ENOMEM;
 	fs->conf = *conf;
 	fs->proc_fd = -1;
-	fs->root_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	fs->root_fd = open_apart(path);
 	if (fs->root_fd < 0)
-		return -errno;
-	fs->proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		return fs->root_fd;
+	fs->proc_fd = open_apart("/proc");
 	if (fs->proc_fd < 0 || faccessat(fs->proc_fd, "thread-self/fd", X_OK, 0) < 0)
 		return -ENOSYS;
 	err = fs_inodes_init(fs);

@@ -117,6 +117,8 @@ void fs_inode_unname(struct fs *fs, uint32_t inode);
 int fs_handles_init(struct fs *fs);
 void fs_handles_forget(struct fs *fs);
 void fs_handles_free(struct fs *fs);
+/* Whether there can be one more. */
+bool fs_handle_free(const struct fs *fs);
 /* Takes fd over, even on failure. -ENFILE. */
 int fs_handle_add(struct fs *fs, uint32_t inode, int fd, uint64_t *ret_fh);
 /* -EBADF: none of the inode's. */

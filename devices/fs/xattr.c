@@ -23,13 +23,20 @@ static int path_of(struct fs *fs, uint32_t inode, char path[FS_PATH_MAX])
 
 ssize_t fs_setxattr(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
 {
-	const struct fuse_setxattr_in *set = in;
-	const char *name = fs_take_string(call);
+	const struct fuse_setxattr_in *set = in; /* the first two members at least */
+	size_t more = fs->features & FUSE_SETXATTR_EXT ?
+			      sizeof(*set) - FUSE_COMPAT_SETXATTR_IN_SIZE : 0;
 	char path[FS_PATH_MAX];
 	int err = path_of(fs, inode, path);
+	const char *name;
 
 	if (err)
 		return err;
+	if (call->args_len < more)
+		return -EINVAL;
+	call->args = (const uint8_t *)call->args + more;
+	call->args_len -= more;
+	name = fs_take_string(call);
 	if (!name || set->size > call->args_len)
 		return -EINVAL;
 	if (!allowed(name))
@@ -44,6 +51,8 @@ static ssize_t reply_size(struct fs_call *call, ssize_t n)
 
 	if (n < 0)
 		return -errno;
+	if (call->reply_room < sizeof(*out))
+		return -EINVAL;
 	*out = (struct fuse_getxattr_out){ .size = (uint32_t)n };
 	return sizeof(*out);
 }

@@ -22,6 +22,7 @@ struct share {
 	struct fs_call call;
 	struct iovec data;
 	uint32_t uid, gid;
+	size_t room; /* of the guest for a reply; 0: enough */
 	_Alignas(8) uint8_t args[FS_ARGS_MAX], reply[FS_REPLY_MAX];
 };
 
@@ -53,7 +54,7 @@ static ssize_t ask(struct share *share, uint32_t opcode, uint64_t node, ...)
 		.args = share->args, .args_len = len,
 		.data = &share->data, .data_count = share->data.iov_len ? 1 : 0,
 		.data_len = share->data.iov_len,
-		.reply = share->reply, .reply_room = sizeof(share->reply),
+		.reply = share->reply, .reply_room = share->room ?: sizeof(share->reply),
 	};
 	return fs_serve(share->fs, &share->call);
 }
@@ -74,11 +75,18 @@ static uint64_t lookup(struct share *share, uint64_t dir, const char *name)
 	return n < 0 ? 0 : entry(share)->nodeid;
 }
 
-static ssize_t init(struct share *share)
+static ssize_t init_with(struct share *share, uint32_t flags)
 {
-	const struct fuse_init_in in = { .major = FUSE_KERNEL_VERSION, .minor = 36, .flags = ~0u };
+	const struct fuse_init_in in = {
+		.major = FUSE_KERNEL_VERSION, .minor = 36, .flags = flags,
+	};
 
 	return ask(share, FUSE_INIT, 0, IN(in), NULL);
+}
+
+static ssize_t init(struct share *share)
+{
+	return init_with(share, ~0u);
 }
 
 static void open_share(struct share *share, const struct fs_conf *conf)
@@ -420,6 +428,27 @@ static void test_names_change(void **state)
 	close_share(&share);
 }
 
+/* Not even for those who have our descriptors. */
+static void test_the_directory_has_no_parent(void **state)
+{
+	struct stat above, root;
+	struct share share;
+
+	(void)state;
+	if (geteuid()) {
+		print_message("only root can make mounts\n");
+		skip();
+	}
+	open_share(&share, &plain);
+	assert_int_equal(fstatat(fs_dir(share.fs), "..", &above, 0), 0);
+	assert_int_equal(fstatat(fs_dir(share.fs), "", &root, AT_EMPTY_PATH), 0);
+	assert_true(above.st_ino == root.st_ino && above.st_dev == root.st_dev);
+	assert_int_equal(fstatat(AT_FDCWD, "../../../../../..", &above, 0), 0);
+	assert_int_equal(stat("/", &root), 0);
+	assert_true(above.st_ino != root.st_ino || above.st_dev != root.st_dev);
+	close_share(&share);
+}
+
 /* ---- descriptors ---- */
 
 static unsigned int open_fds(void)
@@ -463,6 +492,30 @@ static void test_descriptors_are_a_cache(void **state)
 	assert_true(open_fds() <= before + FS_FDS_MIN);
 	fs_forget(share.fs);
 	assert_int_equal(open_fds(), before);
+	close_share(&share);
+}
+
+/* What has lost the only name that we knew keeps a descriptor, but not the last one. */
+static void test_removed_links_do_not_use_descriptors_up(void **state)
+{
+	struct share share;
+	uint64_t node, fh;
+	char name[32];
+
+	(void)state;
+	open_share(&share, &plain);
+	for (unsigned int i = 0; i < 2 * FS_FDS_MIN; i++) {
+		struct fuse_link_in link_in;
+
+		snprintf(name, sizeof(name), "first-%u", i);
+		host_writes(&share, name, "x");
+		link_in.oldnodeid = lookup(&share, ROOT, name);
+		snprintf(name, sizeof(name), "second-%u", i);
+		assert_true(ask(&share, FUSE_LINK, ROOT, IN(link_in), NAME(name), NULL) > 0);
+		assert_int_equal(ask(&share, FUSE_UNLINK, ROOT, NAME(name), NULL), 0);
+	}
+	node = lookup(&share, ROOT, "first-0");
+	assert_true(open_node(&share, node, O_RDONLY, &fh) > 0);
 	close_share(&share);
 }
 
@@ -590,13 +643,20 @@ static void test_writes_take_privileges(void **state)
 	assert_true(ask(&share, FUSE_WRITE, node, IN(write_in), NULL) > 0);
 	assert_int_equal(stat(in_share(&share, "file"), &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0755);
+	/* And nothing else: the mode is the host's, not what was seen of it. */
+	assert_true(setattr(&share, node, (struct fuse_setattr_in){ .valid = FATTR_MODE,
+								    .mode = 04755 }) > 0);
+	assert_int_equal(chmod(in_share(&share, "file"), 04700), 0);
+	assert_true(ask(&share, FUSE_WRITE, node, IN(write_in), NULL) > 0);
+	assert_int_equal(stat(in_share(&share, "file"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0700);
 	close_share(&share);
 }
 
 static void test_extended_attributes(void **state)
 {
 	const struct fuse_setxattr_in set = { .size = 5 }, lying = { .size = 500 };
-	const struct fuse_getxattr_in ask_size = { 0 }, get = { .size = 64 };
+	const struct fuse_getxattr_in ask_size = { 0 }, get = { .size = 64 }, exact = { .size = 5 };
 	struct share share;
 	uint64_t node;
 
@@ -618,8 +678,21 @@ static void test_extended_attributes(void **state)
 			     (size_t)1, NULL), -EINVAL);
 	assert_int_equal(ask(&share, FUSE_SETXATTR, node, IN(set), NAME("trusted.a"), "value",
 			     (size_t)5, NULL), -EOPNOTSUPP);
+	/* Linux has room for just the value. */
+	share.room = 5;
+	assert_int_equal(ask(&share, FUSE_GETXATTR, node, IN(exact), NAME("user.a"), NULL), 5);
+	assert_int_equal(ask(&share, FUSE_GETXATTR, node, IN(ask_size), NAME("user.a"), NULL),
+			 -EINVAL);
+	share.room = 0;
 	assert_int_equal(ask(&share, FUSE_REMOVEXATTR, node, NAME("user.a"), NULL), 0);
 	assert_int_equal(ask(&share, FUSE_GETXATTR, node, IN(get), NAME("user.a"), NULL), -ENODATA);
+	/* Linux before 5.13 sends half of the arguments. */
+	assert_true(init_with(&share, ~(uint32_t)FUSE_SETXATTR_EXT) > 0);
+	node = lookup(&share, ROOT, "file");
+	assert_int_equal(ask(&share, FUSE_SETXATTR, node, &set,
+			     (size_t)FUSE_COMPAT_SETXATTR_IN_SIZE, NAME("user.b"), "value",
+			     (size_t)5, NULL), 0);
+	assert_int_equal(ask(&share, FUSE_GETXATTR, node, IN(get), NAME("user.b"), NULL), 5);
 	close_share(&share);
 }
 
@@ -717,7 +790,9 @@ int main(void)
 		cmocka_unit_test(test_directories_seen_in_each_other),
 		cmocka_unit_test(test_forgotten_nodes_are_not_their_successors),
 		cmocka_unit_test(test_names_change),
+		cmocka_unit_test(test_the_directory_has_no_parent),
 		cmocka_unit_test(test_descriptors_are_a_cache),
+		cmocka_unit_test(test_removed_links_do_not_use_descriptors_up),
 		cmocka_unit_test(test_data_goes_both_ways),
 		cmocka_unit_test(test_attributes_are_the_files),
 		cmocka_unit_test(test_owners),
