@@ -271,7 +271,8 @@ static void vsock_trim(struct cursor *cursor, size_t len)
 	}
 }
 
-static void vsock_take(struct vsock *vsock, struct chain *chain)
+/* Returns false when the driver broke the rules: then it does not get the chain back. */
+static bool vsock_take(struct vsock *vsock, struct chain *chain)
 {
 	const struct vsock_conf *conf = vsock->dev.conf;
 	struct virtio_vsock_hdr hdr;
@@ -280,11 +281,11 @@ static void vsock_take(struct vsock *vsock, struct chain *chain)
 	if (chain_pull(chain, &hdr, sizeof(hdr)) < sizeof(hdr) ||
 	    le32toh(hdr.len) > chain->out.left) {
 		virtio_fail(&vsock->dev, "a packet that is shorter than its header says");
-		return;
+		return false;
 	}
 	if (le64toh(hdr.src_cid) != conf->cid || le64toh(hdr.dst_cid) != VMADDR_CID_HOST) {
 		virtq_count(chain->queue, VSOCK_COUNT_DROPPED, 1);
-		return;
+		return true;
 	}
 	vsock_trim(&chain->out, le32toh(hdr.len));
 	conn = vsock_table_find(&vsock->table, le32toh(hdr.src_port), le32toh(hdr.dst_port));
@@ -296,6 +297,7 @@ static void vsock_take(struct vsock *vsock, struct chain *chain)
 	} else if (le16toh(hdr.op) != VIRTIO_VSOCK_OP_RST) {
 		vsock_refuse(vsock, &hdr);
 	}
+	return true;
 }
 
 static void vsock_transmit(struct vsock *vsock)
@@ -305,7 +307,8 @@ static void vsock_transmit(struct vsock *vsock)
 	struct chain *chain;
 
 	while (vsock->refusal_count < VSOCK_REFUSALS && budget && (chain = virtq_pop(tx))) {
-		vsock_take(vsock, chain);
+		if (!vsock_take(vsock, chain))
+			return;
 		virtq_done(tx, chain);
 		budget--;
 	}
