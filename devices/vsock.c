@@ -185,12 +185,16 @@ static bool vsock_send(struct vsock *vsock, struct vsock_conn *conn)
 
 static void vsock_pump(struct vsock *vsock)
 {
+	const bool full = vsock->refusal_count == VSOCK_REFUSALS;
 	unsigned int budget = VSOCK_BATCH;
 	struct vsock_conn *conn;
 	bool sent = true;
 
 	while (sent && vsock->refusal_count)
 		sent = vsock_send_refusal(vsock);
+	/* The transmit queue waited for room, with its doorbell off. */
+	if (full && vsock->refusal_count < VSOCK_REFUSALS)
+		util_signal(vsock->dev.queues[VSOCK_TX].kick.fd);
 	while (sent && budget && (conn = vsock_table_next(&vsock->table))) {
 		sent = vsock_send(vsock, conn);
 		vsock_table_settle(conn);

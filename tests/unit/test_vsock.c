@@ -873,6 +873,41 @@ static void a_flood_waits_in_the_queue(void **state)
 	finish(&test);
 }
 
+/* With buffers for all refusals, so that no doorbell rings because of them. */
+static void a_flood_at_once_is_gone_through(void **state)
+{
+	static const unsigned int queues[] = { RX, TX };
+	const unsigned int count = 200;
+	struct virtio_vsock_hdr hdr;
+	struct vsock_test test;
+	unsigned int taken = 0;
+	uint16_t head;
+
+	(void)state;
+	make(&test, "cid=5,path=v");
+	vq_start(&test.guest, 1ULL << VIRTIO_F_RING_RESET);
+	for (size_t i = 0; i < ARRAY_SIZE(queues); i++) {
+		virtio_reset_queue(test.guest.dev, queues[i]);
+		assert_false(virtio_queue_resetting(test.guest.dev, queues[i]));
+		vq_set_up_queue_of(&test.guest, queues[i], 256);
+	}
+	for (unsigned int i = 0; i < 255; i++)
+		post_rx(&test, i);
+	vq_notify(&test.guest, RX);
+	turn(&test);
+	hdr = header(&test, VIRTIO_VSOCK_OP_CREDIT_UPDATE, GUEST, PORT);
+	memcpy(vq_ptr(&test.guest, OUTGOING, HEADER), &hdr, HEADER);
+	for (unsigned int i = 0; i < count; i++)
+		vq_post(&test.guest, TX, &(struct vq_buffer){ OUTGOING, HEADER, false }, 1);
+	vq_notify(&test.guest, TX);
+	turn(&test);
+	while (vq_take(&test.guest, TX, &head, NULL))
+		taken++;
+	assert_int_equal(taken, count);
+	assert_int_equal(counter(&test, "refused"), count);
+	finish(&test);
+}
+
 /* ---- messages ---- */
 
 static void messages_keep_their_ends(void **state)
@@ -1241,6 +1276,7 @@ int main(void)
 		cmocka_unit_test(ports_in_use_are_not_had_twice),
 		cmocka_unit_test(there_are_only_so_many),
 		cmocka_unit_test(a_flood_waits_in_the_queue),
+		cmocka_unit_test(a_flood_at_once_is_gone_through),
 		cmocka_unit_test(messages_keep_their_ends),
 		cmocka_unit_test(messages_wait_one_by_one),
 		cmocka_unit_test(messages_too_long_are_a_reset),
