@@ -50,12 +50,17 @@ static bool ends_at(const struct vsock_buffer *buffer, uint32_t offset)
 	return buffer->ends[at / 8] >> at % 8 & 1;
 }
 
+bool vsock_buffer_has(const struct vsock_buffer *buffer, bool messages)
+{
+	return messages ? buffer->messages : buffer->used;
+}
+
 unsigned int vsock_buffer_peek(const struct vsock_buffer *buffer, bool messages,
 			       struct iovec iov[2])
 {
 	uint32_t len = buffer->used;
 
-	if (!len || (messages && !buffer->messages))
+	if (!vsock_buffer_has(buffer, messages))
 		return 0;
 	if (messages)
 		for (len = 1; !ends_at(buffer, len - 1); len++)

@@ -160,7 +160,7 @@ static void flush(struct vsock_conn *conn)
 	while (conn->writable &&
 	       (count = vsock_buffer_peek(&conn->buffer, by_messages(conn), iov)))
 		vsock_buffer_take(&conn->buffer, deliver(conn, iov, count));
-	if (conn->event.fd >= 0 && !vsock_buffer_peek(&conn->buffer, by_messages(conn), iov))
+	if (conn->event.fd >= 0 && !vsock_buffer_has(&conn->buffer, by_messages(conn)))
 		pass_shutdown(conn);
 }
 

@@ -41,7 +41,9 @@ void vsock_buffer_put(struct vsock_buffer *buffer, const struct iovec *iov, unsi
 		      size_t skip);
 /* The last byte that was put, of which there is one, ends a message. */
 void vsock_buffer_end(struct vsock_buffer *buffer);
-/* All that is there or, by messages, the first whole one. Returns the number of iovecs; 0: nothing. */
+/* Whether there is anything or, by messages, a whole one. */
+bool vsock_buffer_has(const struct vsock_buffer *buffer, bool messages);
+/* All that is there or, by messages, the first whole one, whose end is looked for. Returns the number of iovecs; 0: nothing. */
 unsigned int vsock_buffer_peek(const struct vsock_buffer *buffer, bool messages,
 			       struct iovec iov[2]);
 /* Takes off the first len bytes, at the most what a peek gave. */
