@@ -186,7 +186,8 @@ const struct hint net_hints[] = {
 	{ EBADF, "fd is not open: let the caller pass it on" },
 	{ EBADFD, "fd is not a tap with a virtio header: open it with IFF_TAP | IFF_NO_PI | "
 		  "IFF_VNET_HDR" },
-	{ ENAMETOOLONG, "the name of an interface has 15 characters at the most" },
+	{ ENAMETOOLONG, "the name of an interface has 15 characters at the most, the path of a socket "
+			"107" },
 	{ ENOPROTOOPT, "hostfwd= and socket= go with user, and not with each other" },
 	{ ENOTUNIQ, "bridge= goes with a tap that is named, or with none of tap, fd, user and loop" },
 	{ ENXIO, "bridge= is no bridge of this host: ip link add NAME type bridge" },

@@ -92,7 +92,7 @@ int netdev_stream_open(struct netdev *netdev, const char *name, int fd);
  * -ENETUNREACH: it gave up.
  */
 int netdev_passt_start(struct netdev *netdev, const char *forwards, uint16_t mtu);
-/* The same by one that listens at path. -ECONNREFUSED. */
+/* The same by one that listens at path. -ECONNREFUSED, -ENAMETOOLONG. */
 int netdev_passt_join(struct netdev *netdev, const char *path);
 /* Accepts one whose fd is -1. */
 void netdev_close(struct netdev *netdev);

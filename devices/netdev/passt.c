@@ -13,8 +13,8 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
+#include "core/usock.h"
 #include "core/util.h"
 #include "devices/netdev/netdev.h"
 
@@ -229,17 +229,10 @@ int netdev_passt_start(struct netdev *netdev, const char *forwards, uint16_t mtu
 
 int netdev_passt_join(struct netdev *netdev, const char *path)
 {
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	_cleanup_close_ int fd = -1;
+	int r = usock_connect(path, SOCK_STREAM, &fd);
 
-	if (fd < 0)
-		return -errno;
-	if (strlen(path) >= sizeof(address.sun_path))
-		return -ECONNREFUSED;
-	memcpy(address.sun_path, path, strlen(path));
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		return -ECONNREFUSED;
-	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
-		return -errno;
+	if (r < 0)
+		return r == -ENAMETOOLONG ? r : -ECONNREFUSED;
 	return passt_adopt(netdev, &fd);
 }

@@ -484,7 +484,7 @@ static void test_join(void **state)
 
 	memset(longer, 'a', sizeof(longer) - 1);
 	longer[sizeof(longer) - 1] = '\0';
-	assert_int_equal(netdev_passt_join(&wire.netdev, longer), -ECONNREFUSED);
+	assert_int_equal(netdev_passt_join(&wire.netdev, longer), -ENAMETOOLONG);
 	assert_int_equal(wire.netdev.fd, -1);
 }
 
