@@ -136,7 +136,7 @@ static int start_device(void *arg)
 	int err = dev->class->start(dev);
 
 	if (err)
-		virtio_fail(dev, "it cannot be started: %s", strerror(-err));
+		virtio_lose(dev, "this host cannot start it: %s", strerror(-err));
 	return err;
 }
 
@@ -156,7 +156,7 @@ static int start_queue(void *arg)
 	err = dev->class->queue_start ? dev->class->queue_start(queue) : 0;
 	if (err) {
 		virtq_deactivate(queue);
-		virtio_fail(dev, "queue %u cannot be started: %s", queue->index, strerror(-err));
+		virtio_lose(dev, "this host cannot start queue %u: %s", queue->index, strerror(-err));
 		return 0;
 	}
 	/* The driver may have queued buffers already. */
@@ -200,7 +200,13 @@ static int pause_queues(void *first)
 
 static int redirect_queue(void *arg)
 {
-	return virtq_redirect(arg);
+	struct virtq *queue = arg;
+	int err = virtq_redirect(queue);
+
+	if (err)
+		virtio_lose(queue->dev, "this host cannot move the interrupt of queue %u: %s",
+			    queue->index, strerror(-err));
+	return err;
 }
 
 static int reset_class(void *arg)
@@ -338,6 +344,12 @@ static void begin_reset(struct virtio_dev *dev)
 		if (!stopping(&dev->queues[i]))
 			worker_send(dev->queues[i].worker, &dev->queues[i].stop);
 	settle(dev);
+}
+
+static void pause_device(struct virtio_dev *dev)
+{
+	for (unsigned int i = 0; dev->started && i < dev->worker_count; i++)
+		worker_call(&dev->workers[i], pause_queues, first_queue(dev, i));
 }
 
 static void lock(struct virtio_dev *dev)
@@ -514,7 +526,8 @@ bool virtio_queue_resetting(struct virtio_dev *dev, uint32_t queue)
 
 void virtio_redirect_queue(struct virtio_dev *dev, uint32_t queue)
 {
-	if (queue >= dev->queue_count)
+	/* What cannot be lent does not have to wait for a worker, which may be busy. */
+	if (queue >= dev->queue_count || dev->queues[queue].call.fd < 0)
 		return;
 	lock(dev);
 	if (dev->started && !dev->resetting)
@@ -564,8 +577,7 @@ void virtio_dev_pause(struct virtio_dev *dev)
 {
 	virtio_reset_wait(dev, -1);
 	lock(dev);
-	for (unsigned int i = 0; dev->started && i < dev->worker_count; i++)
-		worker_call(&dev->workers[i], pause_queues, first_queue(dev, i));
+	pause_device(dev);
 	dev->paused = true;
 	unlock(dev);
 }
@@ -576,6 +588,19 @@ void virtio_dev_resume(struct virtio_dev *dev)
 	if (dev->paused && dev->started)
 		start(dev);
 	dev->paused = false;
+	unlock(dev);
+}
+
+/* Who serves the queues does so anew, if then at all. The driver may run: the lock keeps it out. */
+static void restart(struct virtio_dev *dev)
+{
+	lock(dev);
+	if (dev->started && !dev->resetting && !dev->paused) {
+		pause_device(dev);
+		/* Queues that were being reset are stopped by now, and stay so. */
+		settle(dev);
+		start(dev);
+	}
 	unlock(dev);
 }
 
@@ -908,17 +933,14 @@ int virtio_dev_resize_disk(struct virtio_dev *dev, uint64_t bytes)
 int virtio_dev_set_link(struct virtio_dev *dev, bool up)
 {
 	struct link_change change = { dev, up };
-	/* Who serves its queues instead does so anew, if then at all. */
-	const bool again = dev->served_by && !dev->paused;
 	int err;
 
 	if (!dev->class->set_link)
 		return -EOPNOTSUPP;
-	if (again)
-		virtio_dev_pause(dev);
+	/* First: whatever the driver starts from now on knows of it. */
 	err = worker_call(&dev->workers[0], set_link, &change);
-	if (again)
-		virtio_dev_resume(dev);
+	if (dev->served_by)
+		restart(dev);
 	return err;
 }
 

@@ -37,11 +37,15 @@ struct mem;
 struct virtio_dev;
 struct virtio_host;
 
-/* How a device reaches its driver. Both functions write an eventfd: any thread may call them. */
+/* How a device reaches its driver. */
 struct transport {
+	/* These two write an eventfd: any thread may call them. */
 	void (*raise_queue)(struct transport *transport, unsigned int queue);
 	void (*raise_config)(struct transport *transport);
-	/* The eventfd that interrupts for the queue; -1: none now. Missing: it takes raise_queue(). */
+	/*
+	 * The eventfd that interrupts for the queue, the transport's own; -1: none now. On the
+	 * queue's worker; virtio_redirect_queue() tells when it is another. Missing: it takes raise_queue().
+	 */
 	int (*interrupt_fd)(struct transport *transport, unsigned int queue);
 };
 
@@ -169,8 +173,11 @@ struct virtio_dev {
 	const struct virtio_class *class;
 	char name[16];
 	const char *where; /* for people: the pty, socket or interface that was made; NULL: none */
-	/* For people: who serves the queues instead, so that the class counts nothing; NULL: nobody. */
-	const char *served_by;
+	/*
+	 * For people: who serves the queues instead, so that the class counts nothing; NULL: nobody.
+	 * Set in init; start may take it back.
+	 */
+	const char *_Atomic served_by;
 	const void *conf; /* of the class's conf_size; lives as long as the device */
 	const struct virtio_host *host;
 	const struct mem *mem;

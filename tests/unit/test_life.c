@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "core/state.h"
+#include "devices/vhost/vhost.h"
 #include "tests/unit/driver.h"
 #include "tests/unit/fake.h"
 
@@ -701,6 +702,112 @@ static void test_load_survives(void **state)
 	state_free(&saved);
 }
 
+/* ---- what is lent ---- */
+
+/* A vector that moves does not wait for a worker that does. */
+static void test_redirect_waits_for_nobody(void **state)
+{
+	struct fake_conf conf = { 0 };
+	struct vq_guest guest;
+	int gate = make_gated(&guest, &conf);
+
+	(void)state;
+	vq_start(&guest, RING_RESET);
+	virtio_reset_queue(guest.dev, 0);
+	/* Else this would be for ever. */
+	alarm(VQ_WAIT_MS / 1000);
+	virtio_redirect_queue(guest.dev, 1);
+	alarm(0);
+	assert_int_equal(eventfd_write(gate, FAKE_QUEUES), 0);
+	vq_guest_free(&guest);
+	close(gate);
+}
+
+static int start_ring(struct vhost *vhost, const struct vhost_ring *ring)
+{
+	(void)vhost;
+	(void)ring;
+	return 0;
+}
+
+static int refuse_call(struct vhost *vhost, unsigned int index, int fd)
+{
+	(void)vhost;
+	(void)index;
+	(void)fd;
+	return -EIO;
+}
+
+static int stop_ring(struct vhost *vhost, unsigned int index, uint32_t *ret_base)
+{
+	(void)vhost;
+	(void)index;
+	*ret_base = 0;
+	return 0;
+}
+
+/* A driver whose interrupts would go astray is told so. */
+static void test_redirect_is_refused(void **state)
+{
+	static const struct vhost_ops ops = {
+		.start_ring = start_ring, .set_call = refuse_call, .stop_ring = stop_ring,
+	};
+	const struct fake_conf conf = { 0 };
+	struct vhost vhost = { .ops = &ops, .fd = -1 };
+	struct vq_guest guest;
+	struct virtq *queue;
+
+	(void)state;
+	make(&guest, &conf);
+	queue = &guest.dev->queues[0];
+	assert_int_equal(virtq_lend_init(queue), 0);
+	vq_start(&guest, 0);
+	virtio_redirect_queue(guest.dev, 0);
+	assert_int_equal(virtq_lend(queue, &vhost, 0), 0);
+	virtio_redirect_queue(guest.dev, 1);
+	assert_false(vq_failed(&guest));
+	virtio_redirect_queue(guest.dev, 0);
+	assert_true(vq_failed(&guest));
+	virtq_take_back(queue);
+	vq_guest_free(&guest);
+}
+
+/* Before any queue stops: it could be started again by the driver at once. */
+static int set_link(struct virtio_dev *dev, bool up)
+{
+	assert_int_equal(fake(((struct vq_guest *)(void *)dev->transport))->queues[0].stops, up);
+	return 0;
+}
+
+/* Who serves the queues does so anew when the link changes, if they run. */
+static void test_link(void **state)
+{
+	struct virtio_class class = fake_class;
+	const struct fake_conf conf = { 0 };
+	struct fake_queue *queue;
+	struct vq_guest guest;
+
+	(void)state;
+	class.set_link = set_link;
+	assert_int_equal(vq_guest_init(&guest, &class, &conf), 0);
+	queue = &fake(&guest)->queues[0];
+	guest.dev->served_by = "a test";
+	assert_int_equal(virtio_dev_set_link(guest.dev, false), 0);
+	assert_int_equal(queue->starts + queue->stops, 0);
+	vq_start(&guest, 0);
+	assert_int_equal(virtio_dev_set_link(guest.dev, false), 0);
+	assert_int_equal(queue->stops, 1);
+	assert_int_equal(queue->starts, 2);
+	virtio_dev_pause(guest.dev);
+	queue->stops = 1;
+	assert_int_equal(virtio_dev_set_link(guest.dev, true), 0);
+	assert_int_equal(queue->starts, 2);
+	virtio_dev_resume(guest.dev);
+	assert_int_equal(queue->starts, 3);
+	assert_true(answers(&guest, 0));
+	vq_guest_free(&guest);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -722,6 +829,9 @@ int main(void)
 		cmocka_unit_test(test_load_refuses),
 		cmocka_unit_test(test_load_refuses_positions),
 		cmocka_unit_test(test_load_survives),
+		cmocka_unit_test(test_redirect_waits_for_nobody),
+		cmocka_unit_test(test_redirect_is_refused),
+		cmocka_unit_test(test_link),
 	};
 
 	log_set_level(LOG_ERROR);
