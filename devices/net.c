@@ -58,6 +58,7 @@ struct net_pair {
 	bool gone;        /* the interface was removed; event is in no loop */
 	struct timer rx_timer, tx_timer; /* until the limit allows the next packet */
 	size_t rx_due;    /* bytes of the last packet, which are not paid for; 0: none */
+	size_t tx_paid;   /* bytes, header included, of the next packet, which waits for room; 0: none */
 	struct net_window window;
 };
 
@@ -311,14 +312,15 @@ static bool net_send(struct net_pair *pair, struct chain *chain)
 	return true;
 }
 
-/* Whether the packet may go now; else the timer will kick the queue. */
+/* Whether the packet of len bytes, header included, may go now; else the timer will kick the queue. */
 static bool net_send_allowed(struct net_pair *pair, size_t len)
 {
 	uint64_t wait;
 
-	if (!pair->net->tx_limited)
+	/* The driver may have put a larger one there since. */
+	if (!pair->net->tx_limited || len <= pair->tx_paid)
 		return true;
-	wait = bucket_pair_take(&pair->net->tx_limit, len, util_now_ns());
+	wait = bucket_pair_take(&pair->net->tx_limit, len - NET_HEADER, util_now_ns());
 	if (!wait)
 		return true;
 	virtq_count(pair->tx, NET_TX_THROTTLED, 1);
@@ -335,15 +337,17 @@ static void net_transmit(struct net_pair *pair)
 			virtio_fail(&pair->net->dev, "a packet with a short header");
 			return;
 		}
-		if (!net_send_allowed(pair, chain->out.left - NET_HEADER)) {
+		if (!net_send_allowed(pair, chain->out.left)) {
 			virtq_unpop(pair->tx, chain);
 			return;
 		}
 		if (!net_send(pair, chain)) {
+			pair->tx_paid = chain->out.left;
 			virtq_unpop(pair->tx, chain);
 			net_watch(pair, pair->watched | EPOLLOUT);
 			return;
 		}
+		pair->tx_paid = 0;
 		virtq_done(pair->tx, chain);
 	}
 }
@@ -451,7 +455,7 @@ static int net_queue_start(struct virtq *queue)
 		return 0;
 	if (net_has_remote(net))
 		return net_remote_queue_start(net, queue);
-	return net->vhosts ? net_vhost_queue_start(net, queue) : 0;
+	return net->vhosts_started ? net_vhost_queue_start(net, queue) : 0;
 }
 
 /* Of what it cannot send to an interface that is gone vhost-net complains as of a bad descriptor. */
@@ -480,6 +484,7 @@ static void net_queue_stop(struct virtq *queue)
 		return;
 	}
 	if (queue == pair->tx) {
+		pair->tx_paid = 0;
 		net_watch(pair, pair->watched & ~(uint32_t)EPOLLOUT);
 		return;
 	}

@@ -67,6 +67,7 @@ struct net {
 	_Atomic bool gone; /* the netdev, or one of them */
 	struct vhost *vhosts;                   /* as many, which move the packets; NULL: we do */
 	struct event links;                     /* with vhosts: an interface of the host's changed */
+	bool vhosts_started;                    /* else we do after all */
 	struct vhost_user remote;               /* or a program does, if it has ops */
 	size_t packet_max;
 	uint8_t mac[ETH_ALEN]; /* before the driver sets another */
@@ -114,7 +115,10 @@ void net_control_kick(struct net *net, struct virtq *queue);
 int net_vhost_open(struct net *net);
 /* Accepts one without. */
 void net_vhost_close(struct net *net);
-/* In the class's operations of these names, for one with it; queue is a pair's. -errno. */
+/*
+ * In the class's operations of these names, for one with it; queue is a pair's. -errno. A start
+ * that fails is none where the kernel need not move the packets.
+ */
 int net_vhost_start(struct net *net);
 int net_vhost_queue_start(struct net *net, struct virtq *queue);
 void net_vhost_queue_stop(struct net *net, struct virtq *queue);

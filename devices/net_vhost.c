@@ -121,11 +121,20 @@ int net_vhost_open(struct net *net)
 
 int net_vhost_start(struct net *net)
 {
+	const struct net_conf *conf = net->dev.conf;
 	int r = 0;
 
 	for (unsigned int i = 0; !r && i < net_pairs(net); i++)
 		r = vhost_start(&net->vhosts[i], net->dev.features);
-	return r;
+	net->vhosts_started = !r;
+	if (!r || conf->vhost == NET_VHOST_ON)
+		return r;
+	/* Its limits of threads and of memory regions show no earlier. */
+	net->dev.served_by = NULL;
+	if (log_allowed(&net->dev.complaints))
+		log_warn("%s: vhost-net cannot be started, packets go without it: %s", net->dev.name,
+			 strerror(-r));
+	return 0;
 }
 
 /* fd -1: to nothing, and when this returns it has let go of the queue's buffers. */

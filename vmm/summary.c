@@ -32,12 +32,12 @@ void summary_line(const struct machine *machine, double seconds, char *buffer, s
 	       (unsigned long long)(mem_size(&machine->mem) / MIB(1)));
 	for (size_t i = 0; i < machine->device_count; i++) {
 		const struct virtio_dev *dev = machine->devices[i].dev;
-		const char *name;
+		const char *name, *by = dev->served_by;
 		uint64_t sum;
 
 		append(buffer, len, &at, "; %s", dev->name);
-		if (dev->served_by)
-			append(buffer, len, &at, " by %s", dev->served_by);
+		if (by)
+			append(buffer, len, &at, " by %s", by);
 		for (unsigned int n = 0; (name = virtio_nth_counter(dev, n, &sum)); n++)
 			if (sum)
 				append(buffer, len, &at, " %s %llu", name, (unsigned long long)sum);
@@ -51,11 +51,11 @@ static json_t *counters(const struct machine *machine)
 	for (size_t i = 0; i < machine->device_count; i++) {
 		const struct virtio_dev *dev = machine->devices[i].dev;
 		json_t *values = json_object();
-		const char *name;
+		const char *name, *by = dev->served_by;
 		uint64_t sum;
 
-		if (dev->served_by)
-			json_object_set_new(values, "served_by", json_string(dev->served_by));
+		if (by)
+			json_object_set_new(values, "served_by", json_string(by));
 		for (unsigned int n = 0; (name = virtio_nth_counter(dev, n, &sum)); n++)
 			json_object_set_new(values, name, json_integer((json_int_t)sum));
 		json_object_set_new(devices, dev->name, values);

@@ -1382,20 +1382,12 @@ static void test_peer(void **state)
 	unmake_peer(&test);
 }
 
-/* What the peer has no room for waits in the ring; what was begun is sent, reset or not. */
-static void test_peer_is_slow(void **state)
+/* Sends packets of len bytes until one has to wait. Returns how many did not. */
+static unsigned int fill_peer(struct net_test *net, size_t len)
 {
-	const size_t len = 60000;
-	struct peer_test test;
-	struct net_test *net = &test.net;
 	unsigned int sent = 0, returned = 0;
-	uint8_t *got = malloc(4 + len);
-	size_t at_byte = 0, rest = 0;
 	uint16_t head;
 
-	(void)state;
-	make_peer(&test, "");
-	vq_start(&net->guest, 0);
 	memset(vq_ptr(&net->guest, OUTGOING, HEADER + len), 0x55, HEADER + len);
 	while (returned == sent) {
 		vq_post(&net->guest, TX, &(struct vq_buffer){ OUTGOING, (uint32_t)(HEADER + len), false },
@@ -1406,6 +1398,38 @@ static void test_peer_is_slow(void **state)
 			returned++;
 		assert_true(sent < 1000);
 	}
+	return returned;
+}
+
+/* However often the device looks whether there is room. */
+static void test_peer_is_paid_once(void **state)
+{
+	struct peer_test test;
+
+	(void)state;
+	make_peer(&test, ",tx-pps=1,tx-pps-burst=100");
+	vq_start(&test.net.guest, 0);
+	assert_in_range(fill_peer(&test.net, 60000), 1, 50);
+	for (unsigned int i = 0; i < 200; i++)
+		kick(&test.net, TX);
+	assert_int_equal(counter(&test.net, "tx_throttled"), 0);
+	unmake_peer(&test);
+}
+
+/* What the peer has no room for waits in the ring; what was begun is sent, reset or not. */
+static void test_peer_is_slow(void **state)
+{
+	const size_t len = 60000;
+	struct peer_test test;
+	struct net_test *net = &test.net;
+	unsigned int returned;
+	uint8_t *got = malloc(4 + len);
+	size_t at_byte = 0, rest = 0;
+
+	(void)state;
+	make_peer(&test, "");
+	vq_start(&net->guest, 0);
+	returned = fill_peer(net, len);
 	assert_true(sleeps(net));
 	/* Without any queue, and with other bytes where the packet was. */
 	virtio_set_status(net->guest.dev, 0);
@@ -1776,6 +1800,43 @@ static void test_vhost_missing(void **state)
 	unmake(&test);
 }
 
+static int refuse_start(struct vhost *vhost, uint64_t features)
+{
+	(void)vhost;
+	(void)features;
+	return -EAGAIN;
+}
+
+/* A kernel that has no thread for it when the driver comes: who does not ask for it goes without. */
+static void test_vhost_refuses(void **state)
+{
+	static const struct vhost_ops ops = { .start = refuse_start };
+	struct net_test test;
+
+	(void)state;
+	for (int choice = NET_VHOST_AUTO; choice <= NET_VHOST_ON; choice++) {
+		struct net *net;
+
+		assert_int_equal(make(&test, "loop"), 0);
+		net = container_of(test.guest.dev, struct net, dev);
+		net->vhosts = calloc(1, sizeof(*net->vhosts));
+		*net->vhosts = (struct vhost){ .ops = &ops, .fd = -1 };
+		net->links.fd = -1;
+		net->dev.served_by = "vhost-net";
+		((struct net_conf *)test.guest.conf)->vhost = choice;
+		vq_start(&test.guest, 0);
+		assert_int_equal(failed(&test), choice == NET_VHOST_ON);
+		if (choice == NET_VHOST_AUTO) {
+			post_receive(&test, 0, 2048);
+			kick(&test, RX);
+			loop_frame(&test, 100, 1);
+			assert_int_equal(take(&test, RX), 100 + HEADER);
+			assert_int_equal(counter(&test, "rx_packets"), 1);
+		}
+		unmake(&test);
+	}
+}
+
 #define NETNS_TEST(name)                      \
 	static void test_##name(void **state) \
 	{                                     \
@@ -1842,6 +1903,7 @@ int main(void)
 		cmocka_unit_test(test_limit_and_reset),
 		cmocka_unit_test(test_peer),
 		cmocka_unit_test(test_peer_is_slow),
+		cmocka_unit_test(test_peer_is_paid_once),
 		cmocka_unit_test(test_peer_and_reset),
 		cmocka_unit_test(test_peer_and_cable),
 		cmocka_unit_test(test_vhost),
@@ -1849,6 +1911,7 @@ int main(void)
 		cmocka_unit_test(test_vhost_pairs),
 		cmocka_unit_test(test_vhost_faults),
 		cmocka_unit_test(test_vhost_missing),
+		cmocka_unit_test(test_vhost_refuses),
 	};
 
 	/* As microvm does. */
