@@ -82,7 +82,7 @@ static uint64_t count_alike(const struct qcow2 *q, const __be64 *entries, uint64
 
 int qcow2_map(struct qcow2 *q, uint64_t offset, uint64_t len, struct qcow2_extent *ret_extent)
 {
-	uint64_t cluster = qcow2_cluster_size(&q->header), within = qcow2_in_cluster(q, offset);
+	uint64_t slice = q->cache.slice_size, within = qcow2_in_cluster(q, offset);
 	uint64_t wanted = ((len + within - 1) >> q->header.cluster_bits) + 1, count, table;
 	struct qcow2_extent extent = { .content = QCOW2_HOLE };
 	__be64 *entries;
@@ -90,8 +90,8 @@ int qcow2_map(struct qcow2 *q, uint64_t offset, uint64_t len, struct qcow2_exten
 
 	table = q->l1[l1_index(q, offset)] & QCOW2_OFFSET;
 	if (!table) {
-		/* Up to where the next table begins. */
-		count = (cluster - l2_offset(q, offset)) / sizeof(__be64);
+		/* As far as the slice goes that its entries will be set in. */
+		count = (slice - l2_offset(q, offset) % slice) / sizeof(__be64);
 		extent.len = util_min(len, (count << q->header.cluster_bits) - within);
 		*ret_extent = extent;
 		return 0;
