@@ -56,7 +56,8 @@ const struct hint block_hints[] = {
 	{ ERANGE, "its direct I/O is in larger blocks: leave block-size out, or make it 4096" },
 	{ EMEDIUMTYPE, "it looks like qcow2: give format=qcow2, or format=raw if the guest wrote that" },
 	{ EILSEQ, "not a qcow2 image: leave format=qcow2 out" },
-	{ ENOPKG, "qcow2 with encryption, extended L2 entries or its data in another file: "
+	{ ENOPKG, "qcow2 with encryption, extended L2 entries, its data in another file, or bitmaps "
+		  "that a crash left behind: "
 		  "qemu-img convert makes an image without" },
 	{ EUCLEAN, "damaged: microvm image check tells how much, and --repair mends what can be mended" },
 	{ EXDEV, "based on another file: give backing=on if you trust the image to name it" },

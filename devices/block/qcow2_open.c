@@ -66,6 +66,28 @@ static int prepare_to_write(struct qcow2 *q)
 						    qcow2_cluster_size(&q->header)));
 }
 
+/* What the errors of images mean where disks are opened. */
+static int as_disk(int r)
+{
+	switch (r) {
+	case -EMEDIUMTYPE:
+		return -EILSEQ;
+	case -EOPNOTSUPP:
+		return -ENOPKG;
+	case -EFBIG:
+		return -EUCLEAN;
+	default:
+		return r;
+	}
+}
+
+static int read_header(struct qcow2 *q)
+{
+	const char *reason;
+
+	return as_disk(qcow2_header_read(q->fd, &q->header, &q->file_size, &reason));
+}
+
 /* Whoever had it open left with its counts to be made up: lazy refcounts. */
 static int clean_up(struct qcow2 *q)
 {
@@ -74,21 +96,10 @@ static int clean_up(struct qcow2 *q)
 	int r = qcow2_check(q->fd, QCOW2_REPAIR_ALL, &findings, &reason);
 
 	if (r < 0)
-		return r;
+		return as_disk(r);
 	if (qcow2_corruptions(&findings))
 		return -EUCLEAN;
-	return qcow2_header_read(q->fd, &q->header, &q->file_size, &reason);
-}
-
-static int read_header(struct qcow2 *q)
-{
-	const char *reason;
-	int r = qcow2_header_read(q->fd, &q->header, &q->file_size, &reason);
-
-	/* These mean something else where disks are opened. */
-	if (r == -EMEDIUMTYPE)
-		return -EILSEQ;
-	return r == -EOPNOTSUPP ? -ENOPKG : r;
+	return read_header(q);
 }
 
 static int allocate(struct qcow2 *q, uint64_t cache_size)
@@ -107,8 +118,10 @@ static void qcow2_close(struct qcow2 *q)
 	while (q) {
 		struct qcow2 *next = q->backing.qcow2;
 
-		if (!next)
-			block_image_close(&q->backing.image);
+		/* A backing file's fd is its image's. */
+		if (next)
+			next->fd = -1;
+		block_image_close(&q->backing.image);
 		qcow2_inflate_free(q->inflate);
 		qcow2_cache_free(&q->cache);
 		free((void *)q->zeroes);
@@ -193,9 +206,9 @@ static int open_backing(struct qcow2 *q, char **path, uint64_t cache_size)
 	if (open_image(&q->backing.qcow2, &q->backing.image, cache_size) < 0)
 		return -ELIBACC;
 	q->backing.size = q->backing.qcow2->header.size;
-	/* One fd does for both. */
-	block_image_close(&q->backing.image);
-	q->backing.image.fd = q->backing.qcow2->fd;
+	/* One fd does for both; it keeps the lock, which belongs to what both are of. */
+	util_closep(&q->backing.qcow2->fd);
+	q->backing.qcow2->fd = q->backing.image.fd;
 	return 0;
 }
 

@@ -202,11 +202,25 @@ static void test_grows(void **state)
 	}
 }
 
+/* A table longer than a slice of it in the cache: what crosses its border is not lost. */
+static void test_border_of_slices(void **state)
+{
+	struct image *image = disk_new(13);
+
+	(void)state;
+	disk_lengthen(image, MIB(8));
+	disk_create(image, 13, 4);
+	disk_open(image, "");
+	assert_int_equal(disk_write(image, MIB(4) - KIB(32), KIB(64)), 0);
+	disk_verify(image);
+	disk_free(image);
+}
+
 /* Lazy refcounts that nobody has written: they are made up for. */
 static void test_dirty(void **state)
 {
 	struct image *image;
-	const __be64 dirty = htobe64(QCOW2_DIRTY);
+	const __be64 dirty = htobe64(QCOW2_DIRTY), bitmaps = htobe64(QCOW2_BITMAPS);
 
 	(void)state;
 	image = disk_new(12);
@@ -223,6 +237,11 @@ static void test_dirty(void **state)
 	disk_open(image, "");
 	disk_change(image, OPERATIONS);
 	disk_verify(image);
+	disk_poke(image, offsetof(struct qcow2_disk_header, incompatible_features), &dirty,
+		   sizeof(dirty));
+	disk_poke(image, offsetof(struct qcow2_disk_header, autoclear_features), &bitmaps,
+		   sizeof(bitmaps));
+	assert_int_equal(disk_try_open(image, ""), -ENOPKG);
 	disk_free(image);
 }
 
@@ -428,6 +447,7 @@ int main(void)
 		cmocka_unit_test(test_snapshots),
 		cmocka_unit_test(test_discard_gives_back),
 		cmocka_unit_test(test_grows),
+		cmocka_unit_test(test_border_of_slices),
 		cmocka_unit_test(test_dirty),
 		cmocka_unit_test(test_lazy),
 		cmocka_unit_test(test_corrupt),
