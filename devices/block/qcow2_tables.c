@@ -27,12 +27,15 @@ static bool overlaps(uint64_t offset, uint64_t len, uint64_t other, uint64_t oth
 static bool is_fixed(const struct qcow2_header *header, uint64_t offset, uint64_t len)
 {
 	uint64_t cluster = qcow2_cluster_size(header);
+	/* Without their names, of whose lengths the header does not tell. */
+	uint64_t snapshots = header->snapshots * sizeof(struct qcow2_disk_snapshot);
 
 	return overlaps(offset, len, 0, cluster) ||
 	       overlaps(offset, len, header->l1_offset, header->l1_size * sizeof(uint64_t)) ||
 	       overlaps(offset, len, header->refcount_table_offset,
 			header->refcount_table_clusters * cluster) ||
-	       (header->snapshots && overlaps(offset, len, header->snapshots_offset, cluster));
+	       (snapshots && overlaps(offset, len, header->snapshots_offset,
+				      util_align_up(snapshots, cluster)));
 }
 
 /* The first that is not in front of offset. */

@@ -75,6 +75,12 @@ static void test_header(void **state)
 	assert_false(qcow2_is_metadata(&q, place_of(5), 512));
 	assert_true(qcow2_is_metadata(&q, place_of(FIRST - 20), place_of(4) + 1));
 	assert_true(qcow2_is_metadata(&q, place_of(FIRST - 1), 512));
+	/* Longer than a cluster. */
+	assert_false(qcow2_is_metadata(&q, place_of(FIRST - 30), 2 * 512));
+	q.header.snapshots = 20;
+	q.header.snapshots_offset = place_of(FIRST - 30);
+	assert_true(qcow2_is_metadata(&q, place_of(FIRST - 29), 512));
+	assert_false(qcow2_is_metadata(&q, place_of(FIRST - 28), 512));
 	free_image(&q);
 }
 
