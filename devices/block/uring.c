@@ -218,13 +218,14 @@ static bool uring_merge(struct uring_batch *batch, struct block_request *request
 static bool uring_call(struct block_engine *engine, struct block_request *request)
 {
 	struct block_image *image = engine->image;
+	const struct block_image *file = request->base ?: image;
 
 	while (block_request_is_range(request) && (image->device || request->op == BLOCK_ERASE))
 		if (block_request_moved(image, request, block_range_call(image, request)))
 			return true;
-	while (block_bounce_wanted(request->base ?: image, request))
+	while (block_bounce_wanted(file, request))
 		if (block_request_moved(image, request,
-					block_bounce_move(engine->bounce, image, request)))
+					block_bounce_move(engine->bounce, file, request)))
 			return true;
 	return false;
 }
