@@ -26,7 +26,8 @@ struct slot {
 	struct block_request *owner;
 	struct block_engine *engine;
 	struct slot *next; /* in its list */
-	bool placed, ordered; /* as of the extent that the child moves */
+	struct qcow2_extent extent; /* that the child moves, */
+	uint64_t offset; /* and where the guest has it */
 	int result;
 	struct iovec iov[SLOT_IOV];
 };
@@ -47,10 +48,11 @@ struct block_engine {
 	struct qcow2 *qcow2;
 	struct block_queue child;
 	struct slots ready, waiting, held;
+	struct slots behind; /* others, which are on the way to the same clusters */
 	struct slot *unused;
 	struct commit commit;
 	bool running; /* the loop */
-	unsigned int in_use;
+	unsigned int in_use, depth;
 	struct slot all[];
 };
 
@@ -104,10 +106,13 @@ static void child_done(struct block_request *io, int result)
 	slot->result = result;
 	if (result == 0)
 		slot->owner->moved += io->len;
-	q->written += slot->placed;
-	if (slot->ordered) {
+	q->written += slot->extent.placed;
+	if (slot->extent.ordered) {
+		qcow2_settle(q, slot->offset, &slot->extent, result);
 		qcow2_order(q);
 		engine->commit.due = --q->moving == 0 && engine->commit.running;
+		slot->extent.ordered = false;
+		slots_move(&engine->ready, &engine->behind);
 	}
 	slots_put(&engine->ready, slot);
 }
@@ -116,7 +121,7 @@ static void child_done(struct block_request *io, int result)
 static size_t slice(struct slot *slot, uint64_t len, unsigned int *ret_count)
 {
 	const struct block_request *owner = slot->owner;
-	uint64_t skip = owner->moved, left = len;
+	uint64_t skip = owner->moved, left = len, excess;
 	unsigned int i = 0, n = 0;
 
 	while (skip >= owner->iov[i].iov_len)
@@ -129,8 +134,14 @@ static size_t slice(struct slot *slot, uint64_t len, unsigned int *ret_count)
 		slot->iov[n++] = (struct iovec){ (char *)owner->iov[i].iov_base + skip, part };
 		left -= part;
 	}
-	*ret_count = n;
-	return len - left;
+	len -= left;
+	/* Direct I/O takes whole blocks, and the next step begins where this one ends. */
+	excess = left ? len % slot->engine->qcow2->image->block_size : 0;
+	len -= excess < len ? excess : 0;
+	for (left = len, i = 0; left; left -= slot->iov[i++].iov_len)
+		slot->iov[i].iov_len = util_min(slot->iov[i].iov_len, left);
+	*ret_count = i;
+	return len;
 }
 
 static void spread(const struct iovec *iov, unsigned int count, const uint8_t *data)
@@ -163,8 +174,8 @@ static void leave_to_child(struct slot *slot, const struct qcow2_extent *extent)
 		.durable = owner->durable && !extent->placed,
 		.done = child_done,
 	};
-	slot->placed = extent->placed;
-	slot->ordered = extent->ordered;
+	slot->extent = *extent;
+	slot->offset = owner->offset + owner->moved;
 	slot->engine->qcow2->moving += extent->ordered;
 	if (is_all(slot, extent->len)) {
 		io->iov = owner->iov;
@@ -226,6 +237,25 @@ static bool must_wait(struct slot *slot)
 	return true;
 }
 
+/* If what is on the way there fails, the clusters go back to what they were. */
+static bool is_behind(struct slot *slot, const struct qcow2_extent *extent)
+{
+	struct block_engine *engine = slot->engine;
+	uint64_t cluster = qcow2_cluster_size(&engine->qcow2->header);
+
+	for (unsigned int i = 0; engine->qcow2->moving && i < engine->depth; i++) {
+		const struct qcow2_extent *other = &engine->all[i].extent;
+		uint64_t end = util_align_up(other->host + other->len, cluster);
+
+		if (other->ordered && extent->host < end &&
+		    (other->host & ~(cluster - 1)) < extent->host + extent->len) {
+			slots_put(&engine->behind, slot);
+			return true;
+		}
+	}
+	return false;
+}
+
 static ssize_t step_write(struct slot *slot, uint64_t offset, uint64_t len)
 {
 	struct qcow2 *q = slot->engine->qcow2;
@@ -238,11 +268,14 @@ static ssize_t step_write(struct slot *slot, uint64_t offset, uint64_t len)
 	if (extent.content != QCOW2_DATA || !extent.own) {
 		if (must_wait(slot))
 			return 0;
-		if (!is_all(slot, extent.len))
+		/* The place may be shorter than the extent, and has to be filled at once. */
+		if (!is_all(slot, extent.len) || slot->owner->iov_count > SLOT_IOV)
 			extent.len = slice(slot, extent.len, &count);
 		r = qcow2_place(q, offset, &extent);
 	} else if (qcow2_is_metadata(q, extent.host, extent.len)) {
 		r = qcow2_lies(q);
+	} else if (is_behind(slot, &extent)) {
+		return 0;
 	}
 	if (r == 0)
 		leave_to_child(slot, &extent);
@@ -494,9 +527,11 @@ int qcow2_queue_open(struct block_disk *disk, unsigned int depth, struct block_q
 		return r;
 	}
 	engine->qcow2 = q;
+	engine->depth = depth;
 	slots_clear(&engine->ready);
 	slots_clear(&engine->waiting);
 	slots_clear(&engine->held);
+	slots_clear(&engine->behind);
 	slots_clear(&engine->commit.slots);
 	for (unsigned int i = 0; i < depth; i++) {
 		engine->all[i].engine = engine;

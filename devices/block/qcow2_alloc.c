@@ -9,6 +9,7 @@
  * one sync to wait for together. What remains of this reserve is given back when
  * the disk comes to rest; of a process that was killed it is lost room.
  */
+#include <assert.h>
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -240,18 +241,20 @@ int qcow2_alloc(struct qcow2 *q, uint64_t count, struct qcow2_clusters *ret_clus
 
 bool qcow2_frees_room(const struct qcow2 *q)
 {
-	/* A step's entries, and what it allocated in vain; tables that move. */
-	return q->free_count + QCOW2_RUN_MAX + 8 <= QCOW2_FREES;
+	/* A step's entries, and what it allocated in vain; tables that move; what is to settle. */
+	return q->free_count + q->moving + QCOW2_RUN_MAX + 8 <= QCOW2_FREES;
 }
 
 void qcow2_free_later(struct qcow2 *q, uint64_t first, uint64_t count)
 {
 	struct qcow2_clusters *last = q->free_count ? &q->frees[q->free_count - 1] : NULL;
 
-	if (last && last->first + last->count == first)
+	if (last && last->first + last->count == first) {
 		last->count += count;
-	else
+	} else {
+		assert(q->free_count < QCOW2_FREES);
 		q->frees[q->free_count++] = (struct qcow2_clusters){ first, count };
+	}
 }
 
 /* What remains of its references. */

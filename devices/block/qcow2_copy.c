@@ -123,6 +123,25 @@ static int find_place(struct qcow2 *q, const struct qcow2_extent *extent, uint64
 	return r;
 }
 
+/* Whether one of these entries leads elsewhere than the other. */
+static bool moves(uint64_t entry, uint64_t other)
+{
+	return (entry ^ other) & (QCOW2_OFFSET | QCOW2_COMPRESSED);
+}
+
+void qcow2_settle(struct qcow2 *q, uint64_t offset, const struct qcow2_extent *extent, int result)
+{
+	uint64_t within = qcow2_in_cluster(q, offset), place = extent->host - within;
+	uint64_t count = ((within + extent->len - 1) >> q->header.cluster_bits) + 1;
+	uint64_t entry = result < 0 ? place : extent->entry;
+
+	/* The table's slice cannot have left memory, so that this cannot fail. */
+	if (result < 0)
+		(void)!qcow2_map_set(q, offset, count, extent->entry);
+	if (moves(place, extent->entry))
+		qcow2_map_free(q, entry, count);
+}
+
 int qcow2_place(struct qcow2 *q, uint64_t offset, struct qcow2_extent *extent)
 {
 	uint32_t bits = q->header.cluster_bits;
@@ -139,17 +158,19 @@ int qcow2_place(struct qcow2 *q, uint64_t offset, struct qcow2_extent *extent)
 	if (!zero || !clean)
 		r = surround(q, zero, offset, len, place);
 	if (r == 0)
-		r = qcow2_map_set(q, offset, clusters.count, place | QCOW2_COPIED,
-				  UINT64_C(1) << bits);
+		r = qcow2_map_set(q, offset, clusters.count, place | QCOW2_COPIED);
 	if (r < 0) {
 		if (place != extent->host - within)
 			qcow2_free_later(q, clusters.first, clusters.count);
 		return r;
 	}
 	*extent = (struct qcow2_extent){
-		.content = QCOW2_DATA, .own = true, .host = place + within, .len = len,
-		.placed = true, .ordered = !zero || !clean,
+		.content = QCOW2_DATA, .own = true, .entry = extent->entry, .host = place + within,
+		.len = len, .placed = true, .ordered = !zero || !clean,
 	};
+	/* Zeroes are there already. */
+	if (!extent->ordered)
+		qcow2_settle(q, offset, extent, 0);
 	return 0;
 }
 
@@ -170,11 +191,13 @@ static ssize_t set_range(struct qcow2 *q, const struct qcow2_extent *extent, uin
 {
 	uint32_t bits = q->header.cluster_bits;
 	uint64_t most = (uint64_t)QCOW2_RUN_MAX << bits, len = util_min(extent->len, most);
-	uint64_t step = (entry & QCOW2_OFFSET) ? UINT64_C(1) << bits : 0;
+	uint64_t count = ((len - 1) >> bits) + 1;
 	int r = 0;
 
 	if (extent->entry != entry)
-		r = qcow2_map_set(q, offset, ((len - 1) >> bits) + 1, entry, step);
+		r = qcow2_map_set(q, offset, count, entry);
+	if (r == 0 && moves(extent->entry, entry))
+		qcow2_map_free(q, extent->entry, count);
 	return r < 0 ? r : (ssize_t)len;
 }
 
@@ -190,10 +213,13 @@ static ssize_t write_zeroes(struct qcow2 *q, struct qcow2_extent *extent, uint64
 		r = qcow2_place(q, offset, extent);
 	else if (qcow2_is_metadata(q, extent->host, extent->len))
 		r = qcow2_lies(q);
-	if (r == 0)
-		r = qcow2_pwrite(q, q->zeroes, extent->len, extent->host);
-	if (r == 0 && extent->ordered)
+	if (r < 0)
+		return r;
+	r = qcow2_pwrite(q, q->zeroes, extent->len, extent->host);
+	if (extent->ordered) {
+		qcow2_settle(q, offset, extent, r);
 		qcow2_order(q);
+	}
 	return r < 0 ? r : (ssize_t)extent->len;
 }
 

@@ -9,8 +9,8 @@
 static int alloc_run(struct qcow2 *q, uint64_t count, struct qcow2_clusters *ret_clusters)
 {
 	struct qcow2_clusters found = { 0 };
-	int r = qcow2_give_back(q);
 	uint64_t hint = q->free_hint;
+	int r = 0;
 
 	q->free_hint = q->file_size >> q->header.cluster_bits;
 	for (int i = 0; i < 2 && r == 0 && found.count < count; i++) {
@@ -62,20 +62,27 @@ static int move_l1(struct qcow2 *q, uint64_t wanted)
 				     UINT64_C(1) << bits) >> bits;
 	_cleanup_free_ uint64_t *l1 = copy_l1(q, entries);
 	struct qcow2_clusters clusters = { 0 };
-	int r = l1 ? qcow2_tables_room(q, entries + qcow2_refcount_entries(&q->header)) : -ENOMEM;
+	/* What was to be freed is, so that there is room for what this frees. */
+	int r = l1 ? qcow2_rest(q) : -ENOMEM;
 
 	if (r == 0)
 		r = alloc_run(q, count, &clusters);
 	if (r < 0)
 		return r;
 	place = clusters.first << bits;
-	r = qcow2_write_table(q, l1, entries, place);
+	/* Only now: the refcount table may have become longer. */
+	r = qcow2_tables_room(q, entries + qcow2_refcount_entries(&q->header));
+	if (r == 0)
+		r = qcow2_write_table(q, l1, entries, place);
 	if (r == 0)
 		r = qcow2_extend(q, place + (count << bits));
 	if (r == 0)
 		r = show_l1(q, place, entries);
-	if (r < 0)
+	if (r < 0) {
+		/* If the header does lead there, its sync failed, and nothing is freed any more. */
+		qcow2_free_later(q, clusters.first, clusters.count);
 		return r;
+	}
 	qcow2_free_later(q, q->header.l1_offset >> bits, old);
 	q->header.l1_offset = place;
 	q->header.l1_size = (uint32_t)entries;
@@ -92,6 +99,9 @@ int qcow2_grow(struct qcow2 *q, uint64_t size)
 
 	if (q->read_only)
 		return -EROFS;
+	/* What the backing file has behind the disk's end must not come to light. */
+	if (q->backing.size > q->header.size)
+		return -ENOTEMPTY;
 	if (entries > (QCOW2_L1_BYTES_MAX - qcow2_cluster_size(&q->header)) / sizeof(disk))
 		return -EFBIG;
 	if (entries > q->header.l1_size)

@@ -67,11 +67,17 @@ static enum qcow2_content content_of(uint64_t entry)
 	return (entry & QCOW2_OFFSET) ? QCOW2_DATA : QCOW2_HOLE;
 }
 
+/* From one cluster's entry to the next one's, of those that are alike. */
+static uint64_t map_step(const struct qcow2 *q, uint64_t entry)
+{
+	return (entry & QCOW2_OFFSET) ? qcow2_cluster_size(&q->header) : 0;
+}
+
 /* How many of the entries say the same of one cluster after the other. */
 static uint64_t count_alike(const struct qcow2 *q, const __be64 *entries, uint64_t count)
 {
 	uint64_t entry = be64toh(entries[0]), n = 1;
-	uint64_t step = (entry & QCOW2_OFFSET) ? qcow2_cluster_size(&q->header) : 0;
+	uint64_t step = map_step(q, entry);
 
 	if (entry & QCOW2_COMPRESSED)
 		return 1;
@@ -167,7 +173,7 @@ static int own_table(struct qcow2 *q, uint64_t offset, uint64_t *ret_table)
 	return 0;
 }
 
-static void free_entry(struct qcow2 *q, uint64_t entry)
+void qcow2_map_free(struct qcow2 *q, uint64_t entry, uint64_t count)
 {
 	uint32_t bits = q->header.cluster_bits;
 	uint64_t offset, len;
@@ -177,12 +183,13 @@ static void free_entry(struct qcow2 *q, uint64_t entry)
 		qcow2_free_later(q, offset >> bits,
 				 ((offset + len - 1) >> bits) - (offset >> bits) + 1);
 	} else if (entry & QCOW2_OFFSET) {
-		qcow2_free_later(q, (entry & QCOW2_OFFSET) >> bits, 1);
+		qcow2_free_later(q, (entry & QCOW2_OFFSET) >> bits, count);
 	}
 }
 
-int qcow2_map_set(struct qcow2 *q, uint64_t offset, uint64_t count, uint64_t entry, uint64_t step)
+int qcow2_map_set(struct qcow2 *q, uint64_t offset, uint64_t count, uint64_t entry)
 {
+	uint64_t step = map_step(q, entry);
 	uint64_t table, room;
 	__be64 *entries;
 	int r = own_table(q, offset, &table);
@@ -192,15 +199,8 @@ int qcow2_map_set(struct qcow2 *q, uint64_t offset, uint64_t count, uint64_t ent
 	if (r < 0)
 		return r;
 	count = util_min(count, room);
-	for (uint64_t i = 0; i < count; i++, entry += step) {
-		uint64_t old = be64toh(entries[i]);
-
-		if (!is_true(q, old))
-			return qcow2_lies(q);
-		if ((old ^ entry) & (QCOW2_OFFSET | QCOW2_COMPRESSED))
-			free_entry(q, old);
+	for (uint64_t i = 0; i < count; i++, entry += step)
 		entries[i] = htobe64(entry);
-	}
 	qcow2_cache_dirty(q, entries);
 	return 0;
 }

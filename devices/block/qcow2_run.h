@@ -90,7 +90,7 @@ struct qcow2 {
 	bool lazy;           /* counts are written when the disk comes to rest */
 	/* Numbers of writes, by us: so many; up to which they are durable; up to which L2 waits for that. */
 	uint64_t written, synced, barrier;
-	unsigned int moving; /* transfers in flight, which L2 waits for as well */
+	unsigned int moving; /* transfers in flight, whose places are yet to settle: L2 waits */
 	struct block_queue queue; /* the one there can be, */
 	const struct block_queue *child; /* and what moves its data */
 	bool fixed;          /* a block device: it does not grow */
@@ -194,7 +194,7 @@ struct qcow2_extent {
 	bool own;       /* data, or zeroes that have a place: written to in place */
 	bool placed;    /* just now */
 	bool ordered;   /* what is written has to be there before the entries are */
-	uint64_t entry; /* the first one's, as the L2 table has it */
+	uint64_t entry; /* the first one's, as the L2 table has it, or had it before it was placed */
 	uint64_t host;  /* of the byte that was asked for, where there is one */
 	/* By qcow2_find(): whose it is, and the file, if that is not the disk's own. */
 	struct qcow2 *owner;
@@ -205,9 +205,11 @@ struct qcow2_extent {
 int qcow2_map(struct qcow2 *q, uint64_t offset, uint64_t len, struct qcow2_extent *ret_extent);
 /*
  * Lets count guest clusters from offset's on, which lie in one slice, have
- * entry, and the next ones entry + step and so on. What they had is freed later.
+ * entry, and the next ones those of the clusters behind.
  */
-int qcow2_map_set(struct qcow2 *q, uint64_t offset, uint64_t count, uint64_t entry, uint64_t step);
+int qcow2_map_set(struct qcow2 *q, uint64_t offset, uint64_t count, uint64_t entry);
+/* Frees later what so many entries lead to, the first of which is entry. */
+void qcow2_map_free(struct qcow2 *q, uint64_t entry, uint64_t count);
 
 /* ---- qcow2_copy.c ---- */
 
@@ -217,9 +219,14 @@ int qcow2_read(struct qcow2 *q, void *buffer, size_t len, uint64_t offset);
 /*
  * Gives what is about to be written, and so far has nowhere to be written to, a
  * place of its own, with what was around it: as much of extent as one go can,
- * which it says then.
+ * which it says then. If that is ordered, qcow2_settle() has to follow.
  */
 int qcow2_place(struct qcow2 *q, uint64_t offset, struct qcow2_extent *extent);
+/*
+ * What was written to the place is there, or, by result, is not: what was there
+ * before is freed, or comes back. L2 must not have been written in between.
+ */
+void qcow2_settle(struct qcow2 *q, uint64_t offset, const struct qcow2_extent *extent, int result);
 /* The beginning of a range: how much of it was done. Nothing may be in flight. */
 ssize_t qcow2_zero(struct qcow2 *q, uint64_t offset, uint64_t len, bool unmap);
 ssize_t qcow2_discard(struct qcow2 *q, uint64_t offset, uint64_t len);
@@ -236,7 +243,7 @@ void qcow2_inflate_free(struct qcow2_inflate *state);
 
 /* ---- qcow2_grow.c ---- */
 
-/* -EFBIG: with its clusters it cannot be that long. */
+/* -EFBIG: with its clusters it cannot be that long; -ENOTEMPTY: its backing file is longer. */
 int qcow2_grow(struct qcow2 *q, uint64_t size);
 
 /* ---- qcow2.c ---- */

@@ -196,10 +196,10 @@ static inline int disk_try_open(struct image *image, const char *options)
 		.path = image->path,
 		.format = BLOCK_FORMAT_QCOW2,
 		.read_only = !strcmp(options, "ro"),
-		.backing = !strcmp(options, "backing"),
+		.backing = strstr(options, "backing"),
 		.cache_size = !strcmp(options, "cache=64K") ? KIB(64) : 0,
 		.engine = !strcmp(options, "engine=uring") ? BLOCK_ENGINE_URING :
-			  !strcmp(options, "engine=sync") ? BLOCK_ENGINE_SYNC : BLOCK_ENGINE_AUTO,
+			  strstr(options, "engine=sync") ? BLOCK_ENGINE_SYNC : BLOCK_ENGINE_AUTO,
 	};
 	r = block_disk_open(&image->disk, &image->conf);
 	if (r == 0)
