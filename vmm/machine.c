@@ -490,24 +490,6 @@ static struct worker *nth_worker(struct machine *machine, size_t n)
 	return NULL;
 }
 
-int machine_cwd(const struct machine *machine)
-{
-	for (size_t i = 0; i < machine->device_count; i++)
-		if (machine->devices[i].dev->workers[0].cwd >= 0)
-			return machine->devices[i].dev->workers[0].cwd;
-	return -1;
-}
-
-size_t machine_dirs(const struct machine *machine, struct landlock_dir *dirs)
-{
-	size_t count = 0;
-
-	for (size_t i = 0; i < machine->device_count; i++)
-		if (machine->devices[i].dev->workers[0].dir.fd >= 0)
-			dirs[count++] = machine->devices[i].dev->workers[0].dir;
-	return count;
-}
-
 uint64_t machine_capabilities(const struct machine *machine)
 {
 	uint64_t all = 0;

@@ -86,12 +86,13 @@ struct machine_events {
 /* -errno, reported; machine_free() afterwards in any case. config outlives the machine. */
 int machine_build(struct machine *machine, const struct config *config,
 		  const struct machine_events *events);
-/* The directories where its threads open files while it runs: one a device at the most. Returns how many. */
-size_t machine_dirs(const struct machine *machine, struct landlock_dir *dirs);
 /* The capabilities that a thread of it will have: bits by CAP_.... */
 uint64_t machine_capabilities(const struct machine *machine);
-/* The directory that a thread will have for its working directory; -1: none will. */
-int machine_cwd(const struct machine *machine);
+/*
+ * Puts the process into the jail, unless the configuration says otherwise; what is left to it is
+ * what the machine's threads need, and what may be done beneath dirs. -errno, reported.
+ */
+int machine_confine(const struct machine *machine, const struct landlock_dir *dirs, size_t count);
 /* Starts all threads; each confines itself; vCPUs stay parked. -errno, reported. */
 int machine_launch(struct machine *machine);
 /*

@@ -7,7 +7,6 @@
 #include "vmm/vm.h"
 
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <linux/kvm.h>
 #include <malloc.h>
 #include <signal.h>
@@ -18,9 +17,8 @@
 #include <sys/stat.h>
 #include "arch/arch.h"
 #include "core/log.h"
-#include "devices/block/block.h"
-#include "seccomp/jail.h"
-#include "seccomp/worker.h"
+#include "seccomp/filter.h"
+#include "seccomp/landlock.h"
 #include "vmm/config.h"
 #include "vmm/deadline.h"
 #include "vmm/machine.h"
@@ -33,17 +31,7 @@
 
 #define LEFTOVERS_MAX 8
 
-/*
- * The main thread: every KVM call, since a reset sets all registers; the
- * terminal's settings; files to remove; the kernel to load again; the deadline;
- * disks that come and go, of which others open the files.
- */
-const struct sandbox main_sandbox = SANDBOX(
-	SC_MASK(ioctl, 1, 0xff00, KVMIO << 8),
-	SC_ARG(ioctl, 1, TCGETS), SC_ARG(ioctl, 1, TCSETS), SC_ARG(ioctl, 1, TCSETSW),
-	SC_ARG(ioctl, 1, TCSETSF), SC_ARG(ioctl, 1, TIOCGWINSZ), SC(unlinkat),
-	SC(getrusage), SC(setitimer), SC_ARG(rt_sigaction, 0, SIGALRM),
-	BLOCK_ADOPT_CALLS, WORKER_GIVE_CALLS);
+const struct sandbox main_sandbox = SANDBOX(MAIN_CALLS);
 
 enum vm_end {
 	VM_GOES_ON,
@@ -437,36 +425,11 @@ static int open_files(struct vm *vm)
 
 static int confine(const struct vm *vm)
 {
-	_cleanup_free_ struct landlock_dir *dirs = NULL;
-	struct jail_exceptions exceptions = {
-		.cwd = machine_cwd(&vm->machine),
-		.capabilities = machine_capabilities(&vm->machine),
-	};
-	struct jail_report report;
-	const char *step;
-	int err;
+	struct landlock_dir dirs[LEFTOVERS_MAX];
 
-	if (vm->config->no_sandbox) {
-		log_warn("--no-sandbox: the guest is NOT confined; this is for debugging only");
-		return 0;
-	}
-	dirs = calloc(vm->leftover_count + vm->machine.device_count + 1, sizeof(*dirs));
-	if (!dirs)
-		return -ENOMEM;
 	for (size_t i = 0; i < vm->leftover_count; i++)
-		dirs[exceptions.dir_count++] = (struct landlock_dir){ vm->leftovers[i].dir,
-								      LANDLOCK_REMOVE };
-	exceptions.dir_count += machine_dirs(&vm->machine, dirs + exceptions.dir_count);
-	exceptions.dirs = dirs;
-	err = jail_enter(&exceptions, &report, &step);
-	if (err)
-		log_error("the process cannot be confined (%s: %s); --no-sandbox runs without",
-			  step, strerror(-err));
-	else
-		log_debug("jail: namespaces %s, empty root %s, Landlock ABI %d, capabilities %s",
-			  report.namespaces ? "yes" : "no", report.empty_root ? "yes" : "no",
-			  report.landlock_abi, report.no_caps ? "none" : "kept");
-	return err;
+		dirs[i] = (struct landlock_dir){ vm->leftovers[i].dir, LANDLOCK_REMOVE };
+	return machine_confine(&vm->machine, dirs, vm->leftover_count);
 }
 
 /* Everything up to the first instruction of the guest. */

@@ -2,8 +2,9 @@
 /*
  * microvm whose disks change while the guest runs, by orders that come in the
  * place of a control interface: the same machine, in the same jail, under the
- * same filters. Its first argument is the fd of a SOCK_SEQPACKET socket, the
- * others are microvm's. An order is a packet, and so is the answer, "0" or -errno:
+ * same filters, but for the calls that orders take. Its first argument is the fd
+ * of a SOCK_SEQPACKET socket, the others are microvm's. An order is a packet, and
+ * so is the answer, "0" or -errno:
  *
  *	resize-disk DEVICE BYTES   blk0 for one
  *	resize-unit NUMBER BYTES   of scsi0
@@ -12,17 +13,24 @@
  */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
+#include <linux/kvm.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include "core/log.h"
+#include "devices/block/block.h"
 #include "devices/classes.h"
 #include "devices/scsi.h"
 #include "devices/virtio/transport.h"
-#include "seccomp/jail.h"
+#include "seccomp/worker.h"
 #include "vmm/config.h"
 #include "vmm/machine.h"
 #include "vmm/vm.h"
+
+static const struct sandbox live_sandbox = SANDBOX(MAIN_CALLS, SCSI_UNIT_CALLS);
 
 struct live {
 	struct config config;
@@ -127,8 +135,6 @@ static int prepare(struct live *live)
 {
 	const struct machine_events events = { live, live->wake.fd, on_request, on_stopped,
 					       on_escape };
-	struct jail_report report;
-	const char *step;
 	int r = filter_report_violations(NULL);
 
 	if (!r)
@@ -136,10 +142,10 @@ static int prepare(struct live *live)
 	if (!r)
 		r = machine_reset(&live->machine);
 	if (!r)
-		r = jail_enter(&(struct jail_exceptions){ .cwd = -1 }, &report, &step);
+		r = machine_confine(&live->machine, NULL, 0);
 	if (!r)
 		r = machine_launch(&live->machine);
-	return r ? r : filter_enter(&main_sandbox);
+	return r || live->config.no_sandbox ? r : filter_enter(&live_sandbox);
 }
 
 int main(int argc, char **argv)

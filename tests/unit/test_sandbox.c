@@ -63,10 +63,12 @@ static long map_code(void)
 	return mmap(NULL, 4096, PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED;
 }
 
-static const struct {
+struct way {
 	const char *call;
 	long (*act)(void);
-} attempts[] = {
+};
+
+static const struct way ways_out[] = {
 	{ "openat", open_file },       { "execve", execute },
 	{ "socket", make_socket },     { "ptrace", trace },
 	{ "clone", make_process },     { "io_uring_setup", open_by_ring },
@@ -86,19 +88,23 @@ static int confined(void *arg)
 	return 0;
 }
 
+static void refused(const char *thread, const struct sandbox *sandbox, const struct way *way)
+{
+	struct attempt attempt = { thread, sandbox, way->call, way->act };
+	struct child child = child_run(geteuid(), confined, &attempt);
+	char expected[128];
+
+	snprintf(expected, sizeof(expected), "thread %s was stopped at system call %s (", thread,
+		 way->call);
+	child_ended(&child, VIOLATION);
+	if (!strstr(child.text, expected))
+		fail_msg("%s: %s gave: %s", thread, way->call, child.text);
+}
+
 static void all_refused(const char *thread, const struct sandbox *sandbox)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(attempts); i++) {
-		struct attempt attempt = { thread, sandbox, attempts[i].call, attempts[i].act };
-		struct child child = child_run(geteuid(), confined, &attempt);
-		char expected[128];
-
-		snprintf(expected, sizeof(expected), "thread %s was stopped at system call %s (",
-			 thread, attempts[i].call);
-		child_ended(&child, VIOLATION);
-		if (!strstr(child.text, expected))
-			fail_msg("%s: %s gave: %s", thread, attempts[i].call, child.text);
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(ways_out); i++)
+		refused(thread, sandbox, &ways_out[i]);
 }
 
 static void each_device_is_confined(void **state)
@@ -120,10 +126,44 @@ static void the_serial_port_is_confined(void **state)
 	all_refused("serial", &serial_sandbox);
 }
 
+static long write_at(void)
+{
+	return pwrite(STDERR_FILENO, "", 0, 0);
+}
+
+static long truncate_file(void)
+{
+	return ftruncate(STDERR_FILENO, 0);
+}
+
+static long take_space(void)
+{
+	return fallocate(STDERR_FILENO, 0, 0, 1);
+}
+
+static long change_flags(void)
+{
+	return fcntl(STDERR_FILENO, F_SETFL, 0);
+}
+
+static long send_message(void)
+{
+	return sendmsg(STDERR_FILENO, &(struct msghdr){ 0 }, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* Disks are their threads'. */
 static void main_is_confined(void **state)
 {
+	static const struct way more[] = {
+		{ "pwrite64", write_at },	{ "ftruncate", truncate_file },
+		{ "fallocate", take_space },	{ "fcntl", change_flags },
+		{ "sendmsg", send_message },
+	};
+
 	(void)state;
 	all_refused("main", &main_sandbox);
+	for (size_t i = 0; i < ARRAY_SIZE(more); i++)
+		refused("main", &main_sandbox, &more[i]);
 }
 
 int main(void)
