@@ -109,7 +109,7 @@ $(BUILD)/tests/unit/test_vm: $(BUILD)/tests/unit/$(ARCH)/power_off.o
 # Its functions in the place of the C library's.
 $(BUILD)/tests/unit/test_hotpath: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc free pthread_mutex_lock)
 
-$(BUILD)/tests/unit/test_vhost: private LDFLAGS += -Wl,--wrap=ioctl
+$(BUILD)/tests/unit/test_vhost $(BUILD)/tests/unit/test_scsi_unit: private LDFLAGS += -Wl,--wrap=ioctl
 
 $(BUILD)/tests/unit/test_qcow2_kill: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,pwritev2 fallocate fdatasync)
 

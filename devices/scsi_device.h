@@ -153,10 +153,14 @@ void scsi_event_kick(struct scsi *scsi);
 
 /*
  * A unit of that number, which has none, on what conf names, or where fd is not -1 on that,
- * which is the unit's in any case. -errno of block_disk_open(), scsi_lun_init().
+ * which is the unit's in any case. -errno of block_disk_open(), scsi_lun_init(); what there is of
+ * it by then is left to scsi_unit_remove().
  */
 int scsi_unit_add(struct scsi *scsi, unsigned int number, const struct scsi_conf *conf, int fd);
-/* Ends its tasks and closes what it has. Accepts a number that has none. */
+/*
+ * Ends its tasks and closes what it has. Accepts a number that has none. Of a device of the
+ * host's, whose threads are the workers': after those were stopped.
+ */
 void scsi_unit_remove(struct scsi *scsi, unsigned int number);
 
 #endif

@@ -11,7 +11,8 @@
  * number taken has a port.
  *
  * The main thread in its jail can open no files, and make no rings. Devices of
- * the host's, which have threads, are there from the start to the end.
+ * the host's, which have threads, are there from the start to the end: those
+ * threads are stopped with the worker, which has to find them until then.
  */
 #include "devices/scsi.h"
 #include "devices/scsi_device.h"
@@ -166,11 +167,7 @@ int scsi_unit_add(struct scsi *scsi, unsigned int number, const struct scsi_conf
 				scsi_open_image(unit, conf, util_steal_fd(&owned));
 	if (!r)
 		r = scsi_open_ports(scsi, unit, number);
-	if (!r)
-		r = scsi_take_number(scsi, unit, number, conf);
-	if (r < 0)
-		scsi_unit_remove(scsi, number);
-	return r;
+	return r < 0 ? r : scsi_take_number(scsi, unit, number, conf);
 }
 
 void scsi_unit_remove(struct scsi *scsi, unsigned int number)
@@ -249,7 +246,11 @@ int scsi_unit_plug(struct virtio_dev *dev, unsigned int unit, const struct virti
 	if (wanted->passthrough)
 		return -EOPNOTSUPP;
 	r = scsi_unit_add(scsi, unit, wanted, util_steal_fd(&owned));
-	return r < 0 ? r : scsi_order(scsi, unit, 0, scsi_do_tell);
+	if (r < 0) {
+		scsi_unit_remove(scsi, unit);
+		return r;
+	}
+	return scsi_order(scsi, unit, 0, scsi_do_tell);
 }
 
 int scsi_unit_unplug(struct virtio_dev *dev, unsigned int unit)
