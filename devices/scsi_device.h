@@ -36,7 +36,7 @@ struct scsi_state {
 };
 
 struct scsi_unit {
-	struct block_conf conf;
+	struct block_conf conf;    /* without its path */
 	struct block_disk disk;    /* of a device of the host's nothing but its limit */
 	struct passthrough device; /* where its fd counts, execute is set */
 	struct scsi_port *ports;   /* one for each queue */

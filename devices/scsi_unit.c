@@ -15,6 +15,8 @@
  * threads are stopped with the worker, which has to find them until then.
  */
 #include "devices/scsi.h"
+
+#include <sys/stat.h>
 #include "devices/scsi_device.h"
 
 static int scsi_attach(void *arg)
@@ -100,6 +102,7 @@ static int scsi_open_device(struct scsi *scsi, struct scsi_unit *unit, const str
 	if (r < 0)
 		return r;
 	unit->conf = conf->block;
+	unit->conf.path = NULL;
 	block_disk_limit(&unit->disk, &unit->conf);
 	scsi->sectors_max = (uint32_t)util_min(scsi->sectors_max,
 					       unit->device.bytes_max / BLOCK_SECTOR);
@@ -109,10 +112,20 @@ static int scsi_open_device(struct scsi *scsi, struct scsi_unit *unit, const str
 
 static int scsi_open_image(struct scsi_unit *unit, const struct scsi_conf *conf, int fd)
 {
+	int r;
+
 	unit->conf = conf->block;
 	unit->conf.read_only |= conf->cdrom;
-	return fd < 0 ? block_disk_open(&unit->disk, &unit->conf) :
-			block_disk_adopt(&unit->disk, &unit->conf, fd);
+	if (fd < 0) {
+		r = block_disk_open(&unit->disk, &unit->conf);
+	} else {
+		/* Whoever is handed a file may make no rings. */
+		unit->conf.engine = BLOCK_ENGINE_SYNC;
+		r = block_disk_adopt(&unit->disk, &unit->conf, fd);
+	}
+	/* conf's owner may free it. */
+	unit->conf.path = NULL;
+	return r;
 }
 
 static int scsi_open_ports(struct scsi *scsi, struct scsi_unit *unit, unsigned int number)
@@ -231,6 +244,21 @@ static int scsi_order(struct scsi *scsi, unsigned int unit, uint64_t bytes, int 
 	return worker_call(&scsi->dev.workers[0], fn, &(struct scsi_order){ scsi, unit, bytes });
 }
 
+/* A lock is the open file's, which may come twice by two fds: it would not keep the units apart. */
+static bool scsi_has_file(const struct scsi *scsi, int fd)
+{
+	struct stat wanted, st;
+
+	if (fstat(fd, &wanted) < 0)
+		return false;
+	for (unsigned int i = 0; i < SCSI_LUNS_MAX; i++)
+		if (scsi->units[i] && !scsi->units[i]->device.execute &&
+		    fstat(scsi->units[i]->disk.image.fd, &st) == 0 &&
+		    st.st_dev == wanted.st_dev && st.st_ino == wanted.st_ino)
+			return true;
+	return false;
+}
+
 int scsi_unit_plug(struct virtio_dev *dev, unsigned int unit, const struct virtio_conf *conf,
 		   int fd)
 {
@@ -243,8 +271,11 @@ int scsi_unit_plug(struct virtio_dev *dev, unsigned int unit, const struct virti
 		return -ENXIO;
 	if (scsi->units[unit])
 		return -EEXIST;
-	if (wanted->passthrough)
+	if (wanted->passthrough || wanted->block.engine == BLOCK_ENGINE_URING ||
+	    wanted->block.sqpoll)
 		return -EOPNOTSUPP;
+	if (scsi_has_file(scsi, owned))
+		return -EAGAIN;
 	r = scsi_unit_add(scsi, unit, wanted, util_steal_fd(&owned));
 	if (r < 0) {
 		scsi_unit_remove(scsi, unit);

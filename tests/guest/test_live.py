@@ -36,7 +36,7 @@ class Live:
         self.orders.send(text.encode())
         equal((text, int(self.orders.recv(64))), (text, 0))
 
-    def plug(self, options="late,engine=sync"):
+    def plug(self, options="late"):
         self.order(f"plug {UNIT} {self.fd} {options}")
 
     def unplug(self):
@@ -79,7 +79,7 @@ class LiveFormats(Live, Group):
                        "conv=fsync")
 
     def test_find_a_unit_that_comes(self):
-        self.plug("late,engine=sync,format=qcow2")
+        self.plug("late,format=qcow2")
         written = self.fill()
         self.unplug()
         self.is_gone()
