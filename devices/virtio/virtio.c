@@ -15,17 +15,9 @@
  */
 #include "devices/virtio/transport.h"
 
-#include <assert.h>
-#include <linux/virtio_ring.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <sys/eventfd.h>
-#include "core/mem.h"
-#include "core/state.h"
-
-#define CORE_FEATURES \
-	(1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_RING_F_INDIRECT_DESC | \
-	 1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VIRTIO_F_RING_RESET)
+#include "devices/virtio/life.h"
 
 /* ---- on a worker ---- */
 
@@ -91,7 +83,7 @@ void virtio_config_update(struct virtio_dev *dev, uint32_t offset, const void *d
 	raise_config(dev);
 }
 
-static void on_doorbell(struct event *event, uint32_t revents)
+void virtio_doorbell(struct event *event, uint32_t revents)
 {
 	struct virtq *queue = container_of(event, struct virtq, kick);
 
@@ -110,13 +102,13 @@ static struct virtq *next_queue(struct virtq *queue)
 	return queue + 1;
 }
 
-static void publish(void *first)
+void virtio_publish(void *first)
 {
 	for (struct virtq *queue = first; queue; queue = next_queue(queue))
 		virtq_publish(queue);
 }
 
-static bool look(void *first, bool last)
+bool virtio_look(void *first, bool last)
 {
 	bool found = false;
 
@@ -171,7 +163,7 @@ static int start_queues(void *first)
 	return 0;
 }
 
-static int stop_queue(void *arg)
+int virtio_stop_queue(void *arg)
 {
 	struct virtq *queue = arg;
 	const struct virtio_class *class = queue->dev->class;
@@ -192,7 +184,7 @@ static int pause_queues(void *first)
 		if (queue->active && class->queue_stop)
 			class->queue_stop(queue);
 	/* What was completed the driver is to know; the rest goes back. */
-	publish(first);
+	virtio_publish(first);
 	for (struct virtq *queue = first; queue; queue = next_queue(queue))
 		virtq_deactivate(queue);
 	return 0;
@@ -262,7 +254,7 @@ static int retry_queues(void *first)
 	for (struct virtq *queue = first; queue; queue = next_queue(queue))
 		if (queue->active)
 			queue->dev->class->retry(queue);
-	publish(first);
+	virtio_publish(first);
 	return 0;
 }
 
@@ -281,7 +273,7 @@ static int config_written(void *arg)
 
 /* ---- start and reset, with the lock held ---- */
 
-static struct virtq *first_queue(const struct virtio_dev *dev, unsigned int worker)
+struct virtq *virtio_first_queue(const struct virtio_dev *dev, unsigned int worker)
 {
 	return &dev->queues[worker ? dev->class->head_count + worker * dev->class->queue_count : 0];
 }
@@ -292,7 +284,7 @@ static void start(struct virtio_dev *dev)
 	if (dev->class->start && worker_call(&dev->workers[0], start_device, dev))
 		return;
 	for (unsigned int i = 0; i < dev->worker_count; i++)
-		worker_call(&dev->workers[i], start_queues, first_queue(dev, i));
+		worker_call(&dev->workers[i], start_queues, virtio_first_queue(dev, i));
 }
 
 static bool stopping(const struct virtq *queue)
@@ -349,7 +341,7 @@ static void begin_reset(struct virtio_dev *dev)
 static void pause_device(struct virtio_dev *dev)
 {
 	for (unsigned int i = 0; dev->started && i < dev->worker_count; i++)
-		worker_call(&dev->workers[i], pause_queues, first_queue(dev, i));
+		worker_call(&dev->workers[i], pause_queues, virtio_first_queue(dev, i));
 }
 
 static void lock(struct virtio_dev *dev)
@@ -571,7 +563,7 @@ uint32_t virtio_generation(struct virtio_dev *dev)
 	return generation;
 }
 
-/* ---- pause, save and load, on the main thread ---- */
+/* ---- pause, on the main thread ---- */
 
 void virtio_dev_pause(struct virtio_dev *dev)
 {
@@ -604,310 +596,7 @@ static void restart(struct virtio_dev *dev)
 	unlock(dev);
 }
 
-/* Little-endian, as all hosts are. */
-struct saved_device {
-	uint64_t features;
-	uint32_t generation;
-	uint16_t queue_count;
-	uint8_t status;
-	uint8_t started;
-	uint8_t config[VIRTIO_CONFIG_MAX];
-};
-
-struct saved_queue {
-	uint64_t desc, driver, device;
-	uint16_t size, next;
-	uint8_t ready, wrap, zero[2];
-};
-
-static_assert(sizeof(struct saved_device) == 16 + VIRTIO_CONFIG_MAX, "no holes");
-static_assert(sizeof(struct saved_queue) == 32, "no holes");
-
-static int save_queue(const struct virtq *queue, struct state *state)
-{
-	const struct virtq_layout *layout = &queue->layout;
-	/* Nothing is in flight: what is available next is what is used next. */
-	const struct saved_queue saved = {
-		.desc = layout->desc,
-		.driver = layout->driver,
-		.device = layout->device,
-		.size = layout->size,
-		.next = queue->position.next_used,
-		.ready = layout->ready,
-		.wrap = queue->position.used_wrap,
-	};
-
-	return state_put(state, "virtq", 1, &saved, sizeof(saved));
-}
-
-int virtio_dev_save(struct virtio_dev *dev, struct state *state)
-{
-	const struct virtio_class *class = dev->class;
-	struct saved_device saved = {
-		.features = dev->features,
-		.generation = dev->generation,
-		.queue_count = (uint16_t)dev->queue_count,
-		.status = atomic_load(&dev->status),
-		.started = dev->started,
-	};
-	int err;
-
-	assert(dev->paused);
-	memcpy(saved.config, dev->config, class->config_size);
-	err = state_put(state, "virtio", 1, &saved, sizeof(saved));
-	for (unsigned int i = 0; !err && i < dev->queue_count; i++)
-		err = save_queue(&dev->queues[i], state);
-	if (!err && class->state_size)
-		err = state_put(state, class->name, class->state_version,
-				(uint8_t *)dev + class->state_offset, class->state_size);
-	return err;
-}
-
-static int load_queue(struct virtq *queue, struct state_reader *reader)
-{
-	const bool packed = virtio_has(queue->dev, VIRTIO_F_RING_PACKED);
-	struct saved_queue saved;
-	int err = state_get(reader, "virtq", 1, &saved, sizeof(saved));
-
-	if (err)
-		return err;
-	if (saved.size > queue->size_max || saved.ready > 1 || saved.wrap > 1 ||
-	    (packed && saved.next && saved.next >= saved.size))
-		return -EINVAL;
-	/* One that does not run has yet to begin, maybe with another size. */
-	if (!(queue->dev->started && saved.ready) && (saved.next || !saved.wrap))
-		return -EINVAL;
-	queue->layout = (struct virtq_layout){ saved.size, saved.ready, saved.desc, saved.driver,
-					       saved.device };
-	queue->position = (struct virtq_position){ saved.next, saved.next, saved.wrap, saved.wrap };
-	return 0;
-}
-
-static int load_device(struct virtio_dev *dev, struct state_reader *reader)
-{
-	struct saved_device saved;
-	int err = state_get(reader, "virtio", 1, &saved, sizeof(saved));
-
-	if (err)
-		return err;
-	if (saved.queue_count != dev->queue_count ||
-	    (saved.status & VIRTIO_CONFIG_S_FEATURES_OK && saved.features & ~dev->offered) ||
-	    saved.started != !!(saved.status & VIRTIO_CONFIG_S_DRIVER_OK) ||
-	    (saved.started && !(saved.status & VIRTIO_CONFIG_S_FEATURES_OK)) ||
-	    (saved.status & VIRTIO_CONFIG_S_FEATURES_OK && !(saved.features >> VIRTIO_F_VERSION_1 & 1)))
-		return -EINVAL;
-	dev->features = saved.features;
-	dev->generation = saved.generation;
-	dev->started = saved.started;
-	atomic_store(&dev->status, saved.status);
-	memcpy(dev->config, saved.config, dev->class->config_size);
-	return 0;
-}
-
-int virtio_dev_load(struct virtio_dev *dev, struct state_reader *reader)
-{
-	const struct virtio_class *class = dev->class;
-	int err = load_device(dev, reader);
-
-	for (unsigned int i = 0; !err && i < dev->queue_count; i++)
-		err = load_queue(&dev->queues[i], reader);
-	if (!err && class->state_size)
-		err = state_get(reader, class->name, class->state_version,
-				(uint8_t *)dev + class->state_offset, class->state_size);
-	if (!err && class->load)
-		err = class->load(dev);
-	dev->paused = true;
-	return err;
-}
-
-/* ---- making and ending devices, on the main thread ---- */
-
-static size_t counter_count(const struct virtio_class *class)
-{
-	size_t count = 0;
-
-	while (class->counters && class->counters[count])
-		count++;
-	return count;
-}
-
-static uint64_t poll_ns(const struct virtio_dev *dev)
-{
-	const struct virtio_conf *conf = dev->conf;
-
-	if (conf->poll == OPT_OFF)
-		return 0;
-	return (conf->poll ? conf->poll : dev->host->poll_us) * 1000;
-}
-
-static int add_worker(struct virtio_dev *dev, unsigned int workers)
-{
-	struct worker *worker = &dev->workers[dev->worker_count];
-	char name[32];
-	int err;
-
-	snprintf(name, sizeof(name), workers > 1 ? "%s.%u" : "%s", dev->name,
-		 dev->worker_count);
-	err = worker_init(worker, name, dev->class->sandbox, dev->host->confine);
-	if (err)
-		return err;
-	worker->capabilities = dev->class->capabilities;
-	worker->loop.turn_end = publish;
-	worker->loop.look = look;
-	worker->loop.opaque = first_queue(dev, dev->worker_count++);
-	worker->loop.poll.ns = poll_ns(dev);
-	return 0;
-}
-
-static uint16_t queue_size(const struct virtio_dev *dev, unsigned int index)
-{
-	const struct virtio_conf *conf = dev->conf;
-	const struct virtio_class *class = dev->class;
-
-	if (index < class->head_count)
-		return class->head_sizes[index];
-	index -= class->head_count;
-	if (index == dev->set_count * class->queue_count)
-		return class->control_size;
-	return conf->queue_size ? (uint16_t)conf->queue_size :
-				  class->queue_sizes[index % class->queue_count];
-}
-
-static int add_queue(struct virtio_dev *dev)
-{
-	unsigned int index = dev->queue_count, head = dev->class->head_count;
-	unsigned int set = index < head ? 0 : (index - head) / dev->class->queue_count;
-	struct virtq *queue = &dev->queues[dev->queue_count++];
-	int err = virtq_init(queue, dev, index, queue_size(dev, index), dev->class->request_size);
-
-	if (err)
-		return err;
-	queue->worker = &dev->workers[util_min(set, dev->worker_count - 1)];
-	queue->stop = (struct worker_job){ .fn = stop_queue, .arg = queue };
-	queue->kick.fn = on_doorbell;
-	queue->kick.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (queue->kick.fd < 0)
-		return -errno;
-	/* Edge-triggered, so that nobody has to read the count back to zero. */
-	return worker_watch(queue->worker, &queue->kick, EPOLLIN | EPOLLET);
-}
-
-/* Workers and queues. */
-static int furnish(struct virtio_dev *dev)
-{
-	const struct virtio_conf *conf = dev->conf;
-	const struct virtio_class *class = dev->class;
-	unsigned int sets = (unsigned int)util_max(conf->queues, 1);
-	unsigned int queues = class->head_count + sets * class->queue_count + !!class->control_size;
-	unsigned int workers = class->one_worker && class->one_worker(conf) ? 1 : sets;
-	int err = 0;
-
-	assert(sets <= VIRTIO_SETS_MAX && queues <= VIRTIO_QUEUES_MAX);
-	dev->set_count = sets;
-	dev->workers = calloc(workers, sizeof(*dev->workers));
-	dev->queues = calloc(queues, sizeof(*dev->queues));
-	if (!dev->workers || !dev->queues)
-		return -ENOMEM;
-	while (!err && dev->worker_count < workers)
-		err = add_worker(dev, workers);
-	while (!err && dev->queue_count < queues)
-		err = add_queue(dev);
-	return err;
-}
-
-int virtio_dev_new(const struct virtio_class *class, unsigned int index, const void *conf,
-		   const struct virtio_host *host, struct virtio_dev **ret_dev)
-{
-	_cleanup_(virtio_dev_freep) struct virtio_dev *dev = NULL;
-	const struct virtio_conf *common = conf;
-	int err;
-
-	assert(class->config_size <= VIRTIO_CONFIG_MAX);
-	assert(VIRTQ_COUNTERS + counter_count(class) <= VIRTQ_COUNTERS_MAX);
-	dev = calloc(1, class->dev_size);
-	if (!dev)
-		return -ENOMEM;
-	dev->class = class;
-	dev->conf = conf;
-	dev->host = host;
-	dev->mem = host->mem;
-	dev->offered = CORE_FEATURES | class->features |
-		       (uint64_t)common->packed << VIRTIO_F_RING_PACKED |
-		       (uint64_t)common->in_order << VIRTIO_F_IN_ORDER;
-	snprintf(dev->name, sizeof(dev->name), "%s%u", class->name, index);
-	pthread_mutex_init(&dev->lock, NULL);
-	pthread_mutex_init(&dev->config_lock, NULL);
-
-	err = furnish(dev);
-	if (err)
-		return err;
-	dev->initialised = true;
-	err = class->init(dev);
-	if (err)
-		return err;
-	*ret_dev = util_steal_ptr(&dev);
-	return 0;
-}
-
-void virtio_dev_free(struct virtio_dev *dev)
-{
-	if (!dev)
-		return;
-	/* Where they were started: what a queue has in flight may belong to its thread. */
-	if (dev->initialised) {
-		virtio_set_status(dev, 0);
-		virtio_reset_wait(dev, -1);
-	}
-	for (unsigned int i = 0; i < dev->worker_count; i++)
-		worker_stop(&dev->workers[i]);
-	if (dev->initialised && dev->class->free)
-		dev->class->free(dev);
-	for (unsigned int i = 0; i < dev->queue_count; i++)
-		virtq_free(&dev->queues[i]);
-	free(dev->queues);
-	for (unsigned int i = 0; i < dev->worker_count; i++)
-		worker_free(&dev->workers[i]);
-	free(dev->workers);
-	free(dev);
-}
-
-int virtio_dev_keep_fd(struct virtio_dev *dev, int fd)
-{
-	int err = 0;
-
-	for (unsigned int i = 0; !err && i < dev->worker_count; i++)
-		err = worker_keep_fd(&dev->workers[i], fd);
-	return err;
-}
-
-uint64_t virtio_core_counter(const struct virtio_dev *dev, enum virtq_counter counter)
-{
-	uint64_t sum = 0;
-
-	for (unsigned int i = 0; i < dev->queue_count; i++)
-		sum += stat_read(&dev->queues[i].counters[counter]);
-	return sum;
-}
-
-uint64_t virtio_counter(const struct virtio_dev *dev, unsigned int counter)
-{
-	return virtio_core_counter(dev, (enum virtq_counter)(VIRTQ_COUNTERS + counter));
-}
-
-const char *virtio_nth_counter(const struct virtio_dev *dev, unsigned int n, uint64_t *ret_sum)
-{
-	static const char *const names[VIRTQ_COUNTERS] = {
-		[VIRTQ_CHAINS] = "chains",
-		[VIRTQ_KICKS] = "kicks",
-		[VIRTQ_INTERRUPTS] = "interrupts",
-		[VIRTQ_SUPPRESSED] = "interrupts_suppressed",
-	};
-
-	if (n >= VIRTQ_COUNTERS + (dev->served_by ? 0 : counter_count(dev->class)))
-		return NULL;
-	*ret_sum = virtio_core_counter(dev, (enum virtq_counter)n);
-	return n < VIRTQ_COUNTERS ? names[n] : dev->class->counters[n - VIRTQ_COUNTERS];
-}
+/* ---- what people ask for, on the main thread ---- */
 
 void virtio_dev_drain(struct virtio_dev *dev)
 {
@@ -947,5 +636,5 @@ int virtio_dev_set_link(struct virtio_dev *dev, bool up)
 void virtio_dev_retry(struct virtio_dev *dev)
 {
 	for (unsigned int i = 0; dev->class->retry && i < dev->worker_count; i++)
-		worker_call(&dev->workers[i], retry_queues, first_queue(dev, i));
+		worker_call(&dev->workers[i], retry_queues, virtio_first_queue(dev, i));
 }
