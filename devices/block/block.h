@@ -229,7 +229,8 @@ size_t block_disk_fds(const struct block_disk *disk, int fds[BLOCK_FDS_MAX]);
 /*
  * Makes it so many bytes long; 0: as long as its file or device is by now. On a
  * thread with a queue. The size is in image.size then. -EINVAL: shorter than it
- * is, or no multiple of the block size; -EOPNOTSUPP: the format cannot.
+ * is, or no multiple of the block size; -EOPNOTSUPP: the format cannot;
+ * -ENOTEMPTY: what it is based on is longer.
  */
 int block_disk_resize(struct block_disk *disk, uint64_t bytes);
 /*

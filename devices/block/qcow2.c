@@ -245,9 +245,9 @@ static bool is_behind(struct slot *slot, const struct qcow2_extent *extent)
 
 	for (unsigned int i = 0; engine->qcow2->moving && i < engine->depth; i++) {
 		const struct qcow2_extent *other = &engine->all[i].extent;
-		uint64_t end = util_align_up(other->host + other->len, cluster);
+		uint64_t other_end = util_align_up(other->host + other->len, cluster);
 
-		if (other->ordered && extent->host < end &&
+		if (other->ordered && extent->host < other_end &&
 		    (other->host & ~(cluster - 1)) < extent->host + extent->len) {
 			slots_put(&engine->behind, slot);
 			return true;
