@@ -293,19 +293,16 @@ static const struct hint fs_hints[] = {
 	{ 0 },
 };
 
-/* What files and directories are asked for; nothing is opened but beneath the directory (Landlock). */
+/* What operations ask for; nothing is opened but beneath the directory (Landlock). */
 static const struct sandbox fs_sandbox = SANDBOX(
 	SC_ARG(unshare, 0, CLONE_FS), SC(fchdir), SC(umask), SC(capget), SC(geteuid), SC(getegid),
 	/* From descriptors, never from the working directory. */
-	SC_MASK(openat, 0, 1U << 31, 0), SC(statx), SC(fstat), SC(newfstatat), SC(fcntl), SC(dup), SC(readlinkat),
-	SC(fstatfs), SC(getdents64), SC(lseek),
+	SC_MASK(openat, 0, 1U << 31, 0), SC(statx), SC(fstat), SC(newfstatat), SC(fcntl),
+	SC(dup), SC(readlinkat), SC(fstatfs), SC(getdents64), SC(lseek),
 	SC(preadv2), SC(pwritev2), SC(fsync), SC(fdatasync), SC(syncfs), SC(fallocate),
 	SC(copy_file_range), SC(truncate), SC(ftruncate), SC(utimensat), SC(fchownat),
 	SC(fchmodat), SC(mknodat), SC(mkdirat), SC(symlinkat), SC(linkat), SC(unlinkat),
 	SC(renameat2),
-#ifdef SYS_renameat
-	SC(renameat), /* renameat2() without flags */
-#endif
 	SC(setxattr), SC(getxattr), SC(listxattr), SC(removexattr),
 );
 

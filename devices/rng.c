@@ -244,7 +244,7 @@ static const struct opt rng_opts[] = {
 	{ .key = "max-bytes", .type = OPT_SIZE, .max = 1ULL << 50,
 	  .offset = offsetof(struct rng_conf, max_bytes), .arg = "BYTES",
 	  .help = "instead of rate: bytes in each period at the most" },
-	{ .key = "period", .type = OPT_UINT, .min = 1, .max = 3600 * 1000,
+	{ .key = "period", .type = OPT_UINT, .min = 1, .max = 3600000,
 	  .offset = offsetof(struct rng_conf, period), .arg = "MS",
 	  .help = "max-bytes: the period in milliseconds; 1000 unless given" },
 	VIRTIO_OPTS,

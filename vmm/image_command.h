@@ -22,7 +22,7 @@ struct image_conf {
 	bool force, shrink, json;
 };
 
-int image_create(const struct image_conf *conf);
+int image_create(const struct image_conf *given);
 int image_info(const struct image_conf *conf);
 int image_resize(const struct image_conf *conf);
 /* 2: the image is damaged; 3: it has leaks, and nothing else. */

@@ -514,17 +514,15 @@ void fs_inode_unname(struct fs *fs, uint32_t inode)
 
 void fs_inode_rename(struct fs *fs, uint32_t inode, uint32_t dir, const char *name)
 {
-	char *copy = strdup(name);
-
 	/* Before the old one goes: its parent may be dir. */
 	at(fs, dir)->children++;
 	fs_inode_unname(fs, inode);
+	at(fs, inode)->name = strdup(name);
 	/* Without memory it has no name, and is looked up again. */
-	if (!copy) {
+	if (!at(fs, inode)->name) {
 		at(fs, dir)->children--;
 		return;
 	}
 	at(fs, inode)->parent = dir;
-	at(fs, inode)->name = copy;
 	link_name(fs, inode);
 }

@@ -10,6 +10,7 @@
 #include <linux/fs.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include "devices/fs/server.h"
 
 struct owner {
@@ -233,7 +234,8 @@ static ssize_t move(struct fs *fs, uint32_t from, uint64_t node, unsigned int fl
 	err = fs_inode_fds(fs, from, to, &from_fd, &to_fd);
 	if (err)
 		return err;
-	if (renameat2(from_fd, name, to_fd, new_name, flags) < 0)
+	/* The library would make another call of it where there are no flags. */
+	if (syscall(SYS_renameat2, from_fd, name, to_fd, new_name, flags) < 0)
 		return -errno;
 	/* Two names of one file: nothing happened. */
 	if (moved && moved == other)

@@ -222,24 +222,15 @@ static int open_apart(const char *path)
 
 	if (fd < 0)
 		return -errno;
-	tree = open_tree(fd, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	tree = open_tree(fd, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE |
+				 OPEN_TREE_CLOEXEC);
 	return tree < 0 ? util_steal_fd(&fd) : tree;
 }
 
-static void fs_closep(struct fs **fs)
+static int furnish(struct fs *fs, const char *path)
 {
-	fs_close(*fs);
-}
-
-int fs_open(const char *path, const struct fs_conf *conf, struct fs **ret_fs)
-{
-	_cleanup_(fs_closep) struct fs *fs = calloc(1, sizeof(*fs));
 	int err;
 
-	if (!fs)
-		return -ENOMEM;
-	fs->conf = *conf;
-	fs->proc_fd = -1;
 	fs->root_fd = open_apart(path);
 	if (fs->root_fd < 0)
 		return fs->root_fd;
@@ -247,12 +238,24 @@ int fs_open(const char *path, const struct fs_conf *conf, struct fs **ret_fs)
 	if (fs->proc_fd < 0 || faccessat(fs->proc_fd, "thread-self/fd", X_OK, 0) < 0)
 		return -ENOSYS;
 	err = fs_inodes_init(fs);
-	if (!err)
-		err = fs_handles_init(fs);
+	return err ? err : fs_handles_init(fs);
+}
+
+int fs_open(const char *path, const struct fs_conf *conf, struct fs **ret_fs)
+{
+	struct fs *fs = calloc(1, sizeof(*fs));
+	int err;
+
+	if (!fs)
+		return -ENOMEM;
+	fs->conf = *conf;
+	fs->proc_fd = -1;
+	err = furnish(fs, path);
 	if (err)
-		return err;
-	*ret_fs = util_steal_ptr(&fs);
-	return 0;
+		fs_close(fs);
+	else
+		*ret_fs = fs;
+	return err;
 }
 
 void fs_close(struct fs *fs)

@@ -14,6 +14,6 @@ bool virtio_look(void *first, bool last);
 
 /* For a queue's doorbell, and for its stop by a reset. */
 void virtio_doorbell(struct event *event, uint32_t revents);
-int virtio_stop_queue(void *queue);
+int virtio_stop_queue(void *arg);
 
 #endif
