@@ -14,6 +14,7 @@
 #include <linux/virtio_net.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include "core/usock.h"
@@ -270,6 +271,8 @@ static void testpmd_start(struct testpmd *pmd, const char *options)
 	pmd->pid = fork();
 	CHILD_CHECK(pmd->pid >= 0);
 	if (pmd->pid == 0) {
+		/* It takes a whole processor, be it that a check fails. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		setenv("XDG_RUNTIME_DIR", pmd->dir, 1);
 		dup2(input[0], STDIN_FILENO);
 		dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO);
