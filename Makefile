@@ -227,7 +227,7 @@ ifdef CROSS
 else
 	+@$(conform_make) SANITIZE=address,undefined $(call conform_in,asan)
 	+@$(conform_make) SANITIZE=thread $(call conform_in,tsan)
-	@tests/conform/run $(SHORT:%=--short) $(BUILD)/asan/tests/conform/conform $(BUILD)/tsan/tests/conform/conform
+	@tests/conform/run $(SHORT:%=--short) $(BUILD)/asan/tests/conform/conform --short $(BUILD)/tsan/tests/conform/conform
 endif
 
 mutate: ## what the ten bugs' tests are worth: takes their guards out one by one, in a copy of the tree

@@ -596,8 +596,11 @@ int vdrv_start(struct vdrv *vdrv, uint16_t size)
 		pci_enable(vdrv);
 		pci_set_vectors(vdrv);
 	}
-	for (unsigned int i = 0; !err && i < vdrv->queue_count; i++)
-		err = vdrv_set_up_queue(vdrv, i, size);
+	for (unsigned int i = 0; !err && i < vdrv->queue_count; i++) {
+		uint16_t max = virtio_queue_max(vdrv->dev, i);
+
+		err = vdrv_set_up_queue(vdrv, i, (uint16_t)util_min(size, max));
+	}
 	if (err)
 		return err;
 	vdrv_set(vdrv, VDRV_STATUS, vdrv_get(vdrv, VDRV_STATUS) | VIRTIO_CONFIG_S_DRIVER_OK);

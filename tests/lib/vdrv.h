@@ -147,7 +147,10 @@ void vdrv_settle(struct vdrv *vdrv);
 int vdrv_reset(struct vdrv *vdrv);
 /* Reset, ACKNOWLEDGE, DRIVER, features, FEATURES_OK. -ENOTSUP when the device does not take the features. */
 int vdrv_negotiate(struct vdrv *vdrv, uint64_t features);
-/* All queues with size entries, or as many as the device has (0), then DRIVER_OK. -EIO when it needs a reset at once. */
+/*
+ * All queues with size entries, or as many as they can have where that is fewer or size is 0, then
+ * DRIVER_OK. -EIO when it needs a reset at once.
+ */
 int vdrv_start(struct vdrv *vdrv, uint16_t size);
 /* The last two; VIRTIO_F_VERSION_1 is agreed without being asked for. */
 int vdrv_begin(struct vdrv *vdrv, uint64_t features, uint16_t size);
