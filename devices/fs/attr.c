@@ -114,8 +114,8 @@ ssize_t fs_getattr(struct fs *fs, uint32_t inode, const void *in, struct fs_call
 
 static int change_owner(struct fs *fs, int fd, const struct fuse_setattr_in *set)
 {
-	uid_t uid = set->valid & FATTR_UID ? fs_map_in(&fs->conf.uids, set->uid) : (uid_t)-1;
-	gid_t gid = set->valid & FATTR_GID ? fs_map_in(&fs->conf.gids, set->gid) : (gid_t)-1;
+	uid_t uid = (set->valid & FATTR_UID) ? fs_map_in(&fs->conf.uids, set->uid) : (uid_t)-1;
+	gid_t gid = (set->valid & FATTR_GID) ? fs_map_in(&fs->conf.gids, set->gid) : (gid_t)-1;
 
 	if (fs->conf.squash)
 		return 0;

@@ -165,8 +165,8 @@ ssize_t fs_fsync(struct fs *fs, uint32_t inode, const void *in, struct fs_call *
 	(void)call;
 	if (err)
 		return err;
-	err = fsync_in->fsync_flags & FUSE_FSYNC_FDATASYNC ? fdatasync(handle->fd) :
-							      fsync(handle->fd);
+	err = (fsync_in->fsync_flags & FUSE_FSYNC_FDATASYNC) ? fdatasync(handle->fd) :
+							       fsync(handle->fd);
 	return err < 0 ? -errno : 0;
 }
 

@@ -27,7 +27,7 @@ static struct fs_identity identity_of(const struct statx *st)
 {
 	return (struct fs_identity){
 		.dev = (uint64_t)st->stx_dev_major << 32 | st->stx_dev_minor,
-		.mount = st->stx_mask & STATX_MNT_ID ? st->stx_mnt_id : 0,
+		.mount = (st->stx_mask & STATX_MNT_ID) ? st->stx_mnt_id : 0,
 		.ino = st->stx_ino,
 	};
 }

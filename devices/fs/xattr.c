@@ -24,7 +24,7 @@ static int path_of(struct fs *fs, uint32_t inode, char path[FS_PATH_MAX])
 ssize_t fs_setxattr(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
 {
 	const struct fuse_setxattr_in *set = in; /* the first two members at least */
-	size_t more = fs->features & FUSE_SETXATTR_EXT ?
+	size_t more = (fs->features & FUSE_SETXATTR_EXT) ?
 			      sizeof(*set) - FUSE_COMPAT_SETXATTR_IN_SIZE : 0;
 	char path[FS_PATH_MAX];
 	int err = path_of(fs, inode, path);
