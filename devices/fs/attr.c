@@ -2,9 +2,7 @@
 /* What files are: attributes as the host has them, owners as the guest is to see them. */
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
 #include <sys/statfs.h>
-#include <sys/sysmacros.h>
 #include "devices/fs/server.h"
 
 #define NANOSECONDS 1000000000u

@@ -4,7 +4,6 @@
  * position; one that is not where we are makes us seek.
  */
 #include <fcntl.h>
-#include <stdio.h>
 #include "devices/fs/server.h"
 
 ssize_t fs_opendir(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
@@ -22,10 +21,8 @@ ssize_t fs_opendir(struct fs *fs, uint32_t inode, const void *in, struct fs_call
 	fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	*out = (struct fuse_open_out){ 0 };
-	if (fs->conf.cache == FS_CACHE_ALWAYS)
-		out->open_flags = FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE;
-	err = fs_handle_add(fs, inode, fd, &out->fh);
+	err = fs_handle_add(fs, inode, fd, fs->conf.cache == FS_CACHE_ALWAYS ?
+					   FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE : 0, out);
 	if (err || fs_handle_get(fs, out->fh, inode, &handle) < 0)
 		return err;
 	handle->dir = fdopendir(fd);
@@ -117,14 +114,4 @@ ssize_t fs_readdir(struct fs *fs, uint32_t inode, const void *in, struct fs_call
 ssize_t fs_readdirplus(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
 {
 	return read_dir(fs, inode, in, true, call);
-}
-
-ssize_t fs_releasedir(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
-{
-	return fs_release(fs, inode, in, call);
-}
-
-ssize_t fs_fsyncdir(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
-{
-	return fs_fsync(fs, inode, in, call);
 }

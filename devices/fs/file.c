@@ -67,8 +67,7 @@ ssize_t fs_open_file(struct fs *fs, uint32_t inode, const void *in, struct fs_ca
 
 	if (fd < 0)
 		return fd;
-	*out = (struct fuse_open_out){ .open_flags = fs_open_flags(fs, open_in->flags) };
-	err = fs_handle_add(fs, inode, fd, &out->fh);
+	err = fs_handle_add(fs, inode, fd, fs_open_flags(fs, open_in->flags), out);
 	if (err)
 		return err;
 	if (open_in->open_flags & FUSE_OPEN_KILL_SUIDGID && open_in->flags & O_TRUNC)

@@ -55,19 +55,20 @@ bool fs_handle_free(const struct fs *fs)
 	return fs->free_handle || fs->handle_room <= room(fs);
 }
 
-int fs_handle_add(struct fs *fs, uint32_t inode, int fd, uint64_t *ret_fh)
+int fs_handle_add(struct fs *fs, uint32_t inode, int fd, uint32_t flags,
+		  struct fuse_open_out *ret_out)
 {
 	uint32_t handle = fs->free_handle;
 	struct fs_handle *entry;
 
-	if (handle)
-		fs->free_handle = fs->handles[handle].next;
-	else if (fs->handle_room <= room(fs))
-		handle = fs->handle_room++;
-	if (!handle) {
+	if (!fs_handle_free(fs)) {
 		close(fd);
 		return -ENFILE;
 	}
+	if (handle)
+		fs->free_handle = fs->handles[handle].next;
+	else
+		handle = fs->handle_room++;
 	entry = &fs->handles[handle];
 	*entry = (struct fs_handle){
 		.inode = inode, .generation = entry->generation, .fd = fd,
@@ -76,7 +77,7 @@ int fs_handle_add(struct fs *fs, uint32_t inode, int fd, uint64_t *ret_fh)
 	fs->inodes[inode].handle = handle;
 	fs->inodes[inode].handles++;
 	fs->fds++;
-	*ret_fh = number_of(fs, handle);
+	*ret_out = (struct fuse_open_out){ .fh = number_of(fs, handle), .open_flags = flags };
 	return 0;
 }
 

@@ -16,7 +16,13 @@
 #define INODES_FIRST 256
 /* Of directories that are not open, above one that is wanted. */
 #define DEPTH_MAX 4096
-#define STATX_WANTED (STATX_BASIC_STATS | STATX_MNT_ID)
+
+int fs_stat(int fd, const char *name, struct statx *ret_st)
+{
+	const int flags = *name ? AT_SYMLINK_NOFOLLOW : AT_EMPTY_PATH;
+
+	return statx(fd, name, flags, STATX_BASIC_STATS | STATX_MNT_ID, ret_st) < 0 ? -errno : 0;
+}
 
 static struct fs_inode *at(const struct fs *fs, uint32_t inode)
 {
@@ -169,9 +175,10 @@ int fs_inodes_init(struct fs *fs)
 {
 	struct fs_inode *root;
 	struct statx st;
+	int err = fs_stat(fs->root_fd, "", &st);
 
-	if (statx(fs->root_fd, "", AT_EMPTY_PATH, STATX_WANTED, &st) < 0)
-		return -errno;
+	if (err)
+		return err;
 	fs->inode_room = INODES_FIRST;
 	fs->inodes = calloc(fs->inode_room, sizeof(*fs->inodes));
 	fs->by_identity = calloc(fs->inode_room, sizeof(*fs->by_identity));
@@ -271,11 +278,28 @@ static int open_already(const struct fs *fs, const struct fs_inode *inode)
 	return inode->handle ? fs->handles[inode->handle].fd : -1;
 }
 
+/* Of what is looked at by a name that is no more. */
+static int stale(int err)
+{
+	return err == -ENOENT || err == -ENOTDIR ? -ESTALE : err;
+}
+
+/* fs_stat() of something that has to be the inode. */
+static int stat_same(const struct fs_inode *inode, int fd, const char *name, struct statx *ret_st)
+{
+	struct fs_identity identity;
+	int err = stale(fs_stat(fd, name, ret_st));
+
+	if (err)
+		return err;
+	identity = identity_of(ret_st);
+	return same(&identity, &inode->identity) ? 0 : -ESTALE;
+}
+
 /* In its parent, which is open. */
 static int reopen(struct fs *fs, uint32_t inode, int parent_fd)
 {
 	_cleanup_close_ int fd = -1;
-	struct fs_identity identity;
 	struct statx st;
 	int err = fs_reserve(fs);
 
@@ -283,12 +307,10 @@ static int reopen(struct fs *fs, uint32_t inode, int parent_fd)
 		return err;
 	fd = openat(parent_fd, at(fs, inode)->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
-		return errno == ENOENT || errno == ENOTDIR ? -ESTALE : -errno;
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_WANTED, &st) < 0)
-		return -errno;
-	identity = identity_of(&st);
-	if (!same(&identity, &at(fs, inode)->identity))
-		return -ESTALE;
+		return stale(-errno);
+	err = stat_same(at(fs, inode), fd, "", &st);
+	if (err)
+		return err;
 	at(fs, inode)->fd = util_steal_fd(&fd);
 	fs->fds++;
 	link_fd(fs, inode);
@@ -363,25 +385,19 @@ int fs_inode_path(struct fs *fs, uint32_t inode, char path[FS_PATH_MAX])
 int fs_inode_stat(struct fs *fs, uint32_t inode, struct statx *ret_st)
 {
 	struct fs_inode *entry = at(fs, inode);
-	int fd = open_already(fs, entry);
-	struct fs_identity identity;
+	int fd = open_already(fs, entry), err;
 	struct statx st;
 
 	if (fd >= 0) {
-		if (statx(fd, "", AT_EMPTY_PATH, STATX_WANTED, &st) < 0)
-			return -errno;
+		err = fs_stat(fd, "", &st);
 	} else {
 		if (!entry->name)
 			return -ESTALE;
 		fd = fs_inode_fd(fs, entry->parent);
-		if (fd < 0)
-			return fd;
-		if (statx(fd, entry->name, AT_SYMLINK_NOFOLLOW, STATX_WANTED, &st) < 0)
-			return errno == ENOENT || errno == ENOTDIR ? -ESTALE : -errno;
-		identity = identity_of(&st);
-		if (!same(&identity, &entry->identity))
-			return -ESTALE;
+		err = fd < 0 ? fd : stat_same(entry, fd, entry->name, &st);
 	}
+	if (err)
+		return err;
 	entry->mode = st.stx_mode;
 	entry->links = st.stx_nlink;
 	*ret_st = st;
@@ -442,13 +458,12 @@ int fs_inode_add(struct fs *fs, uint32_t dir, const char *name, const struct sta
 int fs_inode_find(struct fs *fs, uint32_t dir, const char *name, struct statx *st,
 		  uint32_t *ret_inode)
 {
-	int fd = fs_inode_fd(fs, dir);
+	int fd = fs_inode_fd(fs, dir), err;
 
 	if (fd < 0)
 		return fd;
-	if (statx(fd, name, AT_SYMLINK_NOFOLLOW, STATX_WANTED, st) < 0)
-		return -errno;
-	return fs_inode_add(fs, dir, name, st, ret_inode);
+	err = fs_stat(fd, name, st);
+	return err ? err : fs_inode_add(fs, dir, name, st, ret_inode);
 }
 
 void fs_inode_remember(struct fs *fs, uint32_t inode)

@@ -270,13 +270,9 @@ static ssize_t reply_opened(struct fs *fs, uint32_t inode, int fd, uint32_t flag
 			    struct fs_call *call)
 {
 	struct fuse_open_out *out = (void *)((struct fuse_entry_out *)call->reply + 1);
-	int err;
+	int err = fs_handle_add(fs, inode, fd, fs_open_flags(fs, flags), out);
 
-	*out = (struct fuse_open_out){ .open_flags = fs_open_flags(fs, flags) };
-	err = fs_handle_add(fs, inode, fd, &out->fh);
-	if (err)
-		return err;
-	return sizeof(struct fuse_entry_out) + sizeof(*out);
+	return err ? err : (ssize_t)(sizeof(struct fuse_entry_out) + sizeof(*out));
 }
 
 /* Takes fd, of a file that has just been made by that name, over. */
@@ -292,8 +288,8 @@ static ssize_t reply_created(struct fs *fs, uint32_t dir, const char *name, int 
 
 	snprintf(path, sizeof(path), "%d", fd);
 	err = give_away(fs, dir, fd, path, &owner, S_IFREG | (create->mode & 07777));
-	if (!err && statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &st) < 0)
-		err = -errno;
+	if (!err)
+		err = fs_stat(fd, "", &st);
 	if (!err)
 		err = fs_inode_add(fs, dir, name, &st, &inode);
 	if (err) {
@@ -341,9 +337,9 @@ ssize_t fs_create(struct fs *fs, uint32_t dir, const void *in, struct fs_call *c
 	dir_fd = fs_inode_fd(fs, dir);
 	if (dir_fd < 0)
 		return dir_fd;
-	/* O_EXCL: nothing that is there is opened, be it a device. */
 	if (!fs_handle_free(fs))
 		return -ENFILE;
+	/* O_EXCL: nothing that is there is opened, be it a device. */
 	fd = openat(dir_fd, name,
 		    fs_host_flags(fs, create->flags) | O_CREAT | O_EXCL | O_NOFOLLOW,
 		    first_mode(&owner, create->mode) & 07777);

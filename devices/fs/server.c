@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <sched.h>
-#include <stdio.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
 
@@ -166,8 +165,8 @@ static const struct {
 	[FUSE_OPENDIR] = { fs_opendir, 0, sizeof(struct fuse_open_in),
 			   sizeof(struct fuse_open_out) },
 	[FUSE_READDIR] = { fs_readdir, 0, sizeof(struct fuse_read_in), 0 },
-	[FUSE_RELEASEDIR] = { fs_releasedir, 0, sizeof(struct fuse_release_in), 0 },
-	[FUSE_FSYNCDIR] = { fs_fsyncdir, 0, sizeof(struct fuse_fsync_in), 0 },
+	[FUSE_RELEASEDIR] = { fs_release, 0, sizeof(struct fuse_release_in), 0 },
+	[FUSE_FSYNCDIR] = { fs_fsync, 0, sizeof(struct fuse_fsync_in), 0 },
 	[FUSE_ACCESS] = { fs_access, 0, sizeof(struct fuse_access_in), 0 },
 	[FUSE_CREATE] = { fs_create, WRITES, sizeof(struct fuse_create_in),
 			  sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out) },

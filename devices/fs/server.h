@@ -84,6 +84,9 @@ void fs_inodes_free(struct fs *fs);
 uint32_t fs_inode_of(const struct fs *fs, uint64_t node);
 uint64_t fs_node(const struct fs *fs, uint32_t inode);
 
+/* What fd is, or what it has by that name, which is not followed; "": fd itself. -errno. */
+int fs_stat(int fd, const char *name, struct statx *ret_st);
+
 /* A descriptor of it (O_PATH, or a handle's), which stays the table's. -ESTALE: it is gone. */
 int fs_inode_fd(struct fs *fs, uint32_t inode);
 /* Two that are open at the same time. */
@@ -119,8 +122,9 @@ void fs_handles_forget(struct fs *fs);
 void fs_handles_free(struct fs *fs);
 /* Whether there can be one more. */
 bool fs_handle_free(const struct fs *fs);
-/* Takes fd over, even on failure. -ENFILE. */
-int fs_handle_add(struct fs *fs, uint32_t inode, int fd, uint64_t *ret_fh);
+/* Takes fd over, even on failure; fills the answer, which says flags (FOPEN_...). -ENFILE. */
+int fs_handle_add(struct fs *fs, uint32_t inode, int fd, uint32_t flags,
+		  struct fuse_open_out *ret_out);
 /* -EBADF: none of the inode's. */
 int fs_handle_get(struct fs *fs, uint64_t fh, uint32_t inode, struct fs_handle **ret_handle);
 void fs_handle_close(struct fs *fs, uint64_t fh, uint32_t inode);
@@ -164,7 +168,7 @@ fs_operation fs_lookup, fs_mknod, fs_mkdir, fs_symlink, fs_link, fs_unlink, fs_r
 fs_operation fs_getattr, fs_setattr, fs_readlink, fs_statfs, fs_access;
 fs_operation fs_open_file, fs_read, fs_write, fs_flush, fs_release, fs_fsync, fs_fallocate,
 	fs_lseek, fs_copy_file_range, fs_syncfs;
-fs_operation fs_opendir, fs_readdir, fs_readdirplus, fs_releasedir, fs_fsyncdir;
+fs_operation fs_opendir, fs_readdir, fs_readdirplus;
 fs_operation fs_setxattr, fs_getxattr, fs_listxattr, fs_removexattr;
 
 #endif
