@@ -7,15 +7,21 @@
 #include <sys/un.h>
 #include "core/util.h"
 
-static int make_address(const char *path, struct sockaddr_un *addr)
+/* A socket, and the address that path is. */
+static int make_socket(const char *path, int type, struct sockaddr_un *ret_addr, int *ret_fd)
 {
 	size_t size = strlen(path) + 1;
+	int fd;
 
-	static_assert(sizeof(addr->sun_path) == USOCK_PATH_MAX, "a path with its zero fits");
-	if (size > sizeof(addr->sun_path))
+	static_assert(sizeof(ret_addr->sun_path) == USOCK_PATH_MAX, "a path with its zero fits");
+	if (size > sizeof(ret_addr->sun_path))
 		return -ENAMETOOLONG;
-	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	memcpy(addr->sun_path, path, size);
+	fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	*ret_addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	memcpy(ret_addr->sun_path, path, size);
+	*ret_fd = fd;
 	return 0;
 }
 
@@ -23,12 +29,11 @@ int usock_connect(const char *path, int type, int *ret_fd)
 {
 	_cleanup_close_ int fd = -1;
 	struct sockaddr_un addr;
-	int rc = make_address(path, &addr);
+	int rc = make_socket(path, type, &addr, &fd);
 
 	if (rc < 0)
 		return rc;
-	fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0 || connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0)
+	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0)
 		return -errno;
 	*ret_fd = util_steal_fd(&fd);
 	return 0;
@@ -53,13 +58,10 @@ int usock_listen(const char *path, int type, int backlog, int *ret_fd)
 {
 	_cleanup_close_ int fd = -1;
 	struct sockaddr_un addr;
-	int rc = make_address(path, &addr);
+	int rc = make_socket(path, type, &addr, &fd);
 
 	if (rc < 0)
 		return rc;
-	fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
 	if (bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0) {
 		if (errno != EADDRINUSE)
 			return -errno;

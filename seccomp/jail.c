@@ -129,7 +129,8 @@ static int jail_empty_root(struct jail *jail)
 static int jail_landlock(struct jail *jail)
 {
 	_cleanup_close_ int fd = -1;
-	int rc = landlock_rules(jail->exceptions->dirs, jail->exceptions->dir_count, &jail->report.landlock_abi, &fd);
+	int rc = landlock_rules(jail->exceptions->dirs, jail->exceptions->dir_count,
+				&jail->report.landlock_abi, &fd);
 
 	return rc < 0 ? rc : landlock_enter(fd);
 }
