@@ -58,8 +58,10 @@ CPPFLAGS += -I. -I$(BUILD) -D_GNU_SOURCE -DMICROVM_VERSION='"$(VERSION)"'
 CFLAGS += -std=gnu17 $(OPTIMISE) $(WARN) $(HARDEN) -pthread $(PACKAGES) \
 	  -ffunction-sections -fdata-sections $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) \
 	  $(if $(filter thread,$(SANITIZE)),-Wno-tsan)
+# Packed relocations are 70 KiB less; Debian 12's linker has them for PCs only.
+RELR_x86_64 := -Wl,-z,pack-relative-relocs
 # libcap-ng has a function, unused here, that would need the C library's shared objects: no warning of it.
-LDFLAGS += $(if $(STATIC),-static-pie -Wl$(comma)--no-warnings,-pie) -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed,--gc-sections -pthread
+LDFLAGS += $(if $(STATIC),-static-pie -Wl$(comma)--no-warnings $(RELR_$(ARCH)),-pie) -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed,--gc-sections -pthread
 LDLIBS += $(PACKAGE_LIBS)
 
 # make V=1 shows the commands.
