@@ -6,13 +6,6 @@
  * Transmit hands the guest's buffers, header included, to the kernel, which
  * checks the header; there is no copy of ours.
  *
- * Receive cannot know how large the next packet is. So it keeps a window: the
- * oldest chains of the ring, popped already, whose iovecs in a row have room
- * for the largest packet that can come. A packet is read straight into them;
- * the chains that it filled go back, the rest is the front of the next window.
- * While the ring cannot fill the window the netdev is not watched, and packets
- * wait in the host's queue, until the driver kicks.
- *
  * Which packets come, and to which pair, is the host's business: the control
  * queue (net_control.c) only tells it.
  *
@@ -21,8 +14,7 @@
  * person may pull it as well, and plug it in again; meanwhile what comes is
  * dropped, too.
  *
- * Limits are for all pairs together. A packet is paid for before it is sent; of
- * one that comes nobody knows the size, so it is paid for before the next.
+ * Limits are for all pairs together. A packet is paid for before it is sent.
  */
 #include <endian.h>
 #include <linux/if_tun.h>
@@ -34,46 +26,9 @@
 #define NET_TX 1
 #define NET_QUEUE_SIZE 256
 #define NET_CONTROL_SIZE 64
-#define NET_HEADER sizeof(struct virtio_net_hdr_v1)
 /* Section 5.1.6.3.1: with segmentation offload. */
 #define NET_LARGE_MAX 65550
 #define NET_FRAME_OVERHEAD (ETH_HLEN + 4) /* with a VLAN tag */
-/* Packets at a time: the other direction gets its turn, and the driver its interrupt. */
-#define NET_RX_BATCH 64
-
-struct net_window {
-	struct chain *chains[CHAIN_IOV_MAX]; /* each has an iovec at least */
-	unsigned int chain_count;
-	struct iovec iov[CHAIN_IOV_MAX];
-	unsigned int iov_count;
-	size_t room;
-};
-
-struct net_pair {
-	struct net *net;
-	struct netdev *netdev;
-	struct virtq *rx, *tx;
-	struct event event;
-	uint32_t watched; /* what event waits for */
-	bool gone;        /* the interface was removed; event is in no loop */
-	struct timer rx_timer, tx_timer; /* until the limit allows the next packet */
-	size_t rx_due;    /* bytes of the last packet, which are not paid for; 0: none */
-	size_t tx_paid;   /* bytes, header included, of the next packet, which waits for room; 0: none */
-	struct net_window window;
-};
-
-enum net_counter {
-	NET_RX_PACKETS,
-	NET_RX_BYTES,
-	NET_RX_NO_BUFFERS,
-	NET_RX_DROPPED,
-	NET_RX_THROTTLED,
-	NET_TX_PACKETS,
-	NET_TX_BYTES,
-	NET_TX_DROPPED,
-	NET_TX_THROTTLED,
-	NET_ERRORS,
-};
 
 static const char *const net_counters[] = {
 	[NET_RX_PACKETS] = "rx_packets",
@@ -89,8 +44,7 @@ static const char *const net_counters[] = {
 	NULL,
 };
 
-/* Waits for these, and no others; spares the system call when it does already. */
-static void net_watch(struct net_pair *pair, uint32_t events)
+void net_watch(struct net_pair *pair, uint32_t events)
 {
 	if (pair->netdev->backlog)
 		events |= EPOLLOUT;
@@ -129,163 +83,6 @@ void net_gone(struct net_pair *pair)
 	if (log_allowed(&pair->net->dev.complaints))
 		log_warn("%s: %s is gone, the guest's link is down", pair->net->dev.name,
 			 pair->netdev->name);
-}
-
-/* Whether a packet of any size may come. */
-static bool net_window_full(const struct net_pair *pair)
-{
-	const struct net_window *window = &pair->window;
-
-	if (!virtio_has(&pair->net->dev, VIRTIO_NET_F_MRG_RXBUF))
-		return window->chain_count == 1;
-	/* A driver with a small ring has given all that it has. */
-	return window->room >= pair->net->packet_max || pair->rx->in_flight == pair->rx->size;
-}
-
-/* Tops the window up. False when the ring is empty, or broken. */
-static bool net_window_fill(struct net_pair *pair)
-{
-	struct net_window *window = &pair->window;
-	struct chain *chain;
-
-	while (!net_window_full(pair)) {
-		chain = virtq_pop(pair->rx);
-		if (!chain)
-			return false;
-		if (chain->in.left < NET_HEADER) {
-			virtio_fail(&pair->net->dev, "a receive buffer without room for the header");
-			return false;
-		}
-		/* Buffers in so many pieces that no call can take more: they have to do. */
-		if (chain->in.count > CHAIN_IOV_MAX - window->iov_count) {
-			virtq_unpop(pair->rx, chain);
-			return true;
-		}
-		memcpy(window->iov + window->iov_count, chain->in.iov,
-		       chain->in.count * sizeof(*window->iov));
-		window->iov_count += chain->in.count;
-		window->room += chain->in.left;
-		window->chains[window->chain_count++] = chain;
-	}
-	return true;
-}
-
-/* Takes the first chains, which have iov_count iovecs together, off the window. */
-static void net_window_drop(struct net_window *window, unsigned int chain_count,
-			    unsigned int iov_count)
-{
-	window->chain_count -= chain_count;
-	window->iov_count -= iov_count;
-	memmove(window->chains, window->chains + chain_count,
-		window->chain_count * sizeof(*window->chains));
-	memmove(window->iov, window->iov + iov_count, window->iov_count * sizeof(*window->iov));
-}
-
-/* The kernel left num_buffers to us; it may lie anywhere among the first chain's iovecs. */
-static void net_write_num_buffers(struct chain *first, uint16_t count)
-{
-	count = htole16(count);
-	cursor_advance(&first->in, offsetof(struct virtio_net_hdr_v1, num_buffers));
-	chain_push(first, &count, sizeof(count));
-}
-
-/* Returns the chains that a packet of len bytes, header included, filled. */
-static void net_deliver(struct net_pair *pair, size_t len)
-{
-	struct net_window *window = &pair->window;
-	unsigned int chain_count = 0, iov_count = 0;
-	size_t room = 0;
-
-	while (room < len) {
-		room += window->chains[chain_count]->in.left;
-		iov_count += window->chains[chain_count]->in.count;
-		chain_count++;
-	}
-	window->room -= room;
-	net_write_num_buffers(window->chains[0], (uint16_t)chain_count);
-	len -= NET_HEADER;
-	for (unsigned int i = 0; i < chain_count; i++) {
-		struct chain *chain = window->chains[i];
-		size_t part = util_min(len, chain->in.left);
-
-		cursor_advance(&chain->in, part);
-		len -= part;
-	}
-	/* A driver that finds the first of them wants the others at once. */
-	virtq_done_together(pair->rx, window->chains, chain_count);
-	net_window_drop(window, chain_count, iov_count);
-}
-
-/* Whether a person has pulled the cable. */
-static bool net_unplugged(const struct net *net)
-{
-	return atomic_load_explicit(&net->state.status, memory_order_relaxed) & NET_S_UNPLUGGED;
-}
-
-/* Whether the last packet is paid for; else the timer will come back to it. */
-static bool net_receive_allowed(struct net_pair *pair)
-{
-	uint64_t wait;
-
-	if (!pair->rx_due)
-		return true;
-	wait = bucket_pair_take(&pair->net->rx_limit, pair->rx_due, util_now_ns());
-	if (!wait) {
-		pair->rx_due = 0;
-		return true;
-	}
-	virtq_count(pair->rx, NET_RX_THROTTLED, 1);
-	net_watch(pair, pair->watched & ~(uint32_t)EPOLLIN);
-	timer_set(&pair->rx_timer, wait);
-	return false;
-}
-
-/* What comes while the cable is pulled: its header is enough. */
-static ssize_t net_discard(struct net_pair *pair)
-{
-	uint8_t scratch[NET_HEADER + ETH_HLEN];
-	ssize_t n = netdev_receive(pair->netdev, &(struct iovec){ scratch, sizeof(scratch) }, 1);
-
-	return n == -EMSGSIZE ? (ssize_t)sizeof(scratch) : n;
-}
-
-/* One packet, which is certain to be there or may be; false when there is no more to do now. */
-static bool net_receive(struct net_pair *pair, bool certain)
-{
-	const bool unplugged = net_unplugged(pair->net);
-	ssize_t n;
-
-	if (!net_receive_allowed(pair))
-		return false;
-	if (!unplugged && !net_window_fill(pair)) {
-		if (!certain)
-			return false;
-		net_watch(pair, pair->watched & ~(uint32_t)EPOLLIN);
-		virtq_count(pair->rx, NET_RX_NO_BUFFERS, 1);
-		return false;
-	}
-	n = unplugged ? net_discard(pair) :
-			netdev_receive(pair->netdev, pair->window.iov, pair->window.iov_count);
-	if (n == -EAGAIN)
-		return false;
-	if (n == -EBADFD) {
-		net_gone(pair);
-		return false;
-	}
-	if (n < (ssize_t)NET_HEADER) {
-		virtq_count(pair->rx, NET_ERRORS, 1);
-		return false;
-	}
-	if (unplugged) {
-		virtq_count(pair->rx, NET_RX_DROPPED, 1);
-		return true;
-	}
-	if (pair->net->rx_limited)
-		pair->rx_due = (size_t)n - NET_HEADER;
-	net_deliver(pair, (size_t)n);
-	virtq_count(pair->rx, NET_RX_PACKETS, 1);
-	virtq_count(pair->rx, NET_RX_BYTES, (size_t)n - NET_HEADER);
-	return true;
 }
 
 /* False when the netdev has no room and the chain has to wait. */
@@ -372,9 +169,7 @@ static void net_kick(struct virtio_dev *dev, struct virtq *queue)
 	} else if (queue == pair->tx) {
 		net_transmit(pair);
 	} else {
-		/* What waits in the netdev for buffers comes with the next turn. */
-		net_window_fill(pair);
-		net_watch(pair, pair->watched | EPOLLIN);
+		net_receive_kick(pair);
 	}
 }
 
@@ -394,9 +189,8 @@ static void net_event(struct event *event, uint32_t revents)
 		net_watch(pair, pair->watched & ~(uint32_t)EPOLLOUT);
 		virtio_kick(pair->tx);
 	}
-	for (unsigned int i = 0; revents & EPOLLIN && i < NET_RX_BATCH; i++)
-		if (!net_receive(pair, i == 0))
-			break;
+	if (revents & EPOLLIN)
+		net_receive(pair);
 }
 
 static void net_rx_timer(struct timer *timer)
@@ -488,10 +282,7 @@ static void net_queue_stop(struct virtq *queue)
 		net_watch(pair, pair->watched & ~(uint32_t)EPOLLOUT);
 		return;
 	}
-	net_watch(pair, pair->watched & ~(uint32_t)EPOLLIN);
-	netdev_abandon(pair->netdev);
-	net_window_drop(&pair->window, pair->window.chain_count, pair->window.iov_count);
-	pair->window.room = 0;
+	net_receive_stop(pair);
 }
 
 static void net_reset(struct virtio_dev *dev)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of virtio-net share: net.c moves packets, net_vhost.c has the
- * host's kernel move them, net_control.c does what the driver orders, net_conf.c
- * opens what the configuration asks for.
+ * What the files of virtio-net share: net.c is the device and sends, net_receive.c
+ * receives, net_vhost.c has the host's kernel do both and net_remote.c a program,
+ * net_control.c does what the driver orders, net_conf.c opens what the
+ * configuration asks for.
  */
 #ifndef DEVICES_NET_H
 #define DEVICES_NET_H
@@ -26,7 +27,20 @@
 	 1ULL << VIRTIO_NET_F_HOST_TSO6 | 1ULL << VIRTIO_NET_F_HOST_ECN | \
 	 1ULL << VIRTIO_NET_F_HOST_USO)
 
-struct net_pair;
+#define NET_HEADER sizeof(struct virtio_net_hdr_v1)
+
+enum net_counter {
+	NET_RX_PACKETS,
+	NET_RX_BYTES,
+	NET_RX_NO_BUFFERS,
+	NET_RX_DROPPED,
+	NET_RX_THROTTLED,
+	NET_TX_PACKETS,
+	NET_TX_BYTES,
+	NET_TX_DROPPED,
+	NET_TX_THROTTLED,
+	NET_ERRORS,
+};
 
 enum net_vhost { NET_VHOST_AUTO, NET_VHOST_ON, NET_VHOST_OFF };
 
@@ -57,6 +71,28 @@ struct net_state {
 	struct netdev_filter filter;
 };
 
+/* Buffers for what comes next: see net_receive.c. */
+struct net_window {
+	struct chain *chains[CHAIN_IOV_MAX]; /* each has an iovec at least */
+	unsigned int chain_count;
+	struct iovec iov[CHAIN_IOV_MAX];
+	unsigned int iov_count;
+	size_t room;
+};
+
+struct net_pair {
+	struct net *net;
+	struct netdev *netdev;
+	struct virtq *rx, *tx;
+	struct event event;
+	uint32_t watched; /* what event waits for */
+	bool gone;        /* the interface was removed; event is in no loop */
+	struct timer rx_timer, tx_timer; /* until the limit allows the next packet */
+	size_t rx_due;    /* bytes of the last packet, which are not paid for; 0: none */
+	size_t tx_paid;   /* bytes, header included, of the next packet, which waits for room; 0: none */
+	struct net_window window;
+};
+
 struct net {
 	struct virtio_dev dev;
 	struct net_state state;
@@ -80,6 +116,12 @@ static inline unsigned int net_pairs(const struct net *net)
 	return virtio_has(&net->dev, VIRTIO_NET_F_MQ) ? net->dev.set_count : 1;
 }
 
+/* Whether a person has pulled the cable. */
+static inline bool net_unplugged(const struct net *net)
+{
+	return atomic_load_explicit(&net->state.status, memory_order_relaxed) & NET_S_UNPLUGGED;
+}
+
 extern const struct opt net_opts[];
 extern const struct hint net_hints[];
 
@@ -92,12 +134,19 @@ static inline bool net_has_remote(const struct net *net)
 	return net->remote.vhost.ops;
 }
 
+/* The host's end waits for these, and no others; spares the system call when it does already. */
+void net_watch(struct net_pair *pair, uint32_t events);
 /* The interface was removed: the link is down. On the pair's worker. */
 void net_gone(struct net_pair *pair);
 /* Changes configuration.status; on any worker. */
 void net_set_status(struct net *net, uint32_t set, uint32_t clear);
 /* The link is up where there is somebody, and no person has pulled the cable; on any worker. */
 int net_show_link(struct net *net);
+
+/* Packets are there; the driver may have given buffers; the queue stops. On the pair's worker. */
+void net_receive(struct net_pair *pair);
+void net_receive_kick(struct net_pair *pair);
+void net_receive_stop(struct net_pair *pair);
 
 /* The state that a driver finds; the host is told by net_control_apply(). */
 void net_control_reset(struct net *net);
@@ -134,6 +183,5 @@ int net_remote_open(struct net *net, const char *path, bool server);
 int net_remote_queue_start(struct net *net, struct virtq *queue);
 /* Tells it which pairs are in use. */
 void net_remote_use_pairs(struct net *net);
-
 
 #endif
