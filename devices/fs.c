@@ -11,7 +11,6 @@
 #include <linux/capability.h>
 #include <linux/virtio_fs.h>
 #include <sched.h>
-#include <sys/resource.h>
 #include "devices/fs/fs.h"
 #include "devices/virtio/virtio.h"
 
@@ -204,15 +203,11 @@ static int fs_parse_map(const char *text, struct fs_map *ret_map)
 /* As many as were asked for, where the process may have them besides its own. */
 static unsigned int fs_fd_budget(uint64_t wanted)
 {
-	struct rlimit limit;
+	uint64_t limit = util_raise_fd_limit();
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+	if (limit < FS_FDS_LEFT + FS_FDS_MIN)
 		return FS_FDS_MIN;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
-	if (limit.rlim_max < FS_FDS_LEFT + FS_FDS_MIN)
-		return FS_FDS_MIN;
-	return (unsigned int)util_min(wanted, limit.rlim_max - FS_FDS_LEFT);
+	return (unsigned int)util_min(wanted, limit - FS_FDS_LEFT);
 }
 
 static int fs_dev_init(struct virtio_dev *dev)

@@ -1,23 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/resource.h>
 #include "devices/vsock.h"
 
 #define VSOCK_CONNECTIONS 1024
 #define VSOCK_CONNECTIONS_MAX 16384
 #define VSOCK_BUFFER KIB(256)
-
-/* Each connection is an fd. */
-static void vsock_raise_fd_limit(rlim_t count)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return;
-	limit.rlim_cur = util_min(limit.rlim_cur + count, limit.rlim_max);
-	(void)setrlimit(RLIMIT_NOFILE, &limit);
-}
 
 static int vsock_listen(struct vsock *vsock, struct vsock_listener *listener, const char *path)
 {
@@ -54,7 +42,8 @@ int vsock_conf_open(struct vsock *vsock)
 	uint64_t buffer = conf->buffer ? conf->buffer : VSOCK_BUFFER;
 	int r;
 
-	vsock_raise_fd_limit(count);
+	/* Each connection is an fd. */
+	(void)util_raise_fd_limit();
 	r = vsock_table_init(&vsock->table, &vsock->dev.workers[0].loop, count, (uint32_t)buffer);
 	if (r == 0 && conf->path)
 		r = vsock_open_path(vsock, conf->path);
