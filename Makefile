@@ -201,7 +201,7 @@ check-unit: $(UNIT) ## the unit tests (of this BUILD)
 
 # What qemu-user leaves out: filters of system calls, namespaces, io_uring, KVM.
 UNIT_KERNEL := $(filter $(addprefix %/test_,blk block console cpu deadline filter hotpath irq jail net rng sandbox scsi \
-		 scsi_target tap virtio vm vsock worker),$(UNIT))
+		 scsi_target tap virtio vm vsock_life worker),$(UNIT))
 check-kernel: $(UNIT_KERNEL) host-kernel ## the unit tests that want a kernel of ARCH's, where need be in an emulated host
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 2048 --env BUILD -- tests/unit/run $(UNIT_KERNEL)
 

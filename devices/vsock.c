@@ -23,6 +23,9 @@
 /* A program on the host that does not accept: how often, and for how long, to try. */
 #define VSOCK_RETRY_NS (2 * NS_PER_MS)
 #define VSOCK_PATIENCE_NS (2 * NS_PER_SEC)
+/* At the end of the run: how long programs may take, and how long each of them nothing. */
+#define VSOCK_DRAIN_MS 8000
+#define VSOCK_IDLE_MS 2000
 
 enum vsock_counter {
 	VSOCK_COUNT_OPENED,
@@ -141,7 +144,8 @@ static void vsock_send_data(struct vsock *vsock, struct vsock_conn *conn, size_t
 	struct virtq *rx = &vsock->dev.queues[VSOCK_RX];
 	unsigned int used = 0;
 
-	for (; len; used++) {
+	/* A message may be empty. */
+	for (bool more = len || ends; more; more = len, used++) {
 		struct chain *chain = vsock->chains[used];
 		uint32_t part = (uint32_t)util_min(len, chain->in.left);
 		struct virtio_vsock_hdr hdr;
@@ -411,9 +415,24 @@ static void vsock_reset(struct virtio_dev *dev)
 	vsock->host.open = vsock->moved = false;
 	if (vsock->vhost.fd >= 0)
 		return;
-	vsock_table_reset(&vsock->table);
+	/* What comes back to the guest has nobody to come to. */
+	vsock_table_reset(&vsock->table, *vsock->host.name);
 	vsock->refusal_count = 0;
 	timer_set(&vsock->retry, 0);
+	vsock_count_all(vsock);
+}
+
+static void vsock_drain(struct virtio_dev *dev)
+{
+	struct vsock *vsock = container_of(dev, struct vsock, dev);
+	struct virtq *tx = &dev->queues[VSOCK_TX];
+
+	if (!*vsock->host.name)
+		return;
+	/* What the guest sent last may not have been looked at. */
+	for (unsigned int i = 0; i <= tx->size / VSOCK_BATCH; i++)
+		virtio_kick(tx);
+	vsock_table_drain(&vsock->table, VSOCK_IDLE_MS, util_now_ns() + VSOCK_DRAIN_MS * NS_PER_MS);
 	vsock_count_all(vsock);
 }
 
@@ -468,7 +487,7 @@ static void vsock_free(struct virtio_dev *dev)
 static const struct sandbox vsock_sandbox = SANDBOX(
 	/* Programs on the host come and are gone to. */
 	SC(accept4), SC_ARG(socket, 0, AF_UNIX), SC_ARG(socketpair, 0, AF_UNIX), SC(connect),
-	SC_ARG(setsockopt, 2, SO_SNDBUF),
+	SC_ARG(setsockopt, 2, SO_SNDBUF), SC_ARG(setsockopt, 2, SO_PASSCRED), SC_ARG(recvmsg, 2, 0),
 	/* Either side has done with a direction. */
 	SC(shutdown),
 	/* Where vhost-vsock moves packets. */
@@ -504,5 +523,6 @@ const struct virtio_class vsock_class = {
 	.queue_stop = vsock_queue_stop,
 	.reset = vsock_reset,
 	.load = vsock_load,
+	.drain = vsock_drain,
 	.free = vsock_free,
 };

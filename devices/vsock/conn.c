@@ -164,6 +164,17 @@ static void flush(struct vsock_conn *conn)
 		pass_shutdown(conn);
 }
 
+bool vsock_conn_waits(const struct vsock_conn *conn)
+{
+	return conn->event.fd >= 0 && vsock_buffer_has(&conn->buffer, by_messages(conn));
+}
+
+void vsock_conn_deliver(struct vsock_conn *conn)
+{
+	conn->writable = true;
+	flush(conn);
+}
+
 /* What the socket did not take now. */
 static void keep(struct vsock_conn *conn, const struct iovec *iov, unsigned int count, uint32_t done,
 		 bool ends)
@@ -191,7 +202,7 @@ static bool take_data(struct vsock_conn *conn, const struct virtio_vsock_hdr *hd
 		return false;
 	conn->rx_cnt += len;
 	conn->table->tally.received += len;
-	/* An empty message would be the end of the host's data. */
+	/* An empty message takes no credit: nothing would limit how many wait. */
 	if (!len)
 		return true;
 	if (conn->writable && !conn->buffer.used && (ends || !by_messages(conn)))
@@ -234,14 +245,12 @@ static bool take_response(struct vsock_conn *conn)
 	return !conn->greeted || write(conn->event.fd, line, (size_t)len) == len;
 }
 
-/* The guest has forgotten it; what it had sent before it said that this was all is still for the host. */
-static void lose_guest(struct vsock_conn *conn)
+void vsock_conn_lose_guest(struct vsock_conn *conn, bool deliver)
 {
-	bool drains = conn->state == VSOCK_CONNECTED && conn->buffer.used &&
-		      conn->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND;
-
 	conn->pending = 0;
-	if (drains)
+	if (conn->state == VSOCK_DRAINING)
+		return;
+	if (deliver && conn->state == VSOCK_CONNECTED && vsock_conn_waits(conn))
 		vsock_conn_enter(conn, VSOCK_DRAINING);
 	else
 		end(conn, VSOCK_FREE);
@@ -363,25 +372,30 @@ static void dry(struct vsock_conn *conn, int err)
 		shut_host(conn, err ? BOTH : VIRTIO_VSOCK_SHUTDOWN_SEND);
 }
 
-/* The socket gives a message as a whole, the guest takes it in pieces. */
-static size_t fetch_message(struct vsock_conn *conn)
+/* The socket gives a message as a whole, the guest takes it in pieces. False: there is none. */
+static bool fetch_message(struct vsock_conn *conn)
 {
+	/* An empty one has a sender, which the end of all has not. There is no room for files. */
+	_Alignas(struct cmsghdr) char sender[CMSG_SPACE(sizeof(struct ucred))];
 	/* One byte more, to know a message that is too long. */
-	ssize_t n = read(conn->event.fd, conn->message, conn->buffer.size + 1);
+	struct iovec iov = { conn->message, conn->buffer.size + 1 };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = sender,
+				  .msg_controllen = sizeof(sender) };
+	ssize_t n = recvmsg(conn->event.fd, &message, 0);
 
 	conn->touched = true;
-	if (n <= 0) {
+	if (n < 0 || (n == 0 && !message.msg_controllen)) {
 		dry(conn, n < 0 ? errno : 0);
-		return 0;
+		return false;
 	}
 	/* The guest collects it within its credit. */
 	if (n > conn->buffer.size || n > conn->peer_buf_alloc) {
 		vsock_conn_reset(conn);
-		return 0;
+		return false;
 	}
 	conn->message_at = 0;
 	conn->message_len = (uint32_t)n;
-	return (size_t)n;
+	return true;
 }
 
 static size_t read_message(struct vsock_conn *conn, const struct iovec *iov, unsigned int count)
@@ -452,8 +466,9 @@ static bool take_packet(struct vsock_conn *conn, const struct virtio_vsock_hdr *
 void vsock_conn_packet(struct vsock_conn *conn, const struct virtio_vsock_hdr *hdr,
 		       const struct iovec *iov, unsigned int count)
 {
+	/* What came before the guest said that this was all. */
 	if (le16toh(hdr->op) == VIRTIO_VSOCK_OP_RST)
-		lose_guest(conn);
+		vsock_conn_lose_guest(conn, conn->guest_shut & VIRTIO_VSOCK_SHUTDOWN_SEND);
 	else if (conn->state == VSOCK_CLOSED)
 		; /* The guest is about to hear so. */
 	else if (!take_packet(conn, hdr, iov, count))
@@ -479,12 +494,14 @@ static void on_event(struct event *event, uint32_t revents)
 
 int vsock_conn_attach(struct vsock_conn *conn, int fd)
 {
-	const int size = (int)conn->buffer.size;
+	const int size = (int)conn->buffer.size, yes = 1;
 	int rc;
 
-	/* A message has to fit; as far as the host allows that. */
-	if (by_messages(conn))
+	if (by_messages(conn)) {
+		/* A message has to fit; as far as the host allows that. */
 		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+		(void)setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &yes, sizeof(yes));
+	}
 	conn->event = (struct event){ .fd = fd, .fn = on_event };
 	rc = loop_add(conn->table->loop, &conn->event, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
 	if (rc < 0)

@@ -4,6 +4,7 @@
  * VSOCK_FREE. One that was queued to send stays in that list until its turn,
  * whatever it has become by then.
  */
+#include <poll.h>
 #include <sys/mman.h>
 #include "core/util.h"
 #include "devices/vsock/vsock.h"
@@ -72,7 +73,6 @@ int vsock_table_init(struct vsock_table *table, struct loop *loop, uint32_t coun
 
 void vsock_table_free(struct vsock_table *table)
 {
-	vsock_table_reset(table);
 	if (table->memory)
 		munmap(table->memory, table->memory_size);
 	free(table->buckets);
@@ -80,18 +80,44 @@ void vsock_table_free(struct vsock_table *table)
 	*table = (struct vsock_table){ 0 };
 }
 
-void vsock_table_reset(struct vsock_table *table)
+void vsock_table_reset(struct vsock_table *table, bool deliver)
 {
 	for (uint32_t i = 0; table->memory && i < table->count; i++) {
-		struct vsock_conn *conn = &table->conns[i];
-
-		vsock_conn_reset(conn);
-		vsock_conn_enter(conn, VSOCK_FREE);
-		conn->pending = 0;
-		vsock_table_settle(conn);
+		vsock_conn_lose_guest(&table->conns[i], deliver);
+		vsock_table_settle(&table->conns[i]);
 	}
 	while (table->first)
 		(void)vsock_table_next(table);
+}
+
+/* Gives fds those that wait; returns how many. */
+static nfds_t deliver_all(struct vsock_table *table, struct pollfd *fds)
+{
+	nfds_t left = 0;
+
+	for (uint32_t i = 0; i < table->count; i++) {
+		struct vsock_conn *conn = &table->conns[i];
+
+		if (!vsock_conn_waits(conn))
+			continue;
+		vsock_conn_deliver(conn);
+		if (vsock_conn_waits(conn))
+			fds[left++] = (struct pollfd){ .fd = conn->event.fd, .events = POLLOUT };
+		vsock_table_settle(conn);
+	}
+	return left;
+}
+
+void vsock_table_drain(struct vsock_table *table, int idle_ms, uint64_t end)
+{
+	_cleanup_free_ struct pollfd *fds = calloc(table->count, sizeof(*fds));
+	nfds_t left;
+
+	if (!fds)
+		return;
+	do
+		left = deliver_all(table, fds);
+	while (left && util_now_ns() < end && poll(fds, left, idle_ms) > 0);
 }
 
 /* ---- by their ports ---- */

@@ -128,10 +128,18 @@ struct vsock_table {
 /* -ENOMEM. */
 int vsock_table_init(struct vsock_table *table, struct loop *loop, uint32_t count,
 		     uint32_t buffer_size);
-/* Accepts a zeroed table. */
+/* After a reset; accepts a zeroed table. Sockets that still drain are their thread's to close. */
 void vsock_table_free(struct vsock_table *table);
-/* All connections end, and nobody is told. */
-void vsock_table_reset(struct vsock_table *table);
+/*
+ * All connections end, and the guest is not told. deliver: when the host's programs have got what
+ * it sent before; until then they are VSOCK_DRAINING.
+ */
+void vsock_table_reset(struct vsock_table *table, bool deliver);
+/*
+ * Waits until the host's programs have taken all that the guest sent: no longer than to end (by
+ * util_now_ns()), nor while for idle_ms none takes anything.
+ */
+void vsock_table_drain(struct vsock_table *table, int idle_ms, uint64_t end);
 /* NULL when there is none between these ports. */
 struct vsock_conn *vsock_table_find(const struct vsock_table *table, uint32_t guest_port,
 				    uint32_t host_port);
@@ -160,6 +168,12 @@ void vsock_conn_packet(struct vsock_conn *conn, const struct virtio_vsock_hdr *h
 		       const struct iovec *iov, unsigned int count);
 /* Learns the guest's credit from a packet; false when it cannot be true. */
 bool vsock_conn_credit(struct vsock_conn *conn, const struct virtio_vsock_hdr *hdr);
+/* The guest has forgotten it; deliver: what it sent before is still for the host. */
+void vsock_conn_lose_guest(struct vsock_conn *conn, bool deliver);
+/* Whether something that the guest sent waits until the host's socket takes it. */
+bool vsock_conn_waits(const struct vsock_conn *conn);
+/* The socket may take some of it now. */
+void vsock_conn_deliver(struct vsock_conn *conn);
 /* Ends it; the guest is told if it knows of it. */
 void vsock_conn_reset(struct vsock_conn *conn);
 
@@ -169,7 +183,7 @@ bool vsock_conn_has_packet(const struct vsock_conn *conn);
 bool vsock_conn_control(struct vsock_conn *conn, struct virtio_vsock_hdr *ret_hdr);
 /* Bytes that the guest has room for. */
 uint32_t vsock_conn_room(const struct vsock_conn *conn);
-/* Reads data for the guest and says whether a message ends there. 0: there is none after all. */
+/* Reads data for the guest and says whether a message ends there. 0 and no end: there is none after all. */
 size_t vsock_conn_read(struct vsock_conn *conn, const struct iovec *iov, unsigned int count,
 		       bool *ret_ends);
 /* The header for len bytes of that. */
