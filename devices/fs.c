@@ -29,7 +29,7 @@ struct fs_dev_conf {
 	char *path, *tag, *uids, *gids;
 	uint64_t fds;
 	int cache;
-	bool read_only, writeback, no_xattr, squash;
+	bool read_only, writeback, no_xattr, acl, labels, squash;
 };
 
 struct fs_dev {
@@ -220,6 +220,8 @@ static int fs_dev_init(struct virtio_dev *dev)
 		.cache = (enum fs_cache)dev_conf->cache,
 		.writeback = dev_conf->writeback,
 		.xattr = !dev_conf->no_xattr,
+		.acl = dev_conf->acl,
+		.labels = dev_conf->labels,
 		.squash = dev_conf->squash,
 	};
 	int err = fs_parse_map(dev_conf->uids, &conf.uids), fds[FS_KEEP_FDS];
@@ -228,6 +230,8 @@ static int fs_dev_init(struct virtio_dev *dev)
 		err = fs_parse_map(dev_conf->gids, &conf.gids);
 	if (!err && strlen(dev_conf->tag) > FS_TAG_MAX)
 		err = -ENAMETOOLONG;
+	if (!err && ((conf.acl && conf.squash) || ((conf.acl || conf.labels) && !conf.xattr)))
+		err = -EINVAL;
 	if (err)
 		return err;
 	memcpy(config.tag, dev_conf->tag, strlen(dev_conf->tag));
@@ -273,6 +277,10 @@ static const struct opt fs_opts[] = {
 	  .arg = "GUEST:HOST:COUNT", .help = "the same for groups" },
 	{ .key = "no-xattr", .type = OPT_BOOL, .offset = offsetof(struct fs_dev_conf, no_xattr),
 	  .help = "without extended attributes" },
+	{ .key = "acl", .type = OPT_BOOL, .offset = offsetof(struct fs_dev_conf, acl),
+	  .help = "with POSIX ACLs, which the guest may change" },
+	{ .key = "security-label", .type = OPT_BOOL, .offset = offsetof(struct fs_dev_conf, labels),
+	  .help = "the guest's security labels are kept, as user.virtiofs.security.*" },
 	{ .key = "fds", .type = OPT_UINT, .min = FS_FDS_MIN, .max = 1000000,
 	  .offset = offsetof(struct fs_dev_conf, fds), .arg = "N",
 	  .help = "files and directories open at the most; 4096 unless given" },
@@ -282,6 +290,7 @@ static const struct opt fs_opts[] = {
 
 static const struct hint fs_hints[] = {
 	{ EBADMSG, "a map is GUEST:HOST:COUNT, three numbers below 2^32, such as 0:100000:65536" },
+	{ EINVAL, "acl and security-label cannot be had with no-xattr, nor acl with squash" },
 	{ ENAMETOOLONG, "the tag is too long, it has 36 bytes at the most" },
 	{ ENOTDIR, "it is not a directory" },
 	{ ENOSYS, "/proc is needed to share directories: mount -t proc proc /proc" },
@@ -290,7 +299,8 @@ static const struct hint fs_hints[] = {
 
 /* What operations ask for; nothing is opened but beneath the directory (Landlock). */
 static const struct sandbox fs_sandbox = SANDBOX(
-	SC_ARG(unshare, 0, CLONE_FS), SC(fchdir), SC(umask), SC(capget), SC(geteuid), SC(getegid),
+	SC_ARG(unshare, 0, CLONE_FS), SC(fchdir), SC(umask), SC(capget), SC(capset), SC(geteuid), SC(getegid),
+	SC(setfsuid), SC(setfsgid), SC_ARG(setgroups, 0, 0),
 	/* From descriptors, never from the working directory. */
 	SC_MASK(openat, 0, 1U << 31, 0), SC(statx), SC(fstat), SC(newfstatat), SC(fcntl),
 	SC(dup), SC(readlinkat), SC(fstatfs), SC(getdents64), SC(lseek),
@@ -321,7 +331,7 @@ const struct virtio_class fs_class = {
 	.sandbox = &fs_sandbox,
 	/* What root needs to serve files of others as their owners would have them. */
 	.capabilities = 1ULL << CAP_CHOWN | 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_FOWNER |
-			1ULL << CAP_FSETID,
+			1ULL << CAP_FSETID | 1ULL << CAP_SETUID | 1ULL << CAP_SETGID,
 	.init = fs_dev_init,
 	.start = fs_dev_start,
 	.kick = fs_kick,

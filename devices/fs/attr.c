@@ -124,6 +124,7 @@ static int change_owner(struct fs *fs, int fd, const struct fuse_setattr_in *set
 static int change_mode(struct fs *fs, uint32_t inode, mode_t mode)
 {
 	char path[FS_PATH_MAX];
+	bool keeps;
 	int err;
 
 	/* A link's are not used; some file systems would change them nevertheless. */
@@ -132,19 +133,19 @@ static int change_mode(struct fs *fs, uint32_t inode, mode_t mode)
 	err = fs_inode_path(fs, inode, path);
 	if (err)
 		return err;
-	return fchmodat(AT_FDCWD, path, mode & 07777, 0) < 0 ? -errno : 0;
+	keeps = fs_keep_begin(fs, mode, false);
+	if (fchmodat(AT_FDCWD, path, mode & 07777, 0) < 0)
+		err = -errno;
+	fs_keep_end(fs, keeps);
+	return err;
 }
 
-static int change_size(struct fs *fs, uint32_t inode, const struct fuse_setattr_in *set)
+static int truncate_inode(struct fs *fs, uint32_t inode, const struct fuse_setattr_in *set)
 {
 	struct fs_handle *handle;
 	char path[FS_PATH_MAX];
 	int err;
 
-	if (set->size > INT64_MAX)
-		return -EFBIG;
-	if (!S_ISREG(fs->inodes[inode].mode))
-		return -EINVAL;
 	if (set->valid & FATTR_FH) {
 		err = fs_handle_get(fs, set->fh, inode, &handle);
 		if (!err && ftruncate(handle->fd, (off_t)set->size) < 0)
@@ -155,6 +156,22 @@ static int change_size(struct fs *fs, uint32_t inode, const struct fuse_setattr_
 	if (err)
 		return err;
 	return truncate(path, (off_t)set->size) < 0 ? -errno : 0;
+}
+
+static int change_size(struct fs *fs, uint32_t inode, const struct fuse_setattr_in *set)
+{
+	const mode_t mode = fs->inodes[inode].mode;
+	bool keeps;
+	int err;
+
+	if (set->size > INT64_MAX)
+		return -EFBIG;
+	if (!S_ISREG(mode))
+		return -EINVAL;
+	keeps = fs_keep_begin(fs, mode, set->valid & FATTR_KILL_SUIDGID);
+	err = truncate_inode(fs, inode, set);
+	fs_keep_end(fs, keeps);
+	return err;
 }
 
 static struct timespec time_for(uint32_t valid_bits, uint32_t given, uint32_t now,
@@ -180,29 +197,6 @@ static int change_times(int fd, const struct fuse_setattr_in *set)
 	return utimensat(fd, "", times, AT_EMPTY_PATH) < 0 ? -errno : 0;
 }
 
-/* A write or a truncation by somebody without CAP_FSETID. */
-int fs_kill_privileges(struct fs *fs, uint32_t inode)
-{
-	struct statx st;
-	mode_t kept;
-	int err;
-
-	/* As it was seen last: usually there is nothing to take away, and no call to make. */
-	if (!(fs->inodes[inode].mode & (S_ISUID | S_ISGID)))
-		return 0;
-	err = fs_inode_stat(fs, inode, &st);
-	if (err)
-		return err;
-	kept = st.stx_mode & ~(mode_t)S_ISUID;
-	if (kept & S_IXGRP)
-		kept &= ~(mode_t)S_ISGID;
-	if (kept != st.stx_mode)
-		err = change_mode(fs, inode, kept);
-	if (!err)
-		fs->inodes[inode].mode = kept;
-	return err;
-}
-
 ssize_t fs_setattr(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
 {
 	const struct fuse_setattr_in *set = in;
@@ -217,8 +211,6 @@ ssize_t fs_setattr(struct fs *fs, uint32_t inode, const void *in, struct fs_call
 		err = change_owner(fs, fd, set);
 	if (!err && set->valid & FATTR_SIZE)
 		err = change_size(fs, inode, set);
-	if (!err && set->valid & FATTR_KILL_SUIDGID)
-		err = fs_kill_privileges(fs, inode);
 	if (!err && set->valid & FATTR_MODE)
 		err = change_mode(fs, inode, set->mode);
 	if (!err && set->valid & (FATTR_ATIME | FATTR_MTIME | FATTR_ATIME_NOW | FATTR_MTIME_NOW))

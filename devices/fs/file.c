@@ -36,11 +36,12 @@ static bool writes(uint32_t flags)
 	return (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC;
 }
 
-int fs_inode_open(struct fs *fs, uint32_t inode, uint32_t flags)
+int fs_inode_open(struct fs *fs, uint32_t inode, uint32_t flags, bool kill)
 {
 	char path[sizeof("thread-self/fd/") + FS_PATH_MAX];
 	struct statx st;
 	int fd, err;
+	bool keeps;
 
 	if (fs->conf.read_only && writes(flags))
 		return -EROFS;
@@ -55,25 +56,24 @@ int fs_inode_open(struct fs *fs, uint32_t inode, uint32_t flags)
 	if (err)
 		return err;
 	snprintf(path, sizeof(path), "thread-self/fd/%d", fd);
+	keeps = fs_keep_begin(fs, st.stx_mode, kill || !(flags & O_TRUNC));
 	fd = openat(fs->proc_fd, path, fs_host_flags(fs, flags));
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		fd = -errno;
+	fs_keep_end(fs, keeps);
+	return fd;
 }
 
 ssize_t fs_open_file(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
 {
 	const struct fuse_open_in *open_in = in;
 	struct fuse_open_out *out = call->reply;
-	int fd = fs_inode_open(fs, inode, open_in->flags), err;
+	int fd = fs_inode_open(fs, inode, open_in->flags,
+			       open_in->open_flags & FUSE_OPEN_KILL_SUIDGID), err;
 
 	if (fd < 0)
 		return fd;
 	err = fs_handle_add(fs, inode, fd, fs_open_flags(fs, open_in->flags), out);
-	if (err)
-		return err;
-	if (open_in->open_flags & FUSE_OPEN_KILL_SUIDGID && open_in->flags & O_TRUNC)
-		err = fs_kill_privileges(fs, inode);
-	if (err)
-		fs_handle_close(fs, out->fh, inode);
 	return err ? err : (ssize_t)sizeof(*out);
 }
 
@@ -113,21 +113,22 @@ ssize_t fs_write(struct fs *fs, uint32_t inode, const void *in, struct fs_call *
 	struct fuse_write_out *out = call->reply;
 	struct fs_handle *handle;
 	int err = fs_handle_get(fs, write_in->fh, inode, &handle);
+	bool keeps;
 	ssize_t n;
 
 	if (err)
 		return err;
 	if (write_in->offset > INT64_MAX || write_in->size > call->data_len)
 		return -EINVAL;
-	if (write_in->write_flags & FUSE_WRITE_KILL_SUIDGID) {
-		err = fs_kill_privileges(fs, inode);
-		if (err)
-			return err;
-	}
+	keeps = fs_keep_begin(fs, fs->inodes[inode].mode,
+			      write_in->write_flags & FUSE_WRITE_KILL_SUIDGID);
 	n = pwritev2(handle->fd, call->data, (int)cut(call, write_in->size),
 		     (off_t)write_in->offset, 0);
 	if (n < 0)
-		return -errno;
+		n = -errno;
+	fs_keep_end(fs, keeps);
+	if (n < 0)
+		return n;
 	*out = (struct fuse_write_out){ .size = (uint32_t)n };
 	return sizeof(*out);
 }
@@ -174,14 +175,20 @@ ssize_t fs_fallocate(struct fs *fs, uint32_t inode, const void *in, struct fs_ca
 	const struct fuse_fallocate_in *range = in;
 	struct fs_handle *handle;
 	int err = fs_handle_get(fs, range->fh, inode, &handle);
+	bool keeps;
 
 	(void)call;
 	if (err)
 		return err;
 	if (!util_within(range->offset, range->length, INT64_MAX))
 		return -EFBIG;
-	err = fallocate(handle->fd, (int)range->mode, (off_t)range->offset, (off_t)range->length);
-	return err < 0 ? -errno : 0;
+	/* Of this and of copies the guest's kernel takes privileges away itself. */
+	keeps = fs_keep_begin(fs, fs->inodes[inode].mode, false);
+	if (fallocate(handle->fd, (int)range->mode, (off_t)range->offset,
+		      (off_t)range->length) < 0)
+		err = -errno;
+	fs_keep_end(fs, keeps);
+	return err;
 }
 
 ssize_t fs_lseek(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
@@ -212,6 +219,7 @@ ssize_t fs_copy_file_range(struct fs *fs, uint32_t inode, const void *in, struct
 	off_t from = (off_t)copy->off_in, to = (off_t)copy->off_out;
 	struct fs_handle *source, *destination;
 	int err = fs_handle_get(fs, copy->fh_in, inode, &source);
+	bool keeps;
 	ssize_t n;
 
 	if (!err)
@@ -220,21 +228,29 @@ ssize_t fs_copy_file_range(struct fs *fs, uint32_t inode, const void *in, struct
 		return err;
 	if (from < 0 || to < 0 || copy->flags)
 		return -EINVAL;
+	keeps = fs_keep_begin(fs, fs->inodes[target].mode, false);
 	/* The reply has 32 bits for it. */
 	n = copy_file_range(source->fd, &from, destination->fd, &to,
 			    util_min(copy->len, INT32_MAX & ~0xfff), 0);
 	if (n < 0)
-		return -errno;
+		n = -errno;
+	fs_keep_end(fs, keeps);
+	if (n < 0)
+		return n;
 	*out = (struct fuse_write_out){ .size = (uint32_t)n };
 	return sizeof(*out);
 }
 
+/* Of the file system that the guest has mounted there: each of the host's is one to the guest. */
 ssize_t fs_syncfs(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
 {
-	_cleanup_close_ int fd = openat(fs->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_close_ int fd = -1;
+	int dir_fd = fs_inode_fd(fs, inode);
 
-	(void)inode;
 	(void)in;
 	(void)call;
+	if (dir_fd < 0)
+		return dir_fd;
+	fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return fd < 0 || syncfs(fd) < 0 ? -errno : 0;
 }

@@ -35,6 +35,7 @@ struct fs_conf {
 	enum fs_cache cache;
 	bool writeback;
 	bool xattr;
+	bool acl, labels; /* with xattr: ACLs, unless squash; the guest's security labels */
 	bool squash; /* everything belongs to the guest's root, and is made as whoever runs us */
 	struct fs_map uids, gids;
 	unsigned int fds; /* open ones at the most, FS_FDS_MIN at least */

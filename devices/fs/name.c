@@ -1,11 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * What happens to names: made, moved, removed.
- *
- * Something new belongs to whoever asked for it. Where that is not us it is
- * made as ours, without permissions for others, and given away before it gets
- * those that were asked for.
- */
+/* What happens to names: made, moved, removed. */
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <stdio.h>
@@ -13,97 +7,29 @@
 #include <sys/syscall.h>
 #include "devices/fs/server.h"
 
-struct owner {
-	uid_t uid; /* -1: as it comes */
-	gid_t gid;
-};
-
-static bool gives_away(const struct owner *owner)
+/* Makes something by that name for whoever asks; what cannot have its label is not to be. */
+static ssize_t make(struct fs *fs, uint32_t dir, struct fs_making *making, struct fs_call *call)
 {
-	return owner->uid != (uid_t)-1 || owner->gid != (gid_t)-1;
-}
-
-static struct owner owner_of(const struct fs *fs, uint32_t dir, const struct fs_call *call)
-{
-	struct owner owner = { fs_map_in(&fs->conf.uids, call->header.uid),
-			       fs_map_in(&fs->conf.gids, call->header.gid) };
-
-	/* An ordinary user can make nothing for others. */
-	if (fs->conf.squash || !fs->may_chown || owner.uid == fs->uid)
-		owner.uid = (uid_t)-1;
-	/* What such a directory has is its group's. */
-	if (fs->conf.squash || !fs->may_chown || owner.gid == fs->gid ||
-	    fs->inodes[dir].mode & S_ISGID)
-		owner.gid = (gid_t)-1;
-	return owner;
-}
-
-static mode_t first_mode(const struct owner *owner, mode_t mode)
-{
-	return gives_away(owner) ? mode & (S_IFMT | S_IRWXU) : mode & (S_IFMT | 07777);
-}
-
-/* To its owner, with the permissions that were asked for. */
-static int give_away(const struct fs *fs, uint32_t dir, int fd, const char *path,
-		     const struct owner *owner, mode_t mode)
-{
-	if (!gives_away(owner))
-		return 0;
-	if (fchownat(fd, "", owner->uid, owner->gid, AT_EMPTY_PATH) < 0)
-		return -errno;
-	if (S_ISLNK(mode))
-		return 0;
-	if (S_ISDIR(mode))
-		mode |= fs->inodes[dir].mode & S_ISGID;
-	return fchmodat(AT_FDCWD, path, mode & 07777, 0) < 0 ? -errno : 0;
-}
-
-static void remove_again(int dir_fd, const char *name, mode_t mode)
-{
-	(void)unlinkat(dir_fd, name, S_ISDIR(mode) ? AT_REMOVEDIR : 0);
-}
-
-/* Whether that is what we made: not something of the host's that has got its name meanwhile. */
-static bool is_ours(const struct fs *fs, const struct statx *st, mode_t mode)
-{
-	return !((st->stx_mode ^ mode) & S_IFMT) && st->stx_uid == fs->uid &&
-	       (S_ISDIR(mode) || st->stx_nlink == 1) && (S_ISLNK(mode) || !(st->stx_mode & 077));
-}
-
-/* What was just made by that name; it goes again where it cannot be given away. */
-static ssize_t reply_made(struct fs *fs, uint32_t dir, const char *name, mode_t mode,
-			  struct fs_call *call)
-{
-	const struct owner owner = owner_of(fs, dir, call);
-	struct fuse_entry_out *out = call->reply;
-	char path[FS_PATH_MAX];
-	struct statx st;
+	const struct fuse_entry_out *entry = call->reply;
+	int err = fs_take_label(fs, call, &making->label), fd = err ? err : fs_inode_fd(fs, dir);
 	uint32_t inode;
-	bool ours = true;
-	int err = fs_inode_find(fs, dir, name, &st, &inode);
+	ssize_t n;
 
-	if (err)
-		return err;
-	fs_inode_remember(fs, inode);
-	if (gives_away(&owner)) {
-		ours = is_ours(fs, &st, mode);
-		err = ours ? fs_inode_path(fs, inode, path) : -ESTALE;
-		if (!err)
-			err = give_away(fs, dir, fs_inode_fd(fs, inode), path, &owner, mode);
-		if (!err)
-			err = fs_inode_stat(fs, inode, &st);
-	}
-	if (err) {
-		int fd = ours ? fs_inode_fd(fs, dir) : -1;
-
-		if (fd >= 0)
-			remove_again(fd, name, mode);
-		fs_inode_unname(fs, inode);
-		fs_inode_forget(fs, inode, 1);
-		return err;
-	}
-	fs_fill_entry(fs, inode, &st, out);
-	return sizeof(*out);
+	if (fd < 0)
+		return fd;
+	err = fs_make(fs, fd, making, &call->header);
+	n = err ? err : fs_reply_entry(fs, dir, making->name, call->reply);
+	if (n < 0)
+		return n;
+	inode = fs_inode_of(fs, entry->nodeid);
+	err = fs_label(fs, inode, &making->label);
+	if (!err)
+		return n;
+	(void)unlinkat(fs_inode_fd(fs, dir), making->name,
+		       S_ISDIR(making->mode) ? AT_REMOVEDIR : 0);
+	fs_inode_unname(fs, inode);
+	fs_inode_forget(fs, inode, 1);
+	return err;
 }
 
 ssize_t fs_lookup(struct fs *fs, uint32_t dir, const void *in, struct fs_call *call)
@@ -116,52 +42,34 @@ ssize_t fs_lookup(struct fs *fs, uint32_t dir, const void *in, struct fs_call *c
 
 ssize_t fs_mknod(struct fs *fs, uint32_t dir, const void *in, struct fs_call *call)
 {
-	const struct fuse_mknod_in *make = in;
-	const char *name = fs_take_name(call);
-	const struct owner owner = owner_of(fs, dir, call);
-	int fd = fs_inode_fd(fs, dir);
+	const struct fuse_mknod_in *mknod_in = in;
+	struct fs_making making = { .name = fs_take_name(call), .mode = mknod_in->mode,
+					  .umask = mknod_in->umask };
 
-	if (!name)
+	if (!making.name)
 		return -EINVAL;
 	/* Devices would be the host's. */
-	if (!S_ISREG(make->mode) && !S_ISFIFO(make->mode) && !S_ISSOCK(make->mode))
+	if (!S_ISREG(making.mode) && !S_ISFIFO(making.mode) && !S_ISSOCK(making.mode))
 		return -EPERM;
-	if (fd < 0)
-		return fd;
-	if (mknodat(fd, name, first_mode(&owner, make->mode), 0) < 0)
-		return -errno;
-	return reply_made(fs, dir, name, make->mode, call);
+	return make(fs, dir, &making, call);
 }
 
 ssize_t fs_mkdir(struct fs *fs, uint32_t dir, const void *in, struct fs_call *call)
 {
-	const struct fuse_mkdir_in *make = in;
-	const char *name = fs_take_name(call);
-	const struct owner owner = owner_of(fs, dir, call);
-	int fd = fs_inode_fd(fs, dir);
+	const struct fuse_mkdir_in *mkdir_in = in;
+	struct fs_making making = { .name = fs_take_name(call), .umask = mkdir_in->umask,
+					  .mode = S_IFDIR | (mkdir_in->mode & 07777) };
 
-	if (!name)
-		return -EINVAL;
-	if (fd < 0)
-		return fd;
-	if (mkdirat(fd, name, first_mode(&owner, make->mode)) < 0)
-		return -errno;
-	return reply_made(fs, dir, name, S_IFDIR | (make->mode & 07777), call);
+	return making.name ? make(fs, dir, &making, call) : -EINVAL;
 }
 
 ssize_t fs_symlink(struct fs *fs, uint32_t dir, const void *in, struct fs_call *call)
 {
-	const char *name = fs_take_name(call), *target = fs_take_string(call);
-	int fd = fs_inode_fd(fs, dir);
+	const char *name = fs_take_name(call);
+	struct fs_making making = { .name = name, .target = fs_take_string(call) };
 
 	(void)in;
-	if (!name || !target)
-		return -EINVAL;
-	if (fd < 0)
-		return fd;
-	if (symlinkat(target, fd, name) < 0)
-		return -errno;
-	return reply_made(fs, dir, name, S_IFLNK | 0777, call);
+	return name && making.target ? make(fs, dir, &making, call) : -EINVAL;
 }
 
 ssize_t fs_link(struct fs *fs, uint32_t dir, const void *in, struct fs_call *call)
@@ -185,14 +93,39 @@ ssize_t fs_link(struct fs *fs, uint32_t dir, const void *in, struct fs_call *cal
 	return fs_reply_entry(fs, dir, name, call->reply);
 }
 
+/*
+ * -EBUSY: another file system is mounted there. Whoever removes or moves the name from another
+ * mount namespace, as we do, would take it away from the host.
+ */
+static int check_mount(struct fs *fs, uint32_t dir, const char *name)
+{
+	const uint64_t mount = fs->inodes[dir].identity.mount;
+	uint32_t inode = fs_inode_named(fs, dir, name);
+	struct statx st;
+	int fd;
+
+	if (inode)
+		return fs->inodes[inode].identity.mount == mount ? 0 : -EBUSY;
+	fd = fs_inode_fd(fs, dir);
+	if (fd < 0)
+		return fd;
+	/* What is not there is for the call itself to tell. */
+	if (fs_stat(fd, name, &st) < 0 || !(st.stx_mask & STATX_MNT_ID))
+		return 0;
+	return st.stx_mnt_id == mount ? 0 : -EBUSY;
+}
+
 static ssize_t remove_name(struct fs *fs, uint32_t dir, int flags, struct fs_call *call)
 {
 	const char *name = fs_take_name(call);
 	uint32_t inode;
-	int fd;
+	int fd, err;
 
 	if (!name)
 		return -EINVAL;
+	err = check_mount(fs, dir, name);
+	if (err)
+		return err;
 	inode = fs_inode_named(fs, dir, name);
 	fs_inode_hold(fs, inode);
 	fd = fs_inode_fd(fs, dir);
@@ -228,6 +161,9 @@ static ssize_t move(struct fs *fs, uint32_t from, uint64_t node, unsigned int fl
 		return -EINVAL;
 	if (!to)
 		return -ESTALE;
+	err = check_mount(fs, from, name) ?: check_mount(fs, to, new_name);
+	if (err)
+		return err;
 	moved = fs_inode_named(fs, from, name);
 	other = fs_inode_named(fs, to, new_name);
 	fs_inode_hold(fs, other);
@@ -275,33 +211,35 @@ static ssize_t reply_opened(struct fs *fs, uint32_t inode, int fd, uint32_t flag
 	return err ? err : (ssize_t)(sizeof(struct fuse_entry_out) + sizeof(*out));
 }
 
-/* Takes fd, of a file that has just been made by that name, over. */
-static ssize_t reply_created(struct fs *fs, uint32_t dir, const char *name, int fd,
-			     const struct fuse_create_in *create, struct fs_call *call)
+/* Takes fd over, of a file that has just been made; one of O_TMPFILE has no name. */
+static ssize_t reply_created(struct fs *fs, uint32_t dir, const struct fs_making *making, int fd,
+			     uint32_t flags, struct fs_call *call)
 {
-	const struct owner owner = owner_of(fs, dir, call);
-	char path[FS_PATH_MAX];
+	struct fuse_entry_out *entry = call->reply;
+	const struct fuse_open_out *opened = (void *)(entry + 1);
+	const bool named = making->open_flags & O_CREAT;
 	struct statx st;
 	uint32_t inode;
 	ssize_t n;
-	int err;
+	int err = fs_stat(fd, "", &st);
 
-	snprintf(path, sizeof(path), "%d", fd);
-	err = give_away(fs, dir, fd, path, &owner, S_IFREG | (create->mode & 07777));
 	if (!err)
-		err = fs_stat(fd, "", &st);
-	if (!err)
-		err = fs_inode_add(fs, dir, name, &st, &inode);
+		err = fs_inode_add(fs, dir, named ? making->name : "", &st, &inode);
 	if (err) {
 		close(fd);
 		return err;
 	}
 	fs_inode_remember(fs, inode);
-	fs_fill_entry(fs, inode, &st, call->reply);
-	n = reply_opened(fs, inode, fd, create->flags, call);
-	if (n < 0)
+	if (!named)
+		fs_inode_unname(fs, inode);
+	fs_fill_entry(fs, inode, &st, entry);
+	n = reply_opened(fs, inode, fd, flags, call);
+	err = n < 0 ? 0 : fs_label(fs, inode, &making->label);
+	if (err)
+		fs_handle_close(fs, opened->fh, inode);
+	if (n < 0 || err)
 		fs_inode_forget(fs, inode, 1);
-	return n;
+	return err ? err : n;
 }
 
 /* What somebody else made by that name meanwhile. */
@@ -316,41 +254,63 @@ static ssize_t open_instead(struct fs *fs, uint32_t dir, const char *name,
 	if (n < 0)
 		return n;
 	inode = fs_inode_of(fs, entry->nodeid);
-	fd = fs_inode_open(fs, inode, create->flags);
+	fd = fs_inode_open(fs, inode, create->flags, create->open_flags & FUSE_OPEN_KILL_SUIDGID);
 	n = fd < 0 ? fd : reply_opened(fs, inode, fd, create->flags, call);
 	if (n < 0)
 		fs_inode_forget(fs, inode, 1);
 	return n;
 }
 
+/* Makes a file and opens it, once it is sure that there is room for a handle. */
+static ssize_t make_file(struct fs *fs, uint32_t dir, struct fs_making *making, uint32_t flags,
+			 struct fs_call *call)
+{
+	int err = fs_take_label(fs, call, &making->label), fd;
+	ssize_t n;
+
+	if (!err)
+		err = fs_reserve(fs);
+	fd = err ? err : fs_inode_fd(fs, dir);
+	if (fd < 0)
+		return fd;
+	if (!fs_handle_free(fs))
+		return -ENFILE;
+	fd = fs_make(fs, fd, making, &call->header);
+	if (fd < 0)
+		return fd;
+	n = reply_created(fs, dir, making, fd, flags, call);
+	if (n < 0 && making->open_flags & O_CREAT)
+		(void)unlinkat(fs_inode_fd(fs, dir), making->name, 0);
+	return n;
+}
+
 ssize_t fs_create(struct fs *fs, uint32_t dir, const void *in, struct fs_call *call)
 {
 	const struct fuse_create_in *create = in;
-	const char *name = fs_take_name(call);
-	const struct owner owner = owner_of(fs, dir, call);
-	int dir_fd, fd, err = fs_reserve(fs);
+	struct fs_making making = {
+		.name = fs_take_name(call), .mode = create->mode, .umask = create->umask,
+		/* O_EXCL: nothing that is there is opened, be it a device. */
+		.open_flags = fs_host_flags(fs, create->flags) | O_CREAT | O_EXCL | O_NOFOLLOW,
+	};
+	ssize_t n;
 
-	if (!name)
+	if (!making.name)
 		return -EINVAL;
-	if (err)
-		return err;
-	dir_fd = fs_inode_fd(fs, dir);
-	if (dir_fd < 0)
-		return dir_fd;
-	if (!fs_handle_free(fs))
-		return -ENFILE;
-	/* O_EXCL: nothing that is there is opened, be it a device. */
-	fd = openat(dir_fd, name,
-		    fs_host_flags(fs, create->flags) | O_CREAT | O_EXCL | O_NOFOLLOW,
-		    first_mode(&owner, create->mode) & 07777);
-	if (fd >= 0) {
-		ssize_t n = reply_created(fs, dir, name, fd, create, call);
+	n = make_file(fs, dir, &making, create->flags, call);
+	if (n == -EEXIST && !(create->flags & O_EXCL))
+		return open_instead(fs, dir, making.name, create, call);
+	return n;
+}
 
-		if (n < 0)
-			remove_again(dir_fd, name, S_IFREG);
-		return n;
-	}
-	if (errno != EEXIST || create->flags & O_EXCL)
-		return -errno;
-	return open_instead(fs, dir, name, create, call);
+/* A file without a name, until it is linked. */
+ssize_t fs_tmpfile(struct fs *fs, uint32_t dir, const void *in, struct fs_call *call)
+{
+	const struct fuse_create_in *create = in;
+	struct fs_making making = {
+		.name = ".", .mode = create->mode, .umask = create->umask,
+		.open_flags = fs_host_flags(fs, create->flags) | O_TMPFILE |
+			      (int)(create->flags & O_EXCL),
+	};
+
+	return fs_take_string(call) ? make_file(fs, dir, &making, create->flags, call) : -EINVAL;
 }

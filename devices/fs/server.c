@@ -3,10 +3,8 @@
 #include "devices/fs/server.h"
 
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <sched.h>
 #include <sys/mount.h>
-#include <sys/syscall.h>
 
 /* INIT of 7.31 is what Linux 5.4 sends, the first with this device. */
 #define MINOR_MIN 31
@@ -65,6 +63,10 @@ ssize_t fs_init(struct fs *fs, uint32_t inode, const void *in, struct fs_call *c
 		offered |= (uint64_t)init->flags2 << 32;
 	if (fs->conf.writeback)
 		wanted |= FUSE_WRITEBACK_CACHE;
+	if (fs->conf.acl)
+		wanted |= FUSE_POSIX_ACL | FUSE_DONT_MASK;
+	if (fs->conf.labels)
+		wanted |= FUSE_SECURITY_CTX;
 	fs->features = offered & wanted;
 	fs->mounted = true;
 	out->max_readahead = init->max_readahead;
@@ -181,6 +183,8 @@ static const struct {
 	[FUSE_COPY_FILE_RANGE] = { fs_copy_file_range, WRITES,
 				   sizeof(struct fuse_copy_file_range_in),
 				   sizeof(struct fuse_write_out) },
+	[FUSE_TMPFILE] = { fs_tmpfile, WRITES, sizeof(struct fuse_create_in),
+			   sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out) },
 	[FUSE_SYNCFS] = { fs_syncfs, 0, sizeof(struct fuse_syncfs_in), 0 },
 };
 
@@ -281,15 +285,6 @@ size_t fs_fds(const struct fs *fs, int fds[FS_KEEP_FDS])
 	return FS_KEEP_FDS;
 }
 
-/* Whether we may give files away. */
-static bool may_chown(void)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
-
-	return syscall(SYS_capget, &header, data) == 0 && data[0].effective & 1u << CAP_CHOWN;
-}
-
 int fs_enter(struct fs *fs)
 {
 	_cleanup_close_ int fd = -1;
@@ -302,10 +297,7 @@ int fs_enter(struct fs *fs)
 	fd = openat(fs->proc_fd, "thread-self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0 || fchdir(fd) < 0)
 		return -errno;
-	umask(0);
-	fs->uid = geteuid();
-	fs->gid = getegid();
-	fs->may_chown = may_chown();
+	fs_own_enter(fs);
 	fs->entered = true;
 	return 0;
 }

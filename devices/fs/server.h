@@ -58,8 +58,9 @@ struct fs {
 	struct fs_conf conf;
 	int root_fd, proc_fd; /* proc_fd: /proc */
 	bool entered;
-	uint32_t uid, gid; /* as which we create */
-	bool may_chown;
+	uint32_t uid, gid; /* ours */
+	uint64_t caps;     /* that we may have, bits by CAP_... */
+	bool acts;         /* as others, where they make something */
 	uint64_t features; /* FUSE_..., agreed */
 	bool mounted;
 
@@ -133,8 +134,11 @@ int fs_reserve(struct fs *fs);
 
 /* ---- files: file.c ---- */
 
-/* A file, as the guest's flags want it; never anything else. The caller's to close. -errno. */
-int fs_inode_open(struct fs *fs, uint32_t inode, uint32_t flags);
+/*
+ * A file, as the guest's flags want it; never anything else. The caller's to close. kill: what
+ * truncates takes set-user-id and the like away. -errno.
+ */
+int fs_inode_open(struct fs *fs, uint32_t inode, uint32_t flags, bool kill);
 /* Flags of open() for those of the guest; FOPEN_... for the answer. */
 int fs_host_flags(const struct fs *fs, uint32_t flags);
 uint32_t fs_open_flags(const struct fs *fs, uint32_t flags);
@@ -146,11 +150,46 @@ void fs_fill_entry(const struct fs *fs, uint32_t inode, const struct statx *st,
 		   struct fuse_entry_out *entry);
 /* The entry of a name, and a lookup of it. */
 ssize_t fs_reply_entry(struct fs *fs, uint32_t dir, const char *name, struct fuse_entry_out *out);
-/* Takes set-user-id and the like from a file that somebody without CAP_FSETID changes. */
-int fs_kill_privileges(struct fs *fs, uint32_t inode);
 
 uint32_t fs_map_in(const struct fs_map *map, uint32_t guest);
 uint32_t fs_map_out(const struct fs_map *map, uint32_t host);
+
+/* ---- as whom: owner.c ---- */
+
+/* Once, on the thread. */
+void fs_own_enter(struct fs *fs);
+
+/* What the guest's security module says of something new; name NULL: nothing. */
+struct fs_label {
+	const char *name;
+	const void *value;
+	size_t len;
+};
+
+struct fs_making {
+	const char *name;
+	const char *target; /* of a symbolic link */
+	uint32_t mode, umask;
+	int open_flags; /* of what is opened as well; 0: it is not */
+	struct fs_label label;
+};
+
+/* Makes it the asker's. The descriptor of what is opened, which is the caller's; 0; -errno. */
+int fs_make(const struct fs *fs, int dir_fd, const struct fs_making *making,
+	    const struct fuse_in_header *asker);
+
+/*
+ * Around a change of something that has the mode, or gets it: unless kill, set-user-id and the
+ * like stay. Without it the host's kernel takes them away, as from whoever has no CAP_FSETID.
+ */
+bool fs_keep_begin(const struct fs *fs, uint32_t mode, bool kill);
+void fs_keep_end(const struct fs *fs, bool keeps);
+
+/* ---- labels: xattr.c ---- */
+
+/* From what is left of the arguments. -EINVAL. */
+int fs_take_label(const struct fs *fs, struct fs_call *call, struct fs_label *ret_label);
+int fs_label(struct fs *fs, uint32_t inode, const struct fs_label *label);
 
 /* ---- operations ---- */
 
@@ -164,7 +203,7 @@ typedef ssize_t fs_operation(struct fs *fs, uint32_t inode, const void *in, stru
 
 fs_operation fs_init, fs_destroy, fs_forget_one, fs_forget_batch, fs_interrupt;
 fs_operation fs_lookup, fs_mknod, fs_mkdir, fs_symlink, fs_link, fs_unlink, fs_rmdir, fs_rename,
-	fs_rename2, fs_create;
+	fs_rename2, fs_create, fs_tmpfile;
 fs_operation fs_getattr, fs_setattr, fs_readlink, fs_statfs, fs_access;
 fs_operation fs_open_file, fs_read, fs_write, fs_flush, fs_release, fs_fsync, fs_fallocate,
 	fs_lseek, fs_copy_file_range, fs_syncfs;

@@ -1,204 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The FUSE server without a device: requests as a guest would make them, and as none should. */
-#include <assert.h>
-#include <fcntl.h>
-#include <ftw.h>
 #include <linux/fs.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
+#include <sched.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/xattr.h>
-#include <cmocka.h>
-#include "core/util.h"
-#include "devices/fs/fs.h"
-
-#define ROOT FUSE_ROOT_ID
-
-struct share {
-	char path[64];
-	struct fs *fs;
-	struct fs_call call;
-	struct iovec data;
-	uint32_t uid, gid;
-	size_t room; /* of the guest for a reply; 0: enough */
-	_Alignas(8) uint8_t args[FS_ARGS_MAX], reply[FS_REPLY_MAX];
-};
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
-/* A request whose arguments are parts in a row, ended by NULL: pointers and lengths. */
-static ssize_t ask(struct share *share, uint32_t opcode, uint64_t node, ...)
-{
-	size_t len = 0, part;
-	const void *from;
-	va_list parts;
-
-	va_start(parts, node);
-	while ((from = va_arg(parts, const void *))) {
-		part = va_arg(parts, size_t);
-		memcpy(share->args + len, from, part);
-		len += part;
-	}
-	va_end(parts);
-	share->call = (struct fs_call){
-		.header = { .opcode = opcode, .nodeid = node,
-			    .uid = share->uid, .gid = share->gid },
-		.args = share->args, .args_len = len,
-		.data = &share->data, .data_count = share->data.iov_len ? 1 : 0,
-		.data_len = share->data.iov_len,
-		.reply = share->reply, .reply_room = share->room ?: sizeof(share->reply),
-	};
-	return fs_serve(share->fs, &share->call);
-}
-
-#define NAME(name) (const void *)(name), strlen(name) + 1
-#define IN(in) (const void *)&(in), sizeof(in)
-
-static const struct fuse_entry_out *entry(const struct share *share)
-{
-	return (const void *)share->reply;
-}
-
-/* The node of a name; 0 where there is none. */
-static uint64_t lookup(struct share *share, uint64_t dir, const char *name)
-{
-	ssize_t n = ask(share, FUSE_LOOKUP, dir, NAME(name), NULL);
-
-	return n < 0 ? 0 : entry(share)->nodeid;
-}
-
-static ssize_t init_with(struct share *share, uint32_t flags)
-{
-	const struct fuse_init_in in = {
-		.major = FUSE_KERNEL_VERSION, .minor = 36, .flags = flags,
-	};
-
-	return ask(share, FUSE_INIT, 0, IN(in), NULL);
-}
-
-static ssize_t init(struct share *share)
-{
-	return init_with(share, ~0u);
-}
-
-static void open_share(struct share *share, const struct fs_conf *conf)
-{
-	*share = (struct share){ .path = "/tmp/fs.XXXXXX" };
-	assert_non_null(mkdtemp(share->path));
-	assert_int_equal(chmod(share->path, 0755), 0);
-	assert_int_equal(fs_open(share->path, conf, &share->fs), 0);
-	assert_int_equal(fs_enter(share->fs), 0);
-	assert_int_equal(init(share), sizeof(struct fuse_init_out));
-	share->uid = geteuid();
-	share->gid = getegid();
-}
-
-static void close_share(struct share *share)
-{
-	fs_forget(share->fs);
-	fs_close(share->fs);
-	assert_int_equal(nftw(share->path, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
-}
-
-static const struct fs_conf plain = { .xattr = true, .fds = FS_FDS_MIN };
-
-static const char *in_share(const struct share *share, const char *name)
-{
-	static char path[256];
-
-	snprintf(path, sizeof(path), "%s/%s", share->path, name);
-	return path;
-}
-
-static void host_writes(const struct share *share, const char *name, const char *text)
-{
-	FILE *file = fopen(in_share(share, name), "w");
-
-	assert_non_null(file);
-	fputs(text, file);
-	assert_int_equal(fclose(file), 0);
-}
-
-static uint64_t make_dir(struct share *share, uint64_t dir, const char *name)
-{
-	const struct fuse_mkdir_in in = { .mode = 0755 };
-
-	assert_int_equal(ask(share, FUSE_MKDIR, dir, IN(in), NAME(name), NULL),
-			 sizeof(struct fuse_entry_out));
-	return entry(share)->nodeid;
-}
-
-static uint64_t create(struct share *share, uint64_t dir, const char *name, uint32_t mode,
-		       uint64_t *ret_node)
-{
-	const struct fuse_create_in in = { .flags = O_RDWR | O_CREAT, .mode = S_IFREG | mode };
-	const struct fuse_open_out *out = (const void *)(entry(share) + 1);
-
-	assert_int_equal(ask(share, FUSE_CREATE, dir, IN(in), NAME(name), NULL),
-			 sizeof(struct fuse_entry_out) + sizeof(*out));
-	*ret_node = entry(share)->nodeid;
-	return out->fh;
-}
-
-static ssize_t transfer(struct share *share, uint32_t opcode, uint64_t node, uint64_t fh,
-			void *data, size_t len, size_t size, uint64_t offset)
-{
-	const struct fuse_write_in in = { .fh = fh, .offset = offset, .size = (uint32_t)size };
-	ssize_t n;
-
-	static_assert(sizeof(struct fuse_read_in) == sizeof(struct fuse_write_in), "one will do");
-	share->data = (struct iovec){ data, len };
-	n = ask(share, opcode, node, IN(in), NULL);
-	share->data = (struct iovec){ 0 };
-	return n;
-}
-
-static int release(struct share *share, uint64_t node, uint64_t fh)
-{
-	const struct fuse_release_in in = { .fh = fh };
-
-	return (int)ask(share, FUSE_RELEASE, node, IN(in), NULL);
-}
-
-static void forget(struct share *share, uint64_t node, uint64_t lookups)
-{
-	const struct fuse_forget_in in = { .nlookup = lookups };
-
-	ask(share, FUSE_FORGET, node, IN(in), NULL);
-}
-
-static ssize_t getattr(struct share *share, uint64_t node, struct fuse_attr *ret_attr)
-{
-	const struct fuse_getattr_in in = { 0 };
-	ssize_t n = ask(share, FUSE_GETATTR, node, IN(in), NULL);
-
-	if (n > 0)
-		*ret_attr = ((const struct fuse_attr_out *)(const void *)share->reply)->attr;
-	return n;
-}
-
-static ssize_t setattr(struct share *share, uint64_t node, struct fuse_setattr_in in)
-{
-	return ask(share, FUSE_SETATTR, node, IN(in), NULL);
-}
-
-static ssize_t open_node(struct share *share, uint64_t node, uint32_t flags, uint64_t *ret_fh)
-{
-	const struct fuse_open_in in = { .flags = flags };
-	ssize_t n = ask(share, FUSE_OPEN, node, IN(in), NULL);
-
-	*ret_fh = ((const struct fuse_open_out *)(const void *)share->reply)->fh;
-	return n;
-}
+#include "tests/unit/share.h"
 
 /* ---- a mount ---- */
 
@@ -453,6 +259,44 @@ static void test_the_directory_has_no_parent(void **state)
 	close_share(&share);
 }
 
+/* Another file system of the host's is another one to a guest that wants to know. */
+static void test_mounts_are_announced(void **state)
+{
+	const struct fuse_syncfs_in sync = { 0 };
+	struct fuse_attr attr;
+	struct share share;
+	uint64_t node;
+
+	(void)state;
+	make_share(&share);
+	assert_int_equal(mkdir(in_share(&share, "mount"), 0755), 0);
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("test", in_share(&share, "mount"), "tmpfs", 0, NULL) < 0) {
+		print_message("no mounts can be made here, by this user: %s\n", strerror(errno));
+		assert_int_equal(rmdir(in_share(&share, "mount")), 0);
+		assert_int_equal(rmdir(share.path), 0);
+		skip();
+	}
+	serve_share(&share, &plain);
+	assert_int_equal(umount(in_share(&share, "mount")), 0);
+	/* Nor is it taken away, looked up or not. */
+	assert_int_equal(ask(&share, FUSE_RMDIR, ROOT, NAME("mount"), NULL), -EBUSY);
+	node = lookup(&share, ROOT, "mount");
+	assert_true(entry(&share)->attr.flags & FUSE_ATTR_SUBMOUNT);
+	assert_int_equal(ask(&share, FUSE_SYNCFS, node, IN(sync), NULL), 0);
+	assert_int_equal(move(&share, "mount", ROOT, "moved", 0), -EBUSY);
+	node = make_dir(&share, node, "dir");
+	assert_false(entry(&share)->attr.flags & FUSE_ATTR_SUBMOUNT);
+	assert_true(getattr(&share, node, &attr) > 0);
+	assert_int_equal(access(in_share(&share, "mount/dir"), F_OK), -1);
+	assert_true(init_with(&share, ~(uint32_t)FUSE_SUBMOUNTS) > 0);
+	assert_true(lookup(&share, ROOT, "mount"));
+	assert_int_equal(ask(&share, FUSE_UNLINK, ROOT, NAME("mount"), NULL), -EBUSY);
+	assert_true(lookup(&share, ROOT, "mount"));
+	assert_false(entry(&share)->attr.flags & FUSE_ATTR_SUBMOUNT);
+	close_share(&share);
+}
+
 /* ---- descriptors ---- */
 
 static unsigned int open_fds(void)
@@ -585,121 +429,6 @@ static void test_attributes_are_the_files(void **state)
 	close_share(&share);
 }
 
-static void test_owners(void **state)
-{
-	const struct fs_conf maps = {
-		.fds = FS_FDS_MIN, .uids = { 0, 70000, 1000 }, .gids = { 0, 80000, 10 },
-	};
-	const struct fs_conf squashed = { .fds = FS_FDS_MIN, .squash = true };
-	struct share share;
-	struct stat st;
-	uint64_t node;
-
-	(void)state;
-	if (geteuid()) {
-		print_message("only root can give files away\n");
-		skip();
-	}
-	open_share(&share, &maps);
-	share.uid = 5;
-	share.gid = 10;
-	create(&share, ROOT, "file", 04755, &node);
-	assert_int_equal(entry(&share)->attr.uid, 5);
-	assert_int_equal(stat(in_share(&share, "file"), &st), 0);
-	assert_int_equal(st.st_uid, 70005);
-	assert_int_equal(st.st_gid, 10);
-	assert_int_equal(st.st_mode, S_IFREG | 04755);
-	make_dir(&share, ROOT, "dir");
-	assert_int_equal(stat(in_share(&share, "dir"), &st), 0);
-	assert_int_equal(st.st_uid, 70005);
-	assert_int_equal(st.st_mode, S_IFDIR | 0755);
-	assert_int_equal(ask(&share, FUSE_SYMLINK, ROOT, NAME("link"), NAME("target"), NULL),
-			 sizeof(struct fuse_entry_out));
-	assert_int_equal(lstat(in_share(&share, "link"), &st), 0);
-	assert_int_equal(st.st_uid, 70005);
-	close_share(&share);
-
-	open_share(&share, &squashed);
-	share.uid = 1000;
-	create(&share, ROOT, "file", 0644, &node);
-	assert_int_equal(entry(&share)->attr.uid, 0);
-	assert_int_equal(stat(in_share(&share, "file"), &st), 0);
-	assert_int_equal(st.st_uid, 0);
-	assert_true(setattr(&share, node,
-			    (struct fuse_setattr_in){ .valid = FATTR_UID, .uid = 7 }) > 0);
-	assert_int_equal(stat(in_share(&share, "file"), &st), 0);
-	assert_int_equal(st.st_uid, 0);
-	close_share(&share);
-}
-
-static void test_writes_take_privileges(void **state)
-{
-	const struct fuse_write_in in = { .size = 1, .write_flags = FUSE_WRITE_KILL_SUIDGID };
-	struct fuse_write_in write_in = in;
-	struct share share;
-	struct stat st;
-	uint64_t node;
-
-	(void)state;
-	open_share(&share, &plain);
-	write_in.fh = create(&share, ROOT, "file", 06755, &node);
-	share.data = (struct iovec){ (char[]){ "x" }, 1 };
-	assert_true(ask(&share, FUSE_WRITE, node, IN(write_in), NULL) > 0);
-	assert_int_equal(stat(in_share(&share, "file"), &st), 0);
-	assert_int_equal(st.st_mode & 07777, 0755);
-	/* And nothing else: the mode is the host's, not what was seen of it. */
-	assert_true(setattr(&share, node, (struct fuse_setattr_in){ .valid = FATTR_MODE,
-								    .mode = 04755 }) > 0);
-	assert_int_equal(chmod(in_share(&share, "file"), 04700), 0);
-	assert_true(ask(&share, FUSE_WRITE, node, IN(write_in), NULL) > 0);
-	assert_int_equal(stat(in_share(&share, "file"), &st), 0);
-	assert_int_equal(st.st_mode & 07777, 0700);
-	close_share(&share);
-}
-
-static void test_extended_attributes(void **state)
-{
-	const struct fuse_setxattr_in set = { .size = 5 }, lying = { .size = 500 };
-	const struct fuse_getxattr_in ask_size = { 0 }, get = { .size = 64 }, exact = { .size = 5 };
-	struct share share;
-	uint64_t node;
-
-	(void)state;
-	open_share(&share, &plain);
-	create(&share, ROOT, "file", 0644, &node);
-	if (ask(&share, FUSE_SETXATTR, node, IN(set), NAME("user.a"), "value", (size_t)5, NULL) ==
-	    -EOPNOTSUPP) {
-		close_share(&share);
-		print_message("this file system has no extended attributes\n");
-		skip();
-	}
-	assert_int_equal(ask(&share, FUSE_GETXATTR, node, IN(ask_size), NAME("user.a"), NULL), 8);
-	assert_int_equal(*(uint32_t *)(void *)share.reply, 5);
-	assert_int_equal(ask(&share, FUSE_GETXATTR, node, IN(get), NAME("user.a"), NULL), 5);
-	assert_memory_equal(share.reply, "value", 5);
-	assert_true(ask(&share, FUSE_LISTXATTR, node, IN(get), NULL) >= 7);
-	assert_int_equal(ask(&share, FUSE_SETXATTR, node, IN(lying), NAME("user.a"), "v",
-			     (size_t)1, NULL), -EINVAL);
-	assert_int_equal(ask(&share, FUSE_SETXATTR, node, IN(set), NAME("trusted.a"), "value",
-			     (size_t)5, NULL), -EOPNOTSUPP);
-	/* Linux has room for just the value. */
-	share.room = 5;
-	assert_int_equal(ask(&share, FUSE_GETXATTR, node, IN(exact), NAME("user.a"), NULL), 5);
-	assert_int_equal(ask(&share, FUSE_GETXATTR, node, IN(ask_size), NAME("user.a"), NULL),
-			 -EINVAL);
-	share.room = 0;
-	assert_int_equal(ask(&share, FUSE_REMOVEXATTR, node, NAME("user.a"), NULL), 0);
-	assert_int_equal(ask(&share, FUSE_GETXATTR, node, IN(get), NAME("user.a"), NULL), -ENODATA);
-	/* Linux before 5.13 sends half of the arguments. */
-	assert_true(init_with(&share, ~(uint32_t)FUSE_SETXATTR_EXT) > 0);
-	node = lookup(&share, ROOT, "file");
-	assert_int_equal(ask(&share, FUSE_SETXATTR, node, &set,
-			     (size_t)FUSE_COMPAT_SETXATTR_IN_SIZE, NAME("user.b"), "value",
-			     (size_t)5, NULL), 0);
-	assert_int_equal(ask(&share, FUSE_GETXATTR, node, IN(get), NAME("user.b"), NULL), 5);
-	close_share(&share);
-}
-
 /* ---- directories ---- */
 
 /* Looks at the entry at the front; returns its length, and where the next one begins. */
@@ -795,13 +524,11 @@ int main(void)
 		cmocka_unit_test(test_forgotten_nodes_are_not_their_successors),
 		cmocka_unit_test(test_names_change),
 		cmocka_unit_test(test_the_directory_has_no_parent),
+		cmocka_unit_test(test_mounts_are_announced),
 		cmocka_unit_test(test_descriptors_are_a_cache),
 		cmocka_unit_test(test_removed_links_do_not_use_descriptors_up),
 		cmocka_unit_test(test_data_goes_both_ways),
 		cmocka_unit_test(test_attributes_are_the_files),
-		cmocka_unit_test(test_owners),
-		cmocka_unit_test(test_writes_take_privileges),
-		cmocka_unit_test(test_extended_attributes),
 		cmocka_unit_test(test_directories_are_read_whole),
 		cmocka_unit_test(test_read_only_is_ours_to_enforce),
 	};
