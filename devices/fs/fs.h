@@ -16,11 +16,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include "core/util.h"
 
 /* Bytes of a request behind its header, but for what WRITE writes: an extended attribute's. */
-#define FS_ARGS_MAX (64 * 1024 + 4096)
+#define FS_ARGS_MAX KIB(64 + 4)
 /* Bytes of a reply behind its header, but for what READ reads. */
-#define FS_REPLY_MAX (64 * 1024)
+#define FS_REPLY_MAX KIB(64)
 #define FS_FDS_MIN 64
 
 enum fs_cache { FS_CACHE_AUTO, FS_CACHE_NEVER, FS_CACHE_ALWAYS };

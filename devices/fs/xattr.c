@@ -37,16 +37,14 @@ static bool is_acl(const char *name)
 static int host_name(const struct fs *fs, const char *name, char ret_name[XATTR_NAME_MAX + 1])
 {
 	const bool label = begins(name, SECURITY) && fs->conf.labels && strcmp(name, CAPABILITY) != 0;
-	size_t len = (label ? strlen(HIDDEN) : 0) + strlen(name);
 
 	if (begins(name, HIDDEN))
 		return -EPERM;
 	if (!label && !begins(name, "user.") && !(is_acl(name) && fs->features & FUSE_POSIX_ACL))
 		return -EOPNOTSUPP;
-	if (len > XATTR_NAME_MAX)
+	if ((label ? strlen(HIDDEN) : 0) + strlen(name) > XATTR_NAME_MAX)
 		return -ERANGE;
-	memcpy(ret_name, HIDDEN, strlen(HIDDEN));
-	memcpy(ret_name + len - strlen(name), name, strlen(name) + 1);
+	stpcpy(stpcpy(ret_name, label ? HIDDEN : ""), name);
 	return 0;
 }
 
