@@ -201,13 +201,12 @@ ssize_t fs_setattr(struct fs *fs, uint32_t inode, const void *in, struct fs_call
 {
 	const struct fuse_setattr_in *set = in;
 	struct statx st;
-	/* Also finds out what it is. */
-	int err = fs_inode_stat(fs, inode, &st), fd = err ? err : fs_inode_fd(fs, inode);
+	int err = 0, fd = fs_inode_fd(fs, inode);
 
 	if (fd < 0)
 		return fd;
 	/* The kernel takes privileges from what changes owners, so the mode comes after. */
-	if (!err && set->valid & (FATTR_UID | FATTR_GID))
+	if (set->valid & (FATTR_UID | FATTR_GID))
 		err = change_owner(fs, fd, set);
 	if (!err && set->valid & FATTR_SIZE)
 		err = change_size(fs, inode, set);

@@ -43,6 +43,7 @@ static int find_dir(struct fs *fs, uint32_t inode, const struct fuse_read_in *re
 	if (!err && (long)read_in->offset != (*ret_handle)->position) {
 		seekdir((*ret_handle)->dir, (long)read_in->offset);
 		(*ret_handle)->position = (long)read_in->offset;
+		(*ret_handle)->left = NULL;
 	}
 	return err;
 }
@@ -75,6 +76,13 @@ static void fill_direntplus(struct fs *fs, uint32_t dir, struct fuse_direntplus 
 	fill_dirent(&out->dirent, entry);
 }
 
+static struct dirent *next_entry(struct fs_handle *handle)
+{
+	struct dirent *left = util_steal_ptr(&handle->left);
+
+	return left ?: readdir(handle->dir);
+}
+
 static ssize_t read_dir(struct fs *fs, uint32_t inode, const struct fuse_read_in *read_in,
 			bool plus, struct fs_call *call)
 {
@@ -86,13 +94,13 @@ static ssize_t read_dir(struct fs *fs, uint32_t inode, const struct fuse_read_in
 
 	if (err)
 		return err;
-	while (errno = 0, (entry = readdir(handle->dir))) {
+	while (errno = 0, (entry = next_entry(handle))) {
 		uint8_t *out = (uint8_t *)call->reply + done;
 
 		len = FUSE_REC_ALIGN(head + strlen(entry->d_name));
 		if (len > room - done) {
-			/* It is the first of the next reply. */
-			seekdir(handle->dir, handle->position);
+			/* The first of the next reply. Going back to it would read all that follows again. */
+			handle->left = entry;
 			break;
 		}
 		if (plus)

@@ -24,22 +24,29 @@ int fs_host_flags(const struct fs *fs, uint32_t flags)
 	return host;
 }
 
-uint32_t fs_open_flags(const struct fs *fs, uint32_t flags)
-{
-	if (fs->conf.cache == FS_CACHE_NEVER || flags & O_DIRECT)
-		return FOPEN_DIRECT_IO;
-	return fs->conf.cache == FS_CACHE_ALWAYS ? FOPEN_KEEP_CACHE : 0;
-}
-
 static bool writes(uint32_t flags)
 {
 	return (flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC;
 }
 
+uint32_t fs_open_flags(const struct fs *fs, uint32_t inode, uint32_t flags)
+{
+	uint32_t answer = 0;
+
+	if (fs->conf.cache == FS_CACHE_NEVER || flags & O_DIRECT)
+		answer = FOPEN_DIRECT_IO;
+	else if (fs->conf.cache == FS_CACHE_ALWAYS)
+		answer = FOPEN_KEEP_CACHE;
+	/* A close is asked about where that could tell of a write that failed: one request less. */
+	if (!writes(flags) || fs->inodes[inode].identity.dev == fs->quiet_dev)
+		answer |= FOPEN_NOFLUSH;
+	return answer;
+}
+
 int fs_inode_open(struct fs *fs, uint32_t inode, uint32_t flags, bool kill)
 {
 	char path[sizeof("thread-self/fd/") + FS_PATH_MAX];
-	struct statx st;
+	mode_t mode;
 	int fd, err;
 	bool keeps;
 
@@ -50,13 +57,11 @@ int fs_inode_open(struct fs *fs, uint32_t inode, uint32_t flags, bool kill)
 	if (fd < 0)
 		return fd;
 	/* Of what is open now: a name may lead to something else by the time it is opened. */
-	err = fs_inode_stat(fs, inode, &st);
-	if (!err && !S_ISREG(st.stx_mode))
-		err = S_ISDIR(st.stx_mode) ? -EISDIR : S_ISLNK(st.stx_mode) ? -ELOOP : -ENXIO;
-	if (err)
-		return err;
+	mode = fs->inodes[inode].mode;
+	if (!S_ISREG(mode))
+		return S_ISDIR(mode) ? -EISDIR : S_ISLNK(mode) ? -ELOOP : -ENXIO;
 	snprintf(path, sizeof(path), "thread-self/fd/%d", fd);
-	keeps = fs_keep_begin(fs, st.stx_mode, kill || !(flags & O_TRUNC));
+	keeps = fs_keep_begin(fs, mode, kill || !(flags & O_TRUNC));
 	fd = openat(fs->proc_fd, path, fs_host_flags(fs, flags));
 	if (fd < 0)
 		fd = -errno;
@@ -73,7 +78,7 @@ ssize_t fs_open_file(struct fs *fs, uint32_t inode, const void *in, struct fs_ca
 
 	if (fd < 0)
 		return fd;
-	err = fs_handle_add(fs, inode, fd, fs_open_flags(fs, open_in->flags), out);
+	err = fs_handle_add(fs, inode, fd, fs_open_flags(fs, inode, open_in->flags), out);
 	return err ? err : (ssize_t)sizeof(*out);
 }
 

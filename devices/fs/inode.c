@@ -43,6 +43,12 @@ static bool same(const struct fs_identity *a, const struct fs_identity *b)
 	return a->ino == b->ino && a->dev == b->dev && a->mount == b->mount;
 }
 
+static void see(struct fs_inode *inode, const struct statx *st)
+{
+	inode->mode = st->stx_mode;
+	inode->links = st->stx_nlink;
+}
+
 /* ---- the two tables ---- */
 
 static uint32_t mix(uint64_t a)
@@ -311,6 +317,7 @@ static int reopen(struct fs *fs, uint32_t inode, int parent_fd)
 	err = stat_same(at(fs, inode), fd, "", &st);
 	if (err)
 		return err;
+	see(at(fs, inode), &st);
 	at(fs, inode)->fd = util_steal_fd(&fd);
 	fs->fds++;
 	link_fd(fs, inode);
@@ -398,8 +405,7 @@ int fs_inode_stat(struct fs *fs, uint32_t inode, struct statx *ret_st)
 	}
 	if (err)
 		return err;
-	entry->mode = st.stx_mode;
-	entry->links = st.stx_nlink;
+	see(entry, &st);
 	*ret_st = st;
 	return 0;
 }
@@ -449,8 +455,7 @@ int fs_inode_add(struct fs *fs, uint32_t dir, const char *name, const struct sta
 		/* The name that was seen last is the one to go by. */
 		fs_inode_rename(fs, inode, dir, name);
 	}
-	at(fs, inode)->mode = st->stx_mode;
-	at(fs, inode)->links = st->stx_nlink;
+	see(at(fs, inode), st);
 	*ret_inode = inode;
 	return 0;
 }

@@ -206,7 +206,7 @@ static ssize_t reply_opened(struct fs *fs, uint32_t inode, int fd, uint32_t flag
 			    struct fs_call *call)
 {
 	struct fuse_open_out *out = (void *)((struct fuse_entry_out *)call->reply + 1);
-	int err = fs_handle_add(fs, inode, fd, fs_open_flags(fs, flags), out);
+	int err = fs_handle_add(fs, inode, fd, fs_open_flags(fs, inode, flags), out);
 
 	return err ? err : (ssize_t)(sizeof(struct fuse_entry_out) + sizeof(*out));
 }

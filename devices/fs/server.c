@@ -3,8 +3,10 @@
 #include "devices/fs/server.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/statfs.h>
 
 /* INIT of 7.31 is what Linux 5.4 sends, the first with this device. */
 #define MINOR_MIN 31
@@ -67,6 +69,9 @@ ssize_t fs_init(struct fs *fs, uint32_t inode, const void *in, struct fs_call *c
 		wanted |= FUSE_POSIX_ACL | FUSE_DONT_MASK;
 	if (fs->conf.labels)
 		wanted |= FUSE_SECURITY_CTX;
+	/* Attributes that it does not believe it need not get with each name. */
+	if (fs->conf.cache == FS_CACHE_NEVER)
+		wanted &= ~(uint64_t)(FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO);
 	fs->features = offered & wanted;
 	fs->mounted = true;
 	out->max_readahead = init->max_readahead;
@@ -230,6 +235,24 @@ static int open_apart(const char *path)
 	return tree < 0 ? util_steal_fd(&fd) : tree;
 }
 
+/* What has no server elsewhere that could refuse at a close what a write had been promised. */
+static bool is_local(int fd)
+{
+	struct statfs st;
+
+	if (fstatfs(fd, &st) < 0)
+		return false;
+	switch (st.f_type) {
+	case EXT4_SUPER_MAGIC:
+	case XFS_SUPER_MAGIC:
+	case BTRFS_SUPER_MAGIC:
+	case TMPFS_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static int furnish(struct fs *fs, const char *path)
 {
 	int err;
@@ -241,6 +264,8 @@ static int furnish(struct fs *fs, const char *path)
 	if (fs->proc_fd < 0 || faccessat(fs->proc_fd, "thread-self/fd", X_OK, 0) < 0)
 		return -ENOSYS;
 	err = fs_inodes_init(fs);
+	if (!err && is_local(fs->root_fd))
+		fs->quiet_dev = fs->inodes[FS_ROOT].identity.dev;
 	return err ? err : fs_handles_init(fs);
 }
 

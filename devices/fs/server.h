@@ -51,7 +51,8 @@ struct fs_handle {
 	uint32_t next; /* of the free ones; of the inode's */
 	int fd;
 	DIR *dir;       /* of a directory, which owns fd */
-	long position;  /* of dir */
+	long position;  /* up to which the guest has read dir */
+	struct dirent *left; /* read, but there was no room for it; or NULL */
 };
 
 struct fs {
@@ -61,6 +62,7 @@ struct fs {
 	uint32_t uid, gid; /* ours */
 	uint64_t caps;     /* that we may have, bits by CAP_... */
 	bool acts;         /* as others, where they make something */
+	uint64_t quiet_dev; /* of a file system that tells of nothing at a close; 0: none */
 	uint64_t features; /* FUSE_..., agreed */
 	bool mounted;
 
@@ -141,7 +143,7 @@ int fs_reserve(struct fs *fs);
 int fs_inode_open(struct fs *fs, uint32_t inode, uint32_t flags, bool kill);
 /* Flags of open() for those of the guest; FOPEN_... for the answer. */
 int fs_host_flags(const struct fs *fs, uint32_t flags);
-uint32_t fs_open_flags(const struct fs *fs, uint32_t flags);
+uint32_t fs_open_flags(const struct fs *fs, uint32_t inode, uint32_t flags);
 
 /* ---- replies: attr.c ---- */
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The FUSE server without a device: requests as a guest would make them, and as none should. */
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include "tests/unit/share.h"
 
@@ -485,6 +487,44 @@ static void test_directories_are_read_whole(void **state)
 	close_share(&share);
 }
 
+/* ---- what the guest need not ask ---- */
+
+static uint32_t open_flags(struct share *share, uint64_t node, uint32_t flags)
+{
+	const struct fuse_open_in in = { .flags = flags };
+	const struct fuse_open_out *out = (const void *)share->reply;
+	uint32_t answer;
+
+	assert_int_equal(ask(share, FUSE_OPEN, node, IN(in), NULL), sizeof(*out));
+	answer = out->open_flags;
+	assert_int_equal(release(share, node, out->fh), 0);
+	return answer;
+}
+
+static void test_what_was_only_read_is_not_flushed(void **state)
+{
+	const struct fs_conf never = { .cache = FS_CACHE_NEVER, .fds = FS_FDS_MIN };
+	const struct fuse_init_out *out;
+	struct share share;
+	struct statfs st;
+	uint64_t node;
+
+	(void)state;
+	open_share(&share, &never);
+	out = (const void *)share.reply;
+	assert_false(out->flags & FUSE_DO_READDIRPLUS);
+	host_writes(&share, "file", "text");
+	node = lookup(&share, ROOT, "file");
+	assert_int_equal(open_flags(&share, node, O_RDONLY), FOPEN_DIRECT_IO | FOPEN_NOFLUSH);
+	assert_int_equal(statfs(share.path, &st), 0);
+	if (st.f_type == EXT4_SUPER_MAGIC || st.f_type == TMPFS_MAGIC)
+		assert_true(open_flags(&share, node, O_RDWR) & FOPEN_NOFLUSH);
+	close_share(&share);
+	open_share(&share, &plain);
+	assert_true(out->flags & FUSE_DO_READDIRPLUS);
+	close_share(&share);
+}
+
 /* ---- read-only ---- */
 
 static void test_read_only_is_ours_to_enforce(void **state)
@@ -530,6 +570,7 @@ int main(void)
 		cmocka_unit_test(test_data_goes_both_ways),
 		cmocka_unit_test(test_attributes_are_the_files),
 		cmocka_unit_test(test_directories_are_read_whole),
+		cmocka_unit_test(test_what_was_only_read_is_not_flushed),
 		cmocka_unit_test(test_read_only_is_ours_to_enforce),
 	};
 
