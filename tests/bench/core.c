@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- *	core [--requests N [--options ,KEY=VALUE...]] FOLDER: a file there is the
- *	disk; --requests makes N requests of the disk alone, for strace and perf.
+ *	core [--only disk|net|fs] [--requests N [--options ,KEY=VALUE...]] FOLDER: a
+ *	file there is the disk, a directory there is shared; --requests makes N
+ *	requests of the disk alone, for strace and perf.
  */
 #include <assert.h>
 #include <err.h>
@@ -18,11 +19,7 @@
 
 unsigned int core_devices(void)
 {
-	cpu_set_t cpus;
-
-	return sched_getaffinity(0, sizeof(cpus), &cpus) || CPU_COUNT(&cpus) > 1 ?
-		       CORE_DEVICES :
-		       CORE_DEVICES_ALONE;
+	return sysconf(_SC_NPROCESSORS_ONLN) > 1 ? CORE_DEVICES : CORE_DEVICES_ALONE;
 }
 
 void core_pin(pthread_t thread, int cpu)
@@ -119,16 +116,19 @@ void core_compare(const char *title, const struct core_side *sides, size_t count
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
+		{ "only", required_argument, NULL, 'n' },
 		{ "requests", required_argument, NULL, 'r' },
 		{ "options", required_argument, NULL, 'o' },
 		{ 0 },
 	};
-	const char *disk_options = "";
+	const char *disk_options = "", *only = NULL;
 	unsigned int requests = 0;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
-		if (c == 'r')
+		if (c == 'n')
+			only = optarg;
+		else if (c == 'r')
 			requests = (unsigned int)strtoul(optarg, NULL, 0);
 		else if (c == 'o')
 			disk_options = optarg;
@@ -146,7 +146,11 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	printf("Nanoseconds for each request, and how near that is to the first line.\n");
-	disk_compare(argv[optind]);
-	net_compare();
+	if (!only || !strcmp(only, "disk"))
+		disk_compare(argv[optind]);
+	if (!only || !strcmp(only, "net"))
+		net_compare();
+	if (!only || !strcmp(only, "fs"))
+		fs_compare(argv[optind]);
 	return 0;
 }
