@@ -353,7 +353,7 @@ bool check_host(FILE *out)
 	check_device(&check, "/dev/vhost-net", "vhost_net",
 		     "networking in the host's kernel, which is faster");
 	check_device(&check, "/dev/vhost-vsock", "vhost_vsock",
-		     "vsock in the host's kernel (nothing needs it in this version)");
+		     "AF_VSOCK sockets of the host, by --vsock vhost=on");
 	check_hugepages(&check);
 	check_uring(&check);
 	check_confinement(&check);
