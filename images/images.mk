@@ -15,13 +15,14 @@ images_x86_64 := linux-image-cloud-amd64 linux-image-amd64 vmlinux bzImage
 images_aarch64 := linux-image-arm64 linux-image-arm64 Image Image.gz
 KERNELS := $(wordlist 3,4,$(images_$(ARCH)))
 
-.PHONY: images guest-kernel host-kernel initramfs storage debian-image tuned-kernel
-images: guest-kernel initramfs storage debian-image host-kernel ## guest kernel, initramfs, root disk, the emulated host's kernel
+.PHONY: images guest-kernel host-kernel initramfs storage vsock-test debian-image tuned-kernel
+images: guest-kernel initramfs storage vsock-test debian-image host-kernel ## guest kernel, initramfs, root disk, the emulated host's kernel
 guest-kernel: $(images_out)/guest/version
 # A host of this machine's architecture has this machine's root.
 host-kernel: $(images_out)/host/version $(images_out)/host/initramfs.cpio $(if $(CROSS),$(images_out)/host-root.img)
 initramfs: $(images_out)/initramfs.cpio
 storage: $(images_out)/storage.cpio
+vsock-test: $(images_out)/vsock-test/vsock_test.cpio
 debian-image: $(images_out)/debian.img
 tuned-kernel: $(images_out)/tuned/vmlinux ## a small guest kernel of our own configuration; takes minutes
 
@@ -49,6 +50,10 @@ $(images_out)/initramfs.cpio: $(images_out)/guest/version $(addprefix $(images_s
 
 $(images_out)/storage.cpio: $(addprefix $(images_src)/,storage lib.sh)
 	@$(images_src)/storage $(DEBIAN_ARCH) "$(CROSS)" $@
+
+images_shim := $(images_src)/../tests/lib/vsock_unix.c
+$(images_out)/vsock-test/vsock_test.cpio: $(addprefix $(images_src)/,vsock-test lib.sh) $(images_shim)
+	@$(images_src)/vsock-test "$(CROSS)" $(images_shim) $(images_out)/vsock-test
 
 $(images_out)/debian.img: $(images_out)/guest/version $(addprefix $(images_src)/,debian emulated lib.sh)
 	@$(images_src)/debian $(DEBIAN_ARCH) $(images_out)/guest $@

@@ -96,35 +96,51 @@ static void persist(int fd, const void *addr, socklen_t len)
 	}
 }
 
-static void greet(int fd, const char *port)
+/* False: nobody in the guest listens. */
+static bool greet(int fd, const char *port)
 {
 	char byte = 0;
 
 	dprintf(fd, "CONNECT %s\n", port);
 	while (byte != '\n')
 		if (read(fd, &byte, 1) != 1)
-			errx(1, "the guest did not accept");
+			return false;
+	return true;
+}
+
+static int dial_by_path(const char *address)
+{
+	const char *port = strrchr(address, ':');
+	struct sockaddr_un un;
+	char path[108];
+	int fd;
+
+	snprintf(path, sizeof(path), "%.*s", (int)(port - address), address);
+	for (int i = 0; i < RETRIES; i++) {
+		fd = unix_socket(path, &un);
+		persist(fd, &un, sizeof(un));
+		if (greet(fd, port + 1))
+			return fd;
+		close(fd);
+		usleep(10000);
+	}
+	errx(1, "the guest does not accept");
 }
 
 static int dial(const char *address)
 {
 	struct sockaddr_vm vm;
 	struct sockaddr_un un;
-	char path[108];
 	int fd;
 
+	if (!strncmp(address, "via:", 4))
+		return dial_by_path(address + 4);
 	if (!strncmp(address, "vsock:", 6)) {
 		fd = vsock_socket(address + 6, &vm);
 		persist(fd, &vm, sizeof(vm));
-	} else if (!strncmp(address, "unix:", 5)) {
+	} else {
 		fd = unix_socket(address + 5, &un);
 		persist(fd, &un, sizeof(un));
-	} else {
-		snprintf(path, sizeof(path), "%s", address + 4);
-		*strrchr(path, ':') = '\0';
-		fd = unix_socket(path, &un);
-		persist(fd, &un, sizeof(un));
-		greet(fd, strrchr(address, ':') + 1);
 	}
 	return fd;
 }
