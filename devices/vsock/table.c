@@ -110,6 +110,7 @@ static nfds_t deliver_all(struct vsock_table *table, struct pollfd *fds)
 
 void vsock_table_drain(struct vsock_table *table, int idle_ms, uint64_t end)
 {
+	const struct timespec idle = { idle_ms / 1000, idle_ms % 1000 * (long)NS_PER_MS };
 	_cleanup_free_ struct pollfd *fds = calloc(table->count, sizeof(*fds));
 	nfds_t left;
 
@@ -117,7 +118,7 @@ void vsock_table_drain(struct vsock_table *table, int idle_ms, uint64_t end)
 		return;
 	do
 		left = deliver_all(table, fds);
-	while (left && util_now_ns() < end && poll(fds, left, idle_ms) > 0);
+	while (left && util_now_ns() < end && ppoll(fds, left, &idle, NULL) > 0);
 }
 
 /* ---- by their ports ---- */

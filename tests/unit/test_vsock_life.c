@@ -350,6 +350,34 @@ static void paths_are_checked(void **state)
 	finish(&test);
 }
 
+/* Sends more than the host's socket takes, and has it waited for. */
+static void drain_in_jail(struct vsock_test *test, int fd)
+{
+	const uint32_t len = 8192, count = 40;
+	struct virtio_vsock_hdr hdr = header(test, VIRTIO_VSOCK_OP_RW, GUEST, PORT);
+	pthread_t reader;
+	uint16_t head;
+	void *sum;
+
+	hdr.len = len;
+	memcpy(vq_ptr(&test->guest, OUTGOING, HEADER), &hdr, HEADER);
+	for (uint32_t i = 0; i < count; i++) {
+		for (uint32_t n = 0; n < len; n++)
+			*(uint8_t *)vq_ptr(&test->guest, OUTGOING + HEADER + n, 1) =
+				(uint8_t)((i * len + n) * 31 >> 3);
+		vq_post(&test->guest, TX, &(struct vq_buffer){ OUTGOING, HEADER + len, false }, 1);
+		vq_notify(&test->guest, TX);
+		CHILD_CHECK(vq_await(&test->guest, TX, &head, NULL));
+	}
+	CHILD_CHECK(pthread_create(&reader, NULL, read_all, &fd) == 0);
+	virtio_dev_drain(test->guest.dev);
+	CHILD_CHECK(counter(test, "buffered_bytes") > 0);
+	CHILD_CHECK(counter(test, "delivered_bytes") == len * count);
+	vq_reset(&test->guest);
+	CHILD_CHECK(pthread_join(reader, &sum) == 0);
+	CHILD_CHECK((uintptr_t)sum == len * count);
+}
+
 /* In the jail, on its thread, which has a filter, Landlock and nothing but its directory. */
 static int in_jail(void *arg)
 {
@@ -357,7 +385,7 @@ static int in_jail(void *arg)
 	const char *step;
 	struct jail_report report;
 	uint16_t head;
-	int listener, fd;
+	int listener, fd, accepted;
 
 	child_needs_filters();
 	make(test, "cid=5,path=v");
@@ -379,12 +407,15 @@ static int in_jail(void *arg)
 	CHILD_CHECK(vq_await(&test->guest, RX, &head, NULL));
 	memcpy(&test->hdr, vq_ptr(&test->guest, INCOMING(head), HEADER), HEADER);
 	CHILD_CHECK(test->hdr.op == VIRTIO_VSOCK_OP_RESPONSE);
-	CHILD_CHECK(accept(listener, NULL, NULL) >= 0);
+	CHILD_CHECK(vq_await(&test->guest, TX, &head, NULL));
+	accepted = accept(listener, NULL, NULL);
+	CHILD_CHECK(accepted >= 0);
 	/* And the other way. */
 	CHILD_CHECK(write(fd, "CONNECT 3\n", 10) == 10);
 	CHILD_CHECK(vq_await(&test->guest, RX, &head, NULL));
 	memcpy(&test->hdr, vq_ptr(&test->guest, INCOMING(head), HEADER), HEADER);
 	CHILD_CHECK(test->hdr.op == VIRTIO_VSOCK_OP_REQUEST && test->hdr.dst_port == 3);
+	drain_in_jail(test, accepted);
 	vq_guest_free(&test->guest);
 	return 0;
 }
