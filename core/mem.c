@@ -156,6 +156,13 @@ void mem_free(struct mem *mem)
 	*mem = (struct mem){ 0 };
 }
 
+void mem_keep_from_children(const struct mem *mem)
+{
+	for (size_t i = 0; i < mem->count; i++)
+		if (mem->regions[i].ours)
+			(void)madvise(mem->regions[i].hva, mem->regions[i].len, MADV_DONTFORK);
+}
+
 void *mem_ptr(const struct mem *mem, uint64_t gpa, uint64_t len)
 {
 	const struct mem_region *region = find(mem, gpa);

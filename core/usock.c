@@ -2,7 +2,6 @@
 #include "core/usock.h"
 
 #include <assert.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include "core/util.h"
@@ -74,5 +73,52 @@ int usock_listen(const char *path, int type, int backlog, int *ret_fd)
 	if (listen(fd, backlog) < 0)
 		return -errno;
 	*ret_fd = util_steal_fd(&fd);
+	return 0;
+}
+
+/* A message of one byte, as an fd does not go alone. */
+struct parcel {
+	struct msghdr message;
+	struct iovec iov;
+	char byte;
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+};
+
+static struct msghdr *wrap(struct parcel *parcel)
+{
+	*parcel = (struct parcel){
+		.iov = { &parcel->byte, 1 },
+		.message = { .msg_iov = &parcel->iov, .msg_iovlen = 1, .msg_control = parcel->control,
+			     .msg_controllen = sizeof(parcel->control) },
+	};
+	return &parcel->message;
+}
+
+int usock_send_fd(int sock, int fd)
+{
+	struct parcel parcel;
+	struct msghdr *message = wrap(&parcel);
+	struct cmsghdr *control = CMSG_FIRSTHDR(message);
+
+	control->cmsg_level = SOL_SOCKET;
+	control->cmsg_type = SCM_RIGHTS;
+	control->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(control), &fd, sizeof(fd));
+	return sendmsg(sock, message, USOCK_SEND_FLAGS) < 0 ? -errno : 0;
+}
+
+int usock_receive_fd(int sock, int *ret_fd)
+{
+	struct parcel parcel;
+	struct msghdr *message = wrap(&parcel);
+	ssize_t n = recvmsg(sock, message, USOCK_RECEIVE_FLAGS);
+	struct cmsghdr *control = CMSG_FIRSTHDR(message);
+
+	if (n <= 0)
+		return n < 0 ? -errno : -ECONNRESET;
+	/* Truncated: the thread may have no more fds. */
+	if (!control || message->msg_flags & MSG_CTRUNC)
+		return -EMFILE;
+	memcpy(ret_fd, CMSG_DATA(control), sizeof(*ret_fd));
 	return 0;
 }

@@ -3,6 +3,8 @@
 #ifndef CORE_USOCK_H
 #define CORE_USOCK_H
 
+#include <sys/socket.h>
+
 /* Room for a path with its final zero: the size of sockaddr_un.sun_path. */
 #define USOCK_PATH_MAX 108
 
@@ -18,5 +20,15 @@ int usock_listen(const char *path, int type, int backlog, int *ret_fd);
  * socket of another type; -EAGAIN: its backlog is full now; -ENAMETOOLONG; -errno.
  */
 int usock_connect(const char *path, int type, int *ret_fd);
+
+/*
+ * A file through a connected socket, in a message of its own, by sendmsg() with
+ * USOCK_SEND_FLAGS and recvmsg() with USOCK_RECEIVE_FLAGS. -ECONNRESET: the other end is
+ * closed; -EMFILE: no file came, or there is no number left for it; -errno.
+ */
+#define USOCK_SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
+#define USOCK_RECEIVE_FLAGS MSG_CMSG_CLOEXEC
+int usock_send_fd(int sock, int fd);
+int usock_receive_fd(int sock, int *ret_fd);
 
 #endif

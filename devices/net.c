@@ -11,8 +11,8 @@
  *
  * An interface that was removed under us, or a peer that ended, is a pulled
  * cable: the link is down, what the guest sends is dropped, the VM lives. A
- * person may pull it as well, and plug it in again; meanwhile what comes is
- * dropped, too.
+ * peer may come again. A person may pull the cable as well, and plug it in again;
+ * meanwhile what comes is dropped, too.
  *
  * Limits are for all pairs together. A packet is paid for before it is sent.
  */
@@ -80,6 +80,8 @@ void net_gone(struct net_pair *pair)
 	atomic_store(&pair->net->gone, true);
 	virtq_count(pair->rx, NET_ERRORS, 1);
 	net_set_status(pair->net, 0, VIRTIO_NET_S_LINK_UP);
+	if (pair->netdev->returns)
+		netdev_ask(pair->netdev);
 	if (log_allowed(&pair->net->dev.complaints))
 		log_warn("%s: %s is gone, the guest's link is down", pair->net->dev.name,
 			 pair->netdev->name);
@@ -214,6 +216,29 @@ int net_show_link(struct net *net)
 	return gone ? -ENODEV : 0;
 }
 
+/* What had ended is there again. */
+static void net_return(struct event *event, uint32_t revents)
+{
+	struct net_pair *pair = container_of(event, struct net_pair, door);
+	int r = netdev_reopen(pair->netdev);
+
+	(void)revents;
+	if (!r)
+		r = loop_add(&pair->rx->worker->loop, &pair->event, 0);
+	if (r < 0) {
+		loop_del(&pair->rx->worker->loop, event);
+		return;
+	}
+	pair->watched = 0;
+	pair->gone = false;
+	atomic_store(&pair->net->gone, false);
+	(void)net_show_link(pair->net);
+	if (log_allowed(&pair->net->dev.complaints))
+		log_warn("%s: %s is back", pair->net->dev.name, pair->netdev->name);
+	virtio_kick(pair->rx);
+	virtio_kick(pair->tx);
+}
+
 static int net_start(struct virtio_dev *dev)
 {
 	struct net *net = container_of(dev, struct net, dev);
@@ -339,11 +364,14 @@ static int net_add_pair(struct net *net, unsigned int index)
 	pair->rx = &net->dev.queues[2 * index + NET_RX];
 	pair->tx = &net->dev.queues[2 * index + NET_TX];
 	pair->event = (struct event){ .fd = pair->netdev->fd, .fn = net_event };
+	pair->door = (struct event){ .fd = pair->netdev->door, .fn = net_return };
 	/* Where a program moves packets none come here. */
 	pair->gone = net_has_remote(net);
 	if (pair->gone)
 		return 0;
 	r = worker_watch(pair->rx->worker, &pair->event, 0);
+	if (!r && pair->netdev->returns)
+		r = worker_watch(pair->rx->worker, &pair->door, EPOLLIN);
 	if (!r && net->rx_limited)
 		r = worker_timer(pair->rx->worker, &pair->rx_timer, net_rx_timer);
 	if (!r && net->tx_limited)

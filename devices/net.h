@@ -85,6 +85,7 @@ struct net_pair {
 	struct netdev *netdev;
 	struct virtq *rx, *tx;
 	struct event event;
+	struct event door; /* where the netdev's successor comes */
 	uint32_t watched; /* what event waits for */
 	bool gone;        /* the interface was removed; event is in no loop */
 	struct timer rx_timer, tx_timer; /* until the limit allows the next packet */

@@ -4,8 +4,8 @@
  * has them as well, and speaks for all. The control queue stays the device's;
  * of what it orders the program is told which pairs are in use.
  *
- * A program that ends is a pulled cable. When one comes instead it is given the
- * rings where the last one left them, which only split ones tell.
+ * A program that ends is a pulled cable. When one is there instead it is given
+ * the rings where the last one left them.
  */
 #include <stdio.h>
 #include "devices/net.h"
@@ -88,10 +88,8 @@ static int net_remote_error(int r, bool server)
 static int net_remote_keep_fds(struct net *net)
 {
 	struct worker *worker = &net->dev.workers[0];
-	int r = worker_keep_fd(worker, net->remote.event.fd);
+	int r = worker_keep_fds(worker, (int[]){ net->remote.event.fd, net->remote.door.fd }, 2);
 
-	if (!r && net->remote.door.fd >= 0)
-		r = worker_keep_fd(worker, net->remote.door.fd);
 	for (size_t i = 0; !r && i < net->dev.mem->count; i++)
 		r = worker_keep_fd(worker, net->dev.mem->regions[i].fd);
 	return r;

@@ -1,6 +1,7 @@
 # What tests boot, made from Debian's packages. Include it after BUILD, ARCH (as uname -m has it), DEBIAN_ARCH and CROSS (empty
 # for this machine's own architecture) are set; it wants nothing else.
 #   make images          guest kernel, initramfs, tools for tests of disks, root disk, and the kernel of the emulated host
+#   make dpdk            testpmd, a back end for vhost-user; a hundred packages, so it is made on request only
 #   make tuned-kernel    a small guest kernel of our own configuration; takes minutes, so it is made on request only
 # Programs in $(BUILD)/guest-bin become part of the initramfs: whoever makes them adds them to the prerequisites of
 # $(BUILD)/images/initramfs.cpio.
@@ -15,7 +16,7 @@ images_x86_64 := linux-image-cloud-amd64 linux-image-amd64 vmlinux bzImage
 images_aarch64 := linux-image-arm64 linux-image-arm64 Image Image.gz
 KERNELS := $(wordlist 3,4,$(images_$(ARCH)))
 
-.PHONY: images guest-kernel host-kernel initramfs storage vsock-test debian-image tuned-kernel
+.PHONY: images guest-kernel host-kernel initramfs storage vsock-test debian-image dpdk tuned-kernel
 images: guest-kernel initramfs storage vsock-test debian-image host-kernel ## guest kernel, initramfs, root disk, the emulated host's kernel
 guest-kernel: $(images_out)/guest/version
 # A host of this machine's architecture has this machine's root.
@@ -24,6 +25,7 @@ initramfs: $(images_out)/initramfs.cpio
 storage: $(images_out)/storage.cpio
 vsock-test: $(images_out)/vsock-test/vsock_test.cpio
 debian-image: $(images_out)/debian.img
+dpdk: $(images_out)/dpdk/testpmd ## DPDK's testpmd, with which vhost-user is tested
 tuned-kernel: $(images_out)/tuned/vmlinux ## a small guest kernel of our own configuration; takes minutes
 
 # A recipe replaces its directory as a whole, so one file stands for all.
@@ -57,6 +59,9 @@ $(images_out)/vsock-test/vsock_test.cpio: $(addprefix $(images_src)/,vsock-test 
 
 $(images_out)/debian.img: $(images_out)/guest/version $(addprefix $(images_src)/,debian emulated lib.sh)
 	@$(images_src)/debian $(DEBIAN_ARCH) $(images_out)/guest $@
+
+$(images_out)/dpdk/testpmd: $(addprefix $(images_src)/,dpdk lib.sh)
+	@$(images_src)/dpdk $(DEBIAN_ARCH) $(images_out)/dpdk
 
 images_tuned := $(addprefix $(images_out)/tuned/,vmlinux bzImage config)
 $(images_tuned) &: $(addprefix $(images_src)/,tuned-kernel tuned.config vmlinux lib.sh)

@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include "core/usock.h"
 #include "core/util.h"
 
 /* Filters are compiled on it, which is the deepest that it gets. Only touched pages count. */
@@ -373,37 +374,6 @@ int worker_call(struct worker *worker, int (*fn)(void *arg), void *arg)
 	return job.result;
 }
 
-/* A message of one byte, as an fd does not go alone. */
-struct worker_parcel {
-	struct msghdr message;
-	struct iovec iov;
-	char byte;
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-};
-
-static struct msghdr *worker_wrap(struct worker_parcel *parcel)
-{
-	*parcel = (struct worker_parcel){
-		.iov = { &parcel->byte, 1 },
-		.message = { .msg_iov = &parcel->iov, .msg_iovlen = 1, .msg_control = parcel->control,
-			     .msg_controllen = sizeof(parcel->control) },
-	};
-	return &parcel->message;
-}
-
-static int worker_post_fd(const struct worker *worker, int fd)
-{
-	struct worker_parcel parcel;
-	struct msghdr *message = worker_wrap(&parcel);
-	struct cmsghdr *control = CMSG_FIRSTHDR(message);
-
-	control->cmsg_level = SOL_SOCKET;
-	control->cmsg_type = SCM_RIGHTS;
-	control->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(control), &fd, sizeof(fd));
-	return sendmsg(worker->gate[0], message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
 struct worker_fd {
 	struct worker *worker;
 	int fd; /* its number in both tables */
@@ -413,18 +383,10 @@ static int worker_receive_fd(void *arg)
 {
 	const struct worker_fd *wanted = arg;
 	_cleanup_close_ int fd = -1;
-	struct worker_parcel parcel;
-	struct msghdr *message = worker_wrap(&parcel);
-	struct cmsghdr *control;
-	int moved;
+	int rc = usock_receive_fd(wanted->worker->gate[1], &fd), moved;
 
-	if (recvmsg(wanted->worker->gate[1], message, MSG_CMSG_CLOEXEC) < 0)
-		return -errno;
-	control = CMSG_FIRSTHDR(message);
-	/* Truncated: the thread may have no more fds. */
-	if (!control || message->msg_flags & MSG_CTRUNC)
-		return -EMFILE;
-	memcpy(&fd, CMSG_DATA(control), sizeof(fd));
+	if (rc < 0)
+		return rc;
 	if (fd == wanted->fd) {
 		util_steal_fd(&fd);
 		return 0;
@@ -459,7 +421,7 @@ int worker_give_fd(struct worker *worker, int fd)
 	/* One that is not confined has all of the process. */
 	if (rc < 0 || !worker->running || !worker->confine)
 		return rc;
-	rc = worker_post_fd(worker, fd);
+	rc = usock_send_fd(worker->gate[0], fd);
 	if (rc == 0)
 		rc = worker_call(worker, worker_receive_fd, &(struct worker_fd){ worker, fd });
 	if (rc < 0)

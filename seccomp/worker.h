@@ -15,8 +15,8 @@
 #include <pthread.h>
 #include <fcntl.h>
 #include <stdbool.h>
-#include <sys/socket.h>
 #include "core/loop.h"
+#include "core/usock.h"
 #include "seccomp/filter.h"
 #include "seccomp/landlock.h"
 
@@ -76,11 +76,11 @@ int worker_keep_fds(struct worker *worker, const int *fds, size_t count);
 int worker_open_gate(struct worker *worker);
 /* There is one socket among the thread's fds, and these are the only flags to receive by. */
 #define WORKER_GATE_CALLS \
-	SC_ARG(recvmsg, 2, MSG_CMSG_CLOEXEC), \
+	SC_ARG(recvmsg, 2, USOCK_RECEIVE_FLAGS), \
 	SC_ARG(fcntl, 1, F_DUPFD_CLOEXEC)
 
 /* And for the sandbox of the thread that gives them. */
-#define WORKER_GIVE_CALLS SC_ARG(sendmsg, 2, MSG_DONTWAIT | MSG_NOSIGNAL)
+#define WORKER_GIVE_CALLS SC_ARG(sendmsg, 2, USOCK_SEND_FLAGS)
 
 /*
  * Puts an fd of the caller's into the thread's table, where it has the same

@@ -37,6 +37,8 @@ struct netdev {
 	bool detached; /* not in use: no packet comes */
 	bool filtered; /* the kernel has a filter */
 	bool backlog; /* a part of a packet waits to be sent, and others until netdev_flush() has done it */
+	bool returns; /* when it has ended: another comes, see netdev_ask() */
+	int door; /* where it comes */
 	struct netdev_stream *stream;
 };
 
@@ -94,6 +96,10 @@ int netdev_stream_open(struct netdev *netdev, const char *name, int fd);
 int netdev_passt_start(struct netdev *netdev, const char *forwards, uint16_t mtu);
 /* The same by one that listens at path. -ECONNREFUSED, -ENAMETOOLONG. */
 int netdev_passt_join(struct netdev *netdev, const char *path);
+/* One that returns has ended: asks for another, which is there when the door is readable. */
+void netdev_ask(struct netdev *netdev);
+/* Puts it in the place, and under the number, of the last one. -EAGAIN: not yet; -errno. */
+int netdev_reopen(struct netdev *netdev);
 /* Accepts one whose fd is -1. */
 void netdev_close(struct netdev *netdev);
 

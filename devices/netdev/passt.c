@@ -3,7 +3,8 @@
  * The user-mode network: passt, a program that turns a guest's frames into
  * sockets of the host, which takes no privilege. It has a sandbox and a user of
  * its own, and goes into the background when it is ready, so that a failure is
- * known before the guest runs. It ends when its socket does, and so with us.
+ * known before the guest runs. It ends when its socket does, and so with us; if
+ * it ends before, another is started.
  */
 #include <arpa/inet.h>
 #include <assert.h>
@@ -14,7 +15,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include "core/usock.h"
+#include "core/redial.h"
 #include "core/util.h"
 #include "devices/netdev/netdev.h"
 
@@ -178,15 +179,22 @@ static int passt_run(const char *const *argv, int fd)
 	return status ? -ENETUNREACH : 0;
 }
 
-static int passt_spawn(const struct passt_forwards *forwards, uint16_t mtu, int fd)
+/* What it is started with. */
+struct passt_plan {
+	struct passt_forwards forwards;
+	uint16_t mtu;
+};
+
+static int passt_spawn(const struct passt_plan *plan, int fd)
 {
 	/* Without a word about ports there are none. */
 	const char *argv[6 + 2 * PASST_FORWARDS_MAX + 1] = { "passt", "--quiet", "--fd", PASST_FD_TEXT };
+	const struct passt_forwards *forwards = &plan->forwards;
 	unsigned int count = 4;
 	char mtu_text[sizeof("65535")];
 
-	snprintf(mtu_text, sizeof(mtu_text), "%u", mtu);
-	if (mtu) {
+	snprintf(mtu_text, sizeof(mtu_text), "%u", plan->mtu);
+	if (plan->mtu) {
 		argv[count++] = "--mtu";
 		argv[count++] = mtu_text;
 	}
@@ -197,23 +205,15 @@ static int passt_spawn(const struct passt_forwards *forwards, uint16_t mtu, int 
 	return passt_run(argv, fd);
 }
 
-static int passt_adopt(struct netdev *netdev, int *fd)
+/* A passt of ours; arg is a plan. */
+static int passt_start(const void *arg, int *ret_fd)
 {
-	int r = netdev_stream_open(netdev, "passt", *fd);
-
-	if (!r)
-		util_steal_fd(fd);
-	return r;
-}
-
-int netdev_passt_start(struct netdev *netdev, const char *forwards, uint16_t mtu)
-{
+	const struct passt_plan *plan = arg;
 	_cleanup_close_ int ours = -1, its = -1;
-	struct passt_forwards parsed = { 0 };
-	int r = passt_parse_all(forwards, &parsed), fds[2];
+	int r = 0, fds[2];
 
-	for (unsigned int i = 0; !r && i < parsed.count; i++)
-		r = passt_try_port(&parsed.forward[i]);
+	for (unsigned int i = 0; !r && i < plan->forwards.count; i++)
+		r = passt_try_port(&plan->forwards.forward[i]);
 	if (r < 0)
 		return r;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
@@ -223,16 +223,47 @@ int netdev_passt_start(struct netdev *netdev, const char *forwards, uint16_t mtu
 	/* It waits for the rest of a frame. */
 	if (fcntl(its, F_SETFL, 0) < 0)
 		return -errno;
-	r = passt_spawn(&parsed, mtu, its);
-	return r < 0 ? r : passt_adopt(netdev, &ours);
+	r = passt_spawn(plan, its);
+	if (!r)
+		*ret_fd = util_steal_fd(&ours);
+	return r;
+}
+
+/* One that runs already; arg is its path. */
+static int passt_connect(const void *arg, int *ret_fd)
+{
+	int r = usock_connect(arg, SOCK_STREAM, ret_fd);
+
+	return r < 0 && r != -ENAMETOOLONG ? -ECONNREFUSED : r;
+}
+
+/* The first of them, and whoever will open the next. */
+static int passt_open(struct netdev *netdev, int (*open)(const void *arg, int *ret_fd), const void *arg)
+{
+	_cleanup_close_ int fd = -1, door = -1;
+	int r = open(arg, &fd);
+
+	if (!r)
+		r = redial_start(open, arg, &door);
+	if (!r)
+		r = netdev_stream_open(netdev, "passt", fd);
+	if (r < 0)
+		return r;
+	util_steal_fd(&fd);
+	netdev->returns = true;
+	netdev->door = util_steal_fd(&door);
+	return 0;
+}
+
+int netdev_passt_start(struct netdev *netdev, const char *forwards, uint16_t mtu)
+{
+	struct passt_plan plan = { .mtu = mtu };
+	int r = passt_parse_all(forwards, &plan.forwards);
+
+	return r < 0 ? r : passt_open(netdev, passt_start, &plan);
 }
 
 int netdev_passt_join(struct netdev *netdev, const char *path)
 {
-	_cleanup_close_ int fd = -1;
-	int r = usock_connect(path, SOCK_STREAM, &fd);
-
-	if (r < 0)
-		return r == -ENAMETOOLONG ? r : -ECONNREFUSED;
-	return passt_adopt(netdev, &fd);
+	return passt_open(netdev, passt_connect, path);
 }

@@ -17,9 +17,10 @@
  */
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
-#include <sys/socket.h>
+#include "core/redial.h"
 #include "core/util.h"
 #include "devices/netdev/netdev.h"
 
@@ -32,6 +33,7 @@ struct netdev_stream {
 	uint32_t waste; /* bytes to be thrown away before the next length */
 	uint32_t next;  /* the next frame's length, as far as it has come */
 	size_t next_len;
+	/* What follows counts while netdev->backlog. */
 	size_t backlog_at, backlog_len;
 	uint8_t backlog[sizeof(uint32_t) + STREAM_FRAME_MAX];
 };
@@ -230,6 +232,26 @@ static const struct netdev_ops stream_ops = {
 	.flush = stream_flush,
 	.abandon = stream_abandon,
 };
+
+void netdev_ask(struct netdev *netdev)
+{
+	redial_ask(netdev->door);
+}
+
+int netdev_reopen(struct netdev *netdev)
+{
+	_cleanup_close_ int fd = -1;
+	int r = redial_take(netdev->door, &fd);
+
+	if (r < 0)
+		return r;
+	if (dup3(fd, netdev->fd, O_CLOEXEC) < 0)
+		return -errno;
+	/* Nothing of a frame that was begun will come, or is waited for. */
+	memset(netdev->stream, 0, offsetof(struct netdev_stream, backlog_at));
+	netdev->backlog = false;
+	return 0;
+}
 
 int netdev_stream_open(struct netdev *netdev, const char *name, int fd)
 {

@@ -288,6 +288,8 @@ int netdev_tap_adopt(struct netdev *netdev, int fd)
 void netdev_close(struct netdev *netdev)
 {
 	util_closep(&netdev->fd);
+	if (netdev->returns)
+		util_closep(&netdev->door);
 	free(netdev->stream);
 	netdev->stream = NULL;
 }

@@ -14,7 +14,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include "core/usock.h"
+#include "core/redial.h"
 #include "core/util.h"
 
 /* How long a program may take to answer, or to come in the first place. */
@@ -227,16 +227,34 @@ static int greet(struct vhost_user *user)
 	return 0;
 }
 
+/* Nobody is there. */
+static void part(struct vhost_user *user)
+{
+	/* Other threads have copies of it that are never used: closing ours would tell nobody. */
+	(void)shutdown(user->vhost.fd, SHUT_RDWR);
+	user->vhost.fd = -1;
+	if (!user->server)
+		redial_ask(user->door.fd);
+}
+
 /* Who fails an operation is gone. */
 static void lose_if(struct vhost_user *user, int r)
 {
 	if (r >= 0)
 		return;
 	loop_del(user->loop, &user->event);
-	/* Other threads have copies of it that are never used: closing ours would tell nobody. */
-	(void)shutdown(user->vhost.fd, SHUT_RDWR);
-	user->vhost.fd = -1;
+	part(user);
 	user->changed(user, false);
+}
+
+static int accept_one(int fd, int *ret_fd)
+{
+	int accepted = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (accepted < 0)
+		return -errno;
+	*ret_fd = accepted;
+	return 0;
 }
 
 static void on_end(struct event *event, uint32_t revents)
@@ -249,19 +267,21 @@ static void on_end(struct event *event, uint32_t revents)
 static void on_door(struct event *event, uint32_t revents)
 {
 	struct vhost_user *user = container_of(event, struct vhost_user, door);
-	_cleanup_close_ int fd = accept4(event->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	_cleanup_close_ int fd = -1;
+	int r = user->server ? accept_one(event->fd, &fd) : redial_take(event->fd, &fd);
 
 	(void)revents;
+	/* Who would have connected is gone. */
+	if (r == -ECONNRESET && !user->server)
+		loop_del(user->loop, event);
 	/* One at a time, in the place of the last one: its number is what the main thread closes at the end. */
-	if (fd < 0 || user->vhost.fd >= 0 || dup3(fd, user->event.fd, O_CLOEXEC) < 0)
+	if (r < 0 || user->vhost.fd >= 0 || dup3(fd, user->event.fd, O_CLOEXEC) < 0)
 		return;
 	user->vhost.fd = user->event.fd;
-	if (greet(user) < 0 || loop_add(user->loop, &user->event, EPOLLIN) < 0) {
-		(void)shutdown(fd, SHUT_RDWR);
-		user->vhost.fd = -1;
-	} else {
+	if (greet(user) < 0 || loop_add(user->loop, &user->event, EPOLLIN) < 0)
+		part(user);
+	else
 		user->changed(user, true);
-	}
 }
 
 /* ---- the operations ---- */
@@ -396,10 +416,12 @@ static int let_in(struct vhost_user *user, const char *path)
 
 	if (!r)
 		r = wait_for(user->door.fd, POLLIN, COME_S);
-	if (r < 0)
-		return r;
-	user->vhost.fd = accept4(user->door.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	return user->vhost.fd < 0 ? -errno : 0;
+	return r < 0 ? r : accept_one(user->door.fd, &user->vhost.fd);
+}
+
+static int call(const void *path, int *ret_fd)
+{
+	return usock_connect(path, SOCK_STREAM, ret_fd);
 }
 
 int vhost_user_open(struct vhost_user *user, const char *path, bool server, unsigned int sets,
@@ -411,13 +433,16 @@ int vhost_user_open(struct vhost_user *user, const char *path, bool server, unsi
 		.vhost = { .ops = &user_ops, .mem = mem, .fd = -1 },
 		.event = { .fd = -1, .fn = on_end },
 		.door = { .fd = -1, .fn = on_door },
+		.server = server,
 		.sets = sets,
 	};
 	if (!r)
-		r = server ? let_in(user, path) : usock_connect(path, SOCK_STREAM, &user->vhost.fd);
+		r = server ? let_in(user, path) : call(path, &user->vhost.fd);
 	if (!r)
 		r = greet(user);
 	user->event.fd = user->vhost.fd;
+	if (!r && !server)
+		r = redial_start(call, path, &user->door.fd);
 	return r;
 }
 
@@ -428,9 +453,7 @@ int vhost_user_watch(struct vhost_user *user, struct loop *loop,
 
 	user->loop = loop;
 	user->changed = changed;
-	if (!r && user->door.fd >= 0)
-		r = loop_add(loop, &user->door, EPOLLIN);
-	return r;
+	return r < 0 ? r : loop_add(loop, &user->door, EPOLLIN);
 }
 
 void vhost_user_close(struct vhost_user *user)

@@ -14,12 +14,14 @@
 #define DEVICES_VHOST_USER_H
 
 #include "core/loop.h"
+#include "core/redial.h"
 #include "devices/vhost/vhost.h"
 
 struct vhost_user {
 	struct vhost vhost;  /* its fd is the connection; -1: nobody is there */
 	struct event event;  /* the end of the connection */
-	struct event door;   /* where the next one may come; its fd is -1 where none does */
+	struct event door;   /* where the next one comes: our socket, or the redial's */
+	bool server;         /* it comes to us */
 	struct loop *loop;   /* that watches both */
 	uint64_t protocol;   /* features of the protocol that both know */
 	unsigned int sets;   /* of rings that are wanted */
@@ -27,11 +29,12 @@ struct vhost_user {
 	void (*changed)(struct vhost_user *user, bool there);
 };
 
-#define VHOST_USER_CALLS SC(sendmsg), SC(accept4), SC(dup3), SC(shutdown)
+#define VHOST_USER_CALLS SC(sendmsg), SC(accept4), SC(dup3), SC(shutdown), REDIAL_CALLS
 
 /*
- * Meets the program that listens at path or, where this one is the server, the
- * one that comes there within some seconds. It has to serve so many sets of
+ * Meets the program that listens at path, as the one that will listen there when
+ * this one has ended; or, where this one is the server, the one that comes there
+ * within some seconds. It has to serve so many sets of
  * rings. -EMEDIUMTYPE: guest memory is not shared; -ETIMEDOUT: none came;
  * -ENOBUFS: it does not serve as many; -EPROTO: it breaks the protocol; -errno of usock.h.
  */

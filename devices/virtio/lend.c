@@ -10,9 +10,8 @@
  *
  * The rings' positions travel as one number, and back when the queue stops; so
  * resets, saves and the worker find the queue as if it had never been away. A
- * vhost that ended without a word leaves them in the used ring, if that is split.
+ * vhost that ended without a word leaves them in the ring.
  */
-#include <linux/virtio_ring.h>
 #include <sys/eventfd.h>
 #include "devices/vhost/vhost.h"
 #include "devices/virtio/ring.h"
@@ -97,16 +96,6 @@ static int decode(struct virtq *queue, uint32_t base)
 	return 0;
 }
 
-/* Who served it left without a word. Of split rings the used index tells where. */
-static int recover(struct virtq *queue)
-{
-	const struct vring_used *used = (const void *)queue->device;
-
-	if (virtio_has(queue->dev, VIRTIO_F_RING_PACKED))
-		return -ENODATA;
-	return decode(queue, ring_load(&used->idx));
-}
-
 static void lose(struct virtq *queue)
 {
 	virtio_lose(queue->dev, "queue %u: nobody knows how far its vhost has come", queue->index);
@@ -149,7 +138,7 @@ void virtq_take_back(struct virtq *queue)
 	queue->vhost = NULL;
 	/* It was watched before. */
 	(void)loop_add(&queue->worker->loop, &queue->kick, EPOLLIN | EPOLLET);
-	r = r < 0 ? recover(queue) : decode(queue, base);
+	r = r < 0 ? queue->ring->recover(queue, &queue->position) : decode(queue, base);
 	/* A reset asks for no position. */
 	if (r < 0 && !queue->dev->resetting && !queue->resetting)
 		lose(queue);
@@ -157,7 +146,7 @@ void virtq_take_back(struct virtq *queue)
 
 void virtq_lend_again(struct virtq *queue)
 {
-	int r = recover(queue);
+	int r = queue->ring->recover(queue, &queue->position);
 
 	if (!r)
 		r = start_ring(queue, queue->vhost, queue->ring_index);

@@ -215,6 +215,60 @@ static void packed_want_doorbell(struct virtq *queue, bool wanted)
 	}
 }
 
+/*
+ * Whether the device has come to this entry: it has used the one before, and not
+ * this one since. The driver may be at work on both, in their order, so this one
+ * is looked at first.
+ */
+static bool packed_came_to(const struct virtq *queue, uint16_t index, bool *ret_wrap)
+{
+	const uint16_t both = FLAG_AVAIL | FLAG_USED;
+	const uint16_t here = ring_load(&packed_desc(queue, index)->flags) & both;
+	const uint16_t before =
+		ring_load(&packed_desc(queue, (index ? index : queue->size) - 1u)->flags) & both;
+	const bool wrap = index ? before : !before;
+
+	if ((before && before != both) || here == (wrap ? both : 0))
+		return false;
+	*ret_wrap = wrap;
+	return true;
+}
+
+/* All entries wait: where the driver has come to, it cannot go on. */
+static uint16_t packed_full_at(const struct virtq *queue)
+{
+	const uint16_t first = ring_load(&packed_desc(queue, 0)->flags) & FLAG_AVAIL;
+	uint16_t index = 1;
+
+	while (index < queue->size && (ring_load(&packed_desc(queue, index)->flags) & FLAG_AVAIL) == first)
+		index++;
+	return index % queue->size;
+}
+
+static int packed_recover(const struct virtq *queue, struct virtq_position *ret)
+{
+	unsigned int found = 0;
+	uint16_t next = 0;
+	bool wrap = false;
+
+	/* Used entries stand for others: of a chain that has several, or of those before it. */
+	if (!queue->indirect || queue->in_order)
+		return -ENODATA;
+	for (uint16_t index = 0; index < queue->size; index++)
+		if (packed_came_to(queue, index, &wrap)) {
+			next = index;
+			found++;
+		}
+	if (!found) {
+		next = packed_full_at(queue);
+		wrap = ring_load(&packed_desc(queue, next)->flags) & FLAG_AVAIL;
+	}
+	if (found > 1)
+		return -ENODATA;
+	*ret = (struct virtq_position){ next, next, wrap, wrap };
+	return 0;
+}
+
 const struct ring_ops ring_packed = {
 	.map = packed_map,
 	.waiting = packed_waiting,
@@ -225,4 +279,5 @@ const struct ring_ops ring_packed = {
 	.show = packed_show,
 	.wants_interrupt = packed_wants_interrupt,
 	.want_doorbell = packed_want_doorbell,
+	.recover = packed_recover,
 };

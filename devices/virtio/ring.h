@@ -28,6 +28,8 @@ struct ring_ops {
 	bool (*wants_interrupt)(const struct virtq *queue, uint32_t count);
 	/* Tells the driver whether doorbells are wanted. */
 	void (*want_doorbell)(struct virtq *queue, bool wanted);
+	/* Where somebody came to who served the ring in order and left without a word. -ENODATA: it does not say. */
+	int (*recover)(const struct virtq *queue, struct virtq_position *ret);
 };
 
 extern const struct ring_ops ring_split, ring_packed;

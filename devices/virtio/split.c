@@ -153,6 +153,14 @@ static void split_want_doorbell(struct virtq *queue, bool wanted)
 		ring_store(avail_event(queue), queue->position.next_avail);
 }
 
+static int split_recover(const struct virtq *queue, struct virtq_position *ret)
+{
+	const uint16_t next = ring_load(&used_ring(queue)->idx);
+
+	*ret = (struct virtq_position){ next, next, true, true };
+	return 0;
+}
+
 const struct ring_ops ring_split = {
 	.map = split_map,
 	.waiting = split_waiting,
@@ -163,4 +171,5 @@ const struct ring_ops ring_split = {
 	.show = split_show,
 	.wants_interrupt = split_wants_interrupt,
 	.want_doorbell = split_want_doorbell,
+	.recover = split_recover,
 };

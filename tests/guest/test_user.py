@@ -135,7 +135,7 @@ class User(Group):
         equal(self.vm.sha256("/tmp/data"), self.sum)
 
     def test_is_reached_by_a_forwarded_port(self):
-        self.vm.sh("httpd -p 80 -h /tmp")
+        self.vm.sh("netstat -ltn | grep -q ':80 ' || httpd -p 80 -h /tmp")
         with urllib.request.urlopen(f"http://127.0.0.1:{FORWARDED}/data", timeout=60) as data:
             equal(hashlib.sha256(data.read()).hexdigest(), self.sum)
 
@@ -160,30 +160,39 @@ class User(Group):
         equal(second.wait(), 1)
         assert "a port is in use" in second.errors()
 
-    def its_passt(self):
-        """The processes of passt in this network."""
+    def its(self, name):
+        """The processes of this name in this network."""
         here = os.stat("/proc/thread-self/ns/net").st_ino
         for path in Path("/proc").glob("[0-9]*"):
             try:
-                if (path.joinpath("comm").read_text().startswith("passt") and
+                if (path.joinpath("comm").read_text().startswith(name) and
                         path.joinpath("ns/net").stat().st_ino == here):
                     yield int(path.name)
             except OSError:
                 pass
 
-    def test_lives_on_without_passt(self):
-        pids = list(self.its_passt())
-        equal(len(pids), 1)
-        os.kill(pids[0], signal.SIGKILL)
-        until(lambda: self.vm.sh("cat /sys/class/net/eth0/carrier") == "0")
-        assert "net0: passt is gone" in self.vm.errors()
+    def test_has_another_passt_when_one_ends(self):
+        for times in 1, 2:
+            pids = list(self.its("passt"))
+            equal(len(pids), 1)
+            os.kill(pids[0], signal.SIGKILL)
+            until(lambda: self.vm.errors().count("net0: passt is back") == times)
+            equal(self.vm.errors().count("net0: passt is gone"), times)
+            until(lambda: self.vm.sh("cat /sys/class/net/eth0/carrier") == "1")
+            equal(self.vm.sh("cat /sys/class/net/eth0/carrier_down_count"), str(times))
+            self.test_reaches_a_service_on_loopback()
+            self.test_is_reached_by_a_forwarded_port()
+
+    def test_leaves_nothing_behind(self):
+        equal(len(list(self.its("microvm-redial"))), 1)
         equal(self.vm.power_off(), 0)
+        until(lambda: not list(self.its("passt")) and not list(self.its("microvm-redial")))
 
     def test_is_what_there_is_where_nothing_is_asked_for(self):
         self.third = self.boot("--net", **self.ordinary())
         until(lambda: "net0: it is at the user-mode network, passt" in self.third.errors())
 
     def test_passt_ends_with_the_guest(self):
-        equal(len(list(self.its_passt())), 1)
+        equal(len(list(self.its("passt"))), 1)
         self.third.process.kill()
-        until(lambda: not list(self.its_passt()))
+        until(lambda: not list(self.its("passt")))

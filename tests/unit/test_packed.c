@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <linux/virtio_ring.h>
+#include "devices/virtio/ring.h"
 #include "devices/virtio/virtio.h"
 #include "tests/unit/line.h"
 #include "tests/unit/ram.h"
@@ -953,6 +954,63 @@ static void post_one_more(void *arg)
 }
 
 /* Between the look that found nothing and the request for a doorbell: found by a second look. */
+static void assert_recovered(const struct fixture *f)
+{
+	struct virtq_position position;
+
+	assert_int_equal(f->queue.ring->recover(&f->queue, &position), 0);
+	assert_int_equal(position.next_used, f->queue.position.next_used);
+	assert_int_equal(position.used_wrap, f->queue.position.used_wrap);
+	assert_int_equal(position.next_avail, position.next_used);
+	assert_int_equal(position.avail_wrap, position.used_wrap);
+}
+
+/* At every place of two rounds, with any number of buffers that wait. */
+static void test_recovered(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	setup(&f);
+	for (uint16_t place = 0; place < 2 * SIZE; place++)
+		for (uint16_t waiting = 0; waiting <= SIZE; waiting++) {
+			start(&f, SIZE, INDIRECT);
+			assert_recovered(&f);
+			for (uint16_t i = 0; i < place; i++) {
+				post(&f, buffer(DATA, 1, i % SIZE, WRITE));
+				virtq_done(&f.queue, virtq_pop(&f.queue));
+				virtq_publish(&f.queue);
+			}
+			for (uint16_t i = 0; i < waiting; i++) {
+				assert_recovered(&f);
+				post(&f, buffer(DATA, 1, (place + i) % SIZE, WRITE));
+			}
+			assert_recovered(&f);
+		}
+	teardown(&f);
+}
+
+/* What was left between two entries of which one is used, and where used entries say too little. */
+static void test_not_recovered(void **state)
+{
+	static const uint64_t features[] = { 0, INDIRECT | 1ULL << VIRTIO_F_IN_ORDER };
+	struct virtq_position position;
+	struct fixture f;
+
+	(void)state;
+	setup(&f);
+	for (size_t i = 0; i < ARRAY_SIZE(features); i++) {
+		start(&f, SIZE, features[i]);
+		assert_int_equal(f.queue.ring->recover(&f.queue, &position), -ENODATA);
+	}
+	start(&f, SIZE, INDIRECT);
+	post(&f, buffer(DATA, 1, 0, WRITE));
+	post(&f, buffer(DATA, 1, 1, WRITE));
+	f.ring[1].flags = AVAIL | USED;
+	assert_int_equal(f.queue.ring->recover(&f.queue, &position), -ENODATA);
+	teardown(&f);
+}
+
 static void test_posted_meanwhile(void **state)
 {
 	(void)state;
@@ -1020,6 +1078,8 @@ int main(void)
 		cmocka_unit_test(test_doorbell_event),
 		cmocka_unit_test(test_interrupt_flags),
 		cmocka_unit_test(test_interrupt_event),
+		cmocka_unit_test(test_recovered),
+		cmocka_unit_test(test_not_recovered),
 		cmocka_unit_test(test_posted_meanwhile),
 		cmocka_unit_test(test_wanted_meanwhile),
 	};

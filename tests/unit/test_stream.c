@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <endian.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -384,6 +385,19 @@ static void test_start(void **state)
 	assert_int_equal(receive(&wire), HEADER + 14);
 	assert_memory_equal(wire.room + HEADER, "frame of hello", 14);
 	assert_int_equal(receive(&wire), -EBADFD);
+	/* It is as the first one, however often it ends. */
+	for (int i = 0; i < 2; i++) {
+		struct pollfd door = { .fd = wire.netdev.door, .events = POLLIN };
+
+		assert_true(wire.netdev.returns);
+		assert_int_equal(netdev_reopen(&wire.netdev), -EAGAIN);
+		netdev_ask(&wire.netdev);
+		assert_int_equal(poll(&door, 1, 20000), 1);
+		assert_int_equal(netdev_reopen(&wire.netdev), 0);
+		assert_int_equal(receive(&wire), HEADER + 14);
+		assert_memory_equal(wire.room + HEADER, "frame of hello", 14);
+		assert_int_equal(receive(&wire), -EBADFD);
+	}
 	netdev_close(&wire.netdev);
 	forget_fake(name, arguments, sizeof(arguments));
 	assert_string_equal(arguments, "--quiet --fd 3 --mtu 1400 --tcp-ports 42222:22 "
