@@ -242,7 +242,7 @@ static uint16_t packed_full_at(const struct virtq *queue)
 
 	while (index < queue->size && (ring_load(&packed_desc(queue, index)->flags) & FLAG_AVAIL) == first)
 		index++;
-	return index % queue->size;
+	return index < queue->size ? index : 0;
 }
 
 static int packed_recover(const struct virtq *queue, struct virtq_position *ret)
