@@ -104,9 +104,11 @@ $(BUILD)/seccomp/filter.o: $(BUILD)/syscall-names.h
 
 $(UNIT): %: %.o $(LIB)
 	$(call say,LINK)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIB) $(LDLIBS) -lcmocka
 
 $(BUILD)/tests/unit/test_vm: $(BUILD)/tests/unit/$(ARCH)/power_off.o
+
+$(BUILD)/tests/unit/test_fs_escape: $(VDRV)
 
 # Its functions in the place of the C library's.
 $(BUILD)/tests/unit/test_hotpath: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc free pthread_mutex_lock)
@@ -150,6 +152,12 @@ $(BUILD)/guest-bin/%: tests/guest/$(ARCH)/%.c
 	@mkdir -p $(@D)
 	$(guest_program)
 $(BUILD)/images/initramfs.cpio: $(patsubst %.c,$(BUILD)/guest-bin/%,$(notdir $(GUEST)))
+
+# What runs in a guest and on its host, from the directory that they share.
+FSTEST := $(BUILD)/guest-fs/fstest
+$(FSTEST): $(wildcard tests/guest/fs/*.[ch])
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE -I. $(WARN) -Os -s -static -o $@ $(filter %.c,$^)
 
 # ---- what a person calls ----
 
@@ -205,7 +213,7 @@ check-unit: $(UNIT) ## the unit tests (of this BUILD)
 	@EMULATOR=$(EMULATOR) tests/unit/run $(UNIT)
 
 # What qemu-user leaves out: filters of system calls, namespaces, io_uring, KVM.
-UNIT_KERNEL := $(filter $(addprefix %/test_,blk block console cpu deadline filter hotpath irq jail net rng sandbox scsi \
+UNIT_KERNEL := $(filter $(addprefix %/test_,blk block console cpu deadline filter fs_escape hotpath irq jail net rng sandbox scsi \
 		 scsi_target tap virtio vm vsock_life worker),$(UNIT))
 check-kernel: $(UNIT_KERNEL) host-kernel ## the unit tests that want a kernel of ARCH's, where need be in an emulated host
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 2048 --env BUILD -- tests/unit/run $(UNIT_KERNEL)
@@ -257,7 +265,7 @@ check-usage: $(BUILD)/microvm ## a user's mistakes and what they are told
 check-image: $(BUILD)/microvm ## microvm image against qemu-img
 	@tests/image/run
 
-check-guest: $(BUILD)/microvm $(BUILD)/tests/live/live $(if $(SHORT),guest-kernel initramfs host-kernel,images) ## real guests, where need be in an emulated host (also: SHORT=1)
+check-guest: $(BUILD)/microvm $(BUILD)/tests/live/live $(FSTEST) $(if $(SHORT),guest-kernel initramfs host-kernel,images) ## real guests, where need be in an emulated host (also: SHORT=1)
 	@$(SUDO) rm -rf $(BUILD)/guest-log
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 7168 --timeout 1500 --tries 8 --out $(BUILD)/guest-log --env BUILD -- \
 		tests/guest/run $(SHORT:%=--short) --resume $(BUILD)/guest-log
