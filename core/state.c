@@ -50,8 +50,8 @@ void state_free(struct state *state)
 	*state = (struct state){ 0 };
 }
 
-int state_get(struct state_reader *reader, const char *name, uint32_t version, void *data,
-	      size_t len)
+int state_view(struct state_reader *reader, const char *name, uint32_t version,
+	       struct state_reader *ret_section)
 {
 	struct section section;
 
@@ -59,10 +59,23 @@ int state_get(struct state_reader *reader, const char *name, uint32_t version, v
 		return -EINVAL;
 	memcpy(&section, reader->data, sizeof(section));
 	if (strncmp(section.name, name, sizeof(section.name)) || section.version != version ||
-	    section.len != len || len > reader->left - sizeof(section))
+	    section.len > reader->left - sizeof(section))
 		return -EINVAL;
-	memcpy(data, reader->data + sizeof(section), len);
-	reader->data += sizeof(section) + len;
-	reader->left -= sizeof(section) + len;
+	*ret_section = (struct state_reader){ reader->data + sizeof(section), section.len };
+	reader->data += sizeof(section) + section.len;
+	reader->left -= sizeof(section) + section.len;
+	return 0;
+}
+
+int state_get(struct state_reader *reader, const char *name, uint32_t version, void *data,
+	      size_t len)
+{
+	struct state_reader next = *reader, section;
+	int err = state_view(&next, name, version, &section);
+
+	if (err || section.left != len)
+		return -EINVAL;
+	memcpy(data, section.data, len);
+	*reader = next;
 	return 0;
 }

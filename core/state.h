@@ -28,6 +28,10 @@ int state_put(struct state *state, const char *name, uint32_t version, const voi
 	      size_t len);
 void state_free(struct state *state);
 
+/* The next section's bytes, where they are, and moves on. -EINVAL, with nothing moved: it is not that. */
+int state_view(struct state_reader *reader, const char *name, uint32_t version,
+	       struct state_reader *ret_section);
+
 /*
  * Copies the next section's bytes to data and moves on. -EINVAL, with nothing
  * moved or copied, when it has another name, version or length than those.

@@ -176,6 +176,35 @@ static void fs_dev_reset(struct virtio_dev *dev)
 	fs_forget(fs_dev_of(dev)->fs);
 }
 
+struct fs_saving {
+	struct fs *fs;
+	struct state *state;
+	char file[PATH_MAX];
+};
+
+static int fs_save_mount(void *arg)
+{
+	struct fs_saving *saving = arg;
+
+	return fs_save(saving->fs, saving->state, saving->file);
+}
+
+static int fs_dev_save(struct virtio_dev *dev, struct state *state)
+{
+	struct fs_saving saving = { fs_dev_of(dev)->fs, state, "" };
+	int err = worker_call(&dev->workers[0], fs_save_mount, &saving);
+
+	if (err == -EBUSY)
+		log_warn("%s: the guest has a file open that was removed, and has to close it before a save: %s",
+			 dev->name, saving.file);
+	return err;
+}
+
+static int fs_dev_restore(struct virtio_dev *dev, struct state_reader *reader)
+{
+	return fs_load(fs_dev_of(dev)->fs, reader);
+}
+
 /* "GUEST:HOST:COUNT"; nothing for no map. */
 static int fs_parse_map(const char *text, struct fs_map *ret_map)
 {
@@ -336,5 +365,7 @@ const struct virtio_class fs_class = {
 	.start = fs_dev_start,
 	.kick = fs_kick,
 	.reset = fs_dev_reset,
+	.save = fs_dev_save,
+	.restore = fs_dev_restore,
 	.free = fs_dev_free,
 };

@@ -6,13 +6,11 @@
 #include <fcntl.h>
 #include "devices/fs/server.h"
 
-ssize_t fs_opendir(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
+int fs_dir_open(struct fs *fs, uint32_t inode, struct fuse_open_out *ret_out)
 {
-	struct fuse_open_out *out = call->reply;
 	struct fs_handle *handle;
 	int fd, dir_fd, err = fs_reserve(fs);
 
-	(void)in;
 	if (err)
 		return err;
 	dir_fd = fs_inode_fd(fs, inode);
@@ -22,15 +20,23 @@ ssize_t fs_opendir(struct fs *fs, uint32_t inode, const void *in, struct fs_call
 	if (fd < 0)
 		return -errno;
 	err = fs_handle_add(fs, inode, fd, fs->conf.cache == FS_CACHE_ALWAYS ?
-					   FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE : 0, out);
-	if (err || fs_handle_get(fs, out->fh, inode, &handle) < 0)
+					   FOPEN_CACHE_DIR | FOPEN_KEEP_CACHE : 0, ret_out);
+	if (err || fs_handle_get(fs, ret_out->fh, inode, &handle) < 0)
 		return err;
 	handle->dir = fdopendir(fd);
 	if (!handle->dir) {
 		err = -errno;
-		fs_handle_close(fs, out->fh, inode);
+		fs_handle_close(fs, ret_out->fh, inode);
 	}
-	return err ? err : (ssize_t)sizeof(*out);
+	return err;
+}
+
+ssize_t fs_opendir(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
+{
+	int err = fs_dir_open(fs, inode, call->reply);
+
+	(void)in;
+	return err ? err : (ssize_t)sizeof(struct fuse_open_out);
 }
 
 static int find_dir(struct fs *fs, uint32_t inode, const struct fuse_read_in *read_in,

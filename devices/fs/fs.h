@@ -10,12 +10,14 @@
 #ifndef DEVICES_FS_FS_H
 #define DEVICES_FS_FS_H
 
+#include <limits.h>
 #include <linux/fuse.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include "core/state.h"
 #include "core/util.h"
 
 /* Bytes of a request behind its header, but for what WRITE writes: an extended attribute's. */
@@ -57,10 +59,18 @@ int fs_dir(const struct fs *fs);
 #define FS_KEEP_FDS 2
 size_t fs_fds(const struct fs *fs, int fds[FS_KEEP_FDS]);
 
-/* Once, on the thread: it gets an umask and a working directory of its own. -errno. */
+/* On the thread: it gets an umask and a working directory of its own, and what was loaded. -errno. */
 int fs_enter(struct fs *fs);
 /* Whoever mounts next begins anew: closes and forgets everything. */
 void fs_forget(struct fs *fs);
+
+/*
+ * Appends the mount. On the thread. -EBUSY: the guest has a file open that was removed, whose last
+ * name is told; -ENOMEM.
+ */
+int fs_save(struct fs *fs, struct state *state, char file[PATH_MAX]);
+/* Keeps the next section of a save for the next fs_enter(). -EINVAL: it cannot be one. */
+int fs_load(struct fs *fs, struct state_reader *reader);
 
 /* A request and its reply, whose header is the caller's. */
 struct fs_call {

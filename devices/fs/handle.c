@@ -4,7 +4,7 @@
 #include "devices/fs/server.h"
 
 /* Half of the descriptors, so that directories can always be opened. */
-static uint32_t room(const struct fs *fs)
+uint32_t fs_handles_max(const struct fs *fs)
 {
 	return fs->conf.fds / 2;
 }
@@ -17,7 +17,7 @@ static uint64_t number_of(const struct fs *fs, uint32_t handle)
 int fs_handles_init(struct fs *fs)
 {
 	/* The first is none. */
-	fs->handles = calloc(room(fs) + 1, sizeof(*fs->handles));
+	fs->handles = calloc(fs_handles_max(fs) + 1, sizeof(*fs->handles));
 	if (!fs->handles)
 		return -ENOMEM;
 	fs->handle_room = 1;
@@ -52,7 +52,18 @@ void fs_handles_free(struct fs *fs)
 
 bool fs_handle_free(const struct fs *fs)
 {
-	return fs->free_handle || fs->handle_room <= room(fs);
+	return fs->free_handle || fs->handle_room <= fs_handles_max(fs);
+}
+
+void fs_handle_number(struct fs *fs, uint64_t number)
+{
+	const uint32_t handle = (uint32_t)number;
+
+	for (; fs->handle_room <= handle; fs->handle_room++) {
+		fs->handles[fs->handle_room].next = fs->free_handle;
+		fs->free_handle = fs->handle_room;
+	}
+	fs->handles[handle].generation = number >> 32;
 }
 
 int fs_handle_add(struct fs *fs, uint32_t inode, int fd, uint32_t flags,
@@ -81,23 +92,35 @@ int fs_handle_add(struct fs *fs, uint32_t inode, int fd, uint32_t flags,
 	return 0;
 }
 
-int fs_handle_get(struct fs *fs, uint64_t fh, uint32_t inode, struct fs_handle **ret_handle)
+static struct fs_handle *find(const struct fs *fs, uint64_t fh, uint32_t inode)
 {
 	uint32_t handle = (uint32_t)fh;
 
 	if (!handle || handle >= fs->handle_room || fs->handles[handle].inode != inode ||
 	    number_of(fs, handle) != fh)
+		return NULL;
+	return &fs->handles[handle];
+}
+
+int fs_handle_get(struct fs *fs, uint64_t fh, uint32_t inode, struct fs_handle **ret_handle)
+{
+	struct fs_handle *handle = find(fs, fh, inode);
+
+	if (!handle)
 		return -EBADF;
-	*ret_handle = &fs->handles[handle];
+	/* Not found again by a load. */
+	if (handle->fd < 0)
+		return -ESTALE;
+	*ret_handle = handle;
 	return 0;
 }
 
 void fs_handle_close(struct fs *fs, uint64_t fh, uint32_t inode)
 {
 	uint32_t handle = (uint32_t)fh, *link = &fs->inodes[inode].handle;
-	struct fs_handle *entry;
+	struct fs_handle *entry = find(fs, fh, inode);
 
-	if (fs_handle_get(fs, fh, inode, &entry) < 0)
+	if (!entry)
 		return;
 	while (*link != handle)
 		link = &fs->handles[*link].next;

@@ -218,6 +218,37 @@ void fs_inodes_forget(struct fs *fs)
 	link_identity(fs, FS_ROOT);
 }
 
+int fs_inodes_reserve(struct fs *fs, uint32_t used)
+{
+	int err = 0;
+
+	while (!err && fs->inode_room < used)
+		err = grow(fs);
+	if (err)
+		return err;
+	for (fs->inode_used = FS_ROOT + 1; fs->inode_used < used; fs->inode_used++)
+		*at(fs, fs->inode_used) = (struct fs_inode){ .fd = -1 };
+	return 0;
+}
+
+void fs_inode_number(struct fs *fs, uint32_t inode, uint32_t generation)
+{
+	at(fs, inode)->generation = generation;
+	fs->free_inode = inode;
+}
+
+void fs_inodes_settle(struct fs *fs, const bool *taken)
+{
+	for (uint32_t i = FS_ROOT + 1; i < fs->inode_used; i++) {
+		if (taken[i]) {
+			fs_inode_forget(fs, i, 1);
+			continue;
+		}
+		at(fs, i)->next_identity = fs->free_inode;
+		fs->free_inode = i;
+	}
+}
+
 void fs_inodes_free(struct fs *fs)
 {
 	for (uint32_t i = FS_ROOT + 1; i < fs->inode_used; i++) {

@@ -34,22 +34,41 @@ const char *fs_take_string(struct fs_call *call)
 	return string;
 }
 
+bool fs_is_name(const char *name)
+{
+	return *name && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
 const char *fs_take_name(struct fs_call *call)
 {
 	const char *name = fs_take_string(call);
 
-	if (!name || !*name || strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, ".."))
-		return NULL;
-	return name;
+	return name && fs_is_name(name) ? name : NULL;
 }
 
 /* ---- a mount's life ---- */
+
+uint64_t fs_features(const struct fs *fs)
+{
+	uint64_t wanted = FEATURES;
+
+	if (fs->conf.writeback)
+		wanted |= FUSE_WRITEBACK_CACHE;
+	if (fs->conf.acl)
+		wanted |= FUSE_POSIX_ACL | FUSE_DONT_MASK;
+	if (fs->conf.labels)
+		wanted |= FUSE_SECURITY_CTX;
+	/* Attributes that it does not believe it need not get with each name. */
+	if (fs->conf.cache == FS_CACHE_NEVER)
+		wanted &= ~(uint64_t)(FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO);
+	return wanted;
+}
 
 ssize_t fs_init(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
 {
 	const struct fuse_init_in *init = in;
 	struct fuse_init_out *out = call->reply;
-	uint64_t offered = init->flags, wanted = FEATURES;
+	uint64_t offered = init->flags;
 
 	(void)inode;
 	*out = (struct fuse_init_out){ .major = FUSE_KERNEL_VERSION,
@@ -63,16 +82,7 @@ ssize_t fs_init(struct fs *fs, uint32_t inode, const void *in, struct fs_call *c
 	fs_forget(fs);
 	if (offered & FUSE_INIT_EXT && call->args_len >= sizeof(*init) - INIT_IN_MIN)
 		offered |= (uint64_t)init->flags2 << 32;
-	if (fs->conf.writeback)
-		wanted |= FUSE_WRITEBACK_CACHE;
-	if (fs->conf.acl)
-		wanted |= FUSE_POSIX_ACL | FUSE_DONT_MASK;
-	if (fs->conf.labels)
-		wanted |= FUSE_SECURITY_CTX;
-	/* Attributes that it does not believe it need not get with each name. */
-	if (fs->conf.cache == FS_CACHE_NEVER)
-		wanted &= ~(uint64_t)(FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO);
-	fs->features = offered & wanted;
+	fs->features = offered & fs_features(fs);
 	fs->mounted = true;
 	out->max_readahead = init->max_readahead;
 	out->flags = (uint32_t)fs->features;
@@ -293,6 +303,7 @@ void fs_close(struct fs *fs)
 	if (fs->handles)
 		fs_handles_free(fs);
 	fs_inodes_free(fs);
+	state_free(&fs->loaded);
 	util_closep(&fs->root_fd);
 	util_closep(&fs->proc_fd);
 	free(fs);
@@ -315,7 +326,7 @@ int fs_enter(struct fs *fs)
 	_cleanup_close_ int fd = -1;
 
 	if (fs->entered)
-		return 0;
+		return fs_load_finish(fs);
 	if (unshare(CLONE_FS) < 0)
 		return -errno;
 	/* Paths of descriptors, which are the thread's own, begin here. */
@@ -324,12 +335,13 @@ int fs_enter(struct fs *fs)
 		return -errno;
 	fs_own_enter(fs);
 	fs->entered = true;
-	return 0;
+	return fs_load_finish(fs);
 }
 
 void fs_forget(struct fs *fs)
 {
 	fs->mounted = false;
+	state_free(&fs->loaded);
 	fs_handles_forget(fs);
 	fs_inodes_forget(fs);
 }

@@ -20,6 +20,7 @@
 #include <dirent.h>
 #include <fcntl.h> /* struct statx */
 #include <sys/stat.h>
+#include "core/state.h"
 #include "core/util.h"
 #include "devices/fs/fs.h"
 
@@ -65,6 +66,7 @@ struct fs {
 	uint64_t quiet_dev; /* of a file system that tells of nothing at a close; 0: none */
 	uint64_t features; /* FUSE_..., agreed */
 	bool mounted;
+	struct state loaded; /* a save, until the thread begins */
 
 	struct fs_inode *inodes;
 	uint32_t inode_room, inode_used, free_inode;
@@ -82,6 +84,14 @@ int fs_inodes_init(struct fs *fs);
 /* All but the root; what is open is closed. */
 void fs_inodes_forget(struct fs *fs);
 void fs_inodes_free(struct fs *fs);
+
+/*
+ * For a load, after fs_inodes_forget(): room for those below used; the next one to be added has
+ * that number; at last those that are taken lose a lookup, and the others are free.
+ */
+int fs_inodes_reserve(struct fs *fs, uint32_t used);
+void fs_inode_number(struct fs *fs, uint32_t inode, uint32_t generation);
+void fs_inodes_settle(struct fs *fs, const bool *taken);
 
 /* The inode of a node id of the guest's; 0 when there is none. */
 uint32_t fs_inode_of(const struct fs *fs, uint64_t node);
@@ -123,12 +133,16 @@ void fs_inode_unname(struct fs *fs, uint32_t inode);
 int fs_handles_init(struct fs *fs);
 void fs_handles_forget(struct fs *fs);
 void fs_handles_free(struct fs *fs);
+/* Open ones at the most. */
+uint32_t fs_handles_max(const struct fs *fs);
+/* For a load, in rising order: the next one to be added has that number. */
+void fs_handle_number(struct fs *fs, uint64_t number);
 /* Whether there can be one more. */
 bool fs_handle_free(const struct fs *fs);
 /* Takes fd over, even on failure; fills the answer, which says flags (FOPEN_...). -ENFILE. */
 int fs_handle_add(struct fs *fs, uint32_t inode, int fd, uint32_t flags,
 		  struct fuse_open_out *ret_out);
-/* -EBADF: none of the inode's. */
+/* -EBADF: none of the inode's. -ESTALE: a load has not found its file. */
 int fs_handle_get(struct fs *fs, uint64_t fh, uint32_t inode, struct fs_handle **ret_handle);
 void fs_handle_close(struct fs *fs, uint64_t fh, uint32_t inode);
 /* Makes room for one descriptor more. -ENFILE. */
@@ -144,6 +158,9 @@ int fs_inode_open(struct fs *fs, uint32_t inode, uint32_t flags, bool kill);
 /* Flags of open() for those of the guest; FOPEN_... for the answer. */
 int fs_host_flags(const struct fs *fs, uint32_t flags);
 uint32_t fs_open_flags(const struct fs *fs, uint32_t inode, uint32_t flags);
+
+/* A directory, to read it. */
+int fs_dir_open(struct fs *fs, uint32_t inode, struct fuse_open_out *ret_out);
 
 /* ---- replies: attr.c ---- */
 
@@ -193,9 +210,18 @@ void fs_keep_end(const struct fs *fs, bool keeps);
 int fs_take_label(const struct fs *fs, struct fs_call *call, struct fs_label *ret_label);
 int fs_label(struct fs *fs, uint32_t inode, const struct fs_label *label);
 
+/* ---- saves: save.c ---- */
+
+/* FUSE_... that we want. */
+uint64_t fs_features(const struct fs *fs);
+/* What fs_load() has kept becomes the mount. -ENOMEM. */
+int fs_load_finish(struct fs *fs);
+
 /* ---- operations ---- */
 
-/* A name at the front of what is left of the arguments; NULL: no directory may have such a one. */
+/* Whether a directory may have such a one. */
+bool fs_is_name(const char *name);
+/* One at the front of what is left of the arguments; NULL: there is none. */
 const char *fs_take_name(struct fs_call *call);
 /* The same for any string. */
 const char *fs_take_string(struct fs_call *call);

@@ -60,6 +60,8 @@ int virtio_dev_save(struct virtio_dev *dev, struct state *state)
 	if (!err && class->state_size)
 		err = state_put(state, class->name, class->state_version,
 				(uint8_t *)dev + class->state_offset, class->state_size);
+	if (!err && class->save)
+		err = class->save(dev, state);
 	return err;
 }
 
@@ -116,6 +118,8 @@ int virtio_dev_load(struct virtio_dev *dev, struct state_reader *reader)
 				(uint8_t *)dev + class->state_offset, class->state_size);
 	if (!err && class->load)
 		err = class->load(dev);
+	if (!err && class->restore)
+		err = class->restore(dev, reader);
 	dev->paused = true;
 	return err;
 }

@@ -87,7 +87,7 @@ const char *virtio_nth_counter(const struct virtio_dev *dev, unsigned int n, uin
  */
 void virtio_dev_pause(struct virtio_dev *dev);
 void virtio_dev_resume(struct virtio_dev *dev);
-/* Appends the sections of a paused device. -ENOMEM. */
+/* Appends the sections of a paused device. -ENOMEM; -EBUSY: it cannot be saved now, and the log has why. */
 int virtio_dev_save(struct virtio_dev *dev, struct state *state);
 /*
  * The next sections of a save into a device that was just made, from the same

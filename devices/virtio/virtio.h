@@ -5,7 +5,7 @@
  * transports, counters and sandbox follow from the class.
  *
  * Threads: a device has one worker, or with several sets of queues one for
- * each set; a queue belongs to exactly one. init, load and free run on the main
+ * each set; a queue belongs to exactly one. init, save, load, restore and free run on the main
  * thread; start, reset, config_write, drain, resize, resize_disk and set_link on the first worker; kick, retry,
  * queue_start, queue_stop, queue_reset, queue_error and the queue's event handlers on the queue's. The
  * transports call the functions in transport.h from vCPU threads.
@@ -24,6 +24,7 @@
 #include "core/log.h"
 #include "core/loop.h"
 #include "core/opt.h"
+#include "core/state.h"
 #include "core/stat.h"
 #include "core/util.h"
 #include "devices/virtio/virtq.h"
@@ -141,6 +142,12 @@ struct virtio_class {
 	 * dev->features, dev->config and the queues are loaded by then; start and queue_start follow.
 	 */
 	int (*load)(struct virtio_dev *dev);
+	/*
+	 * What state_size cannot hold, as it has no fixed size: sections that save appends to those of
+	 * a paused device, and restore takes again, after load. -errno: it cannot be saved now.
+	 */
+	int (*save)(struct virtio_dev *dev, struct state *state);
+	int (*restore)(struct virtio_dev *dev, struct state_reader *reader);
 	/* Delivers what the device still holds for the host, at the end of the run; the guest is stopped. */
 	void (*drain)(struct virtio_dev *dev);
 	/* A person's request: the window of the terminal changed. */
