@@ -18,6 +18,7 @@
  * what says that the host has sent all is the end of its data.
  */
 #include <endian.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include "core/util.h"
@@ -359,6 +360,14 @@ void vsock_conn_data(struct vsock_conn *conn, uint32_t len, bool ends,
 	fill(conn, VIRTIO_VSOCK_OP_RW, ends ? VIRTIO_VSOCK_SEQ_EOM : 0, len, ret_hdr);
 }
 
+/* The peer does not receive either. That is an event, too, but the guest would write before it comes. */
+static bool hung_up(const struct vsock_conn *conn)
+{
+	struct pollfd fd = { .fd = conn->event.fd };
+
+	return ppoll(&fd, 1, &(struct timespec){ 0 }, NULL) == 1 && fd.revents & POLLHUP;
+}
+
 /* read() gave nothing: not now (EAGAIN), or never again. */
 static void dry(struct vsock_conn *conn, int err)
 {
@@ -369,7 +378,7 @@ static void dry(struct vsock_conn *conn, int err)
 	}
 	conn->readable = false;
 	if (err != EAGAIN)
-		shut_host(conn, err ? BOTH : VIRTIO_VSOCK_SHUTDOWN_SEND);
+		shut_host(conn, err || hung_up(conn) ? BOTH : VIRTIO_VSOCK_SHUTDOWN_SEND);
 }
 
 /* The socket gives a message as a whole, the guest takes it in pieces. False: there is none. */

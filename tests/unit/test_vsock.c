@@ -432,6 +432,32 @@ static void the_host_closes_in_halves(void **state)
 	finish(&test);
 }
 
+/* Both directions end in one packet, even if the end of the data is found before the event is served. */
+static void a_close_is_no_half_close(void **state)
+{
+	struct vsock_test test;
+	int listener, fd;
+
+	(void)state;
+	make(&test, "cid=5,path=v");
+	start_bare(&test);
+	listener = serve(SOCK_STREAM);
+	tell(&test, VIRTIO_VSOCK_OP_REQUEST, 0, GUEST, PORT);
+	fd = accept(listener, NULL, NULL);
+	assert_true(fd >= 0);
+	host_writes(fd, "last");
+	turn(&test);
+	close(fd);
+	/* The doorbell for these is served first. */
+	give_rx(&test);
+	expect(&test, VIRTIO_VSOCK_OP_RESPONSE, GUEST, PORT);
+	expect_data(&test, "last", GUEST, PORT);
+	expect_shutdown(&test, BOTH, GUEST, PORT);
+	expect_nothing(&test);
+	close(listener);
+	finish(&test);
+}
+
 /* A program that leaves data unread breaks the connection, but what it wrote is not lost. */
 static void data_before_a_break_arrives(void **state)
 {
@@ -568,6 +594,7 @@ int main(void)
 		cmocka_unit_test(receive_buffers_are_waited_for),
 		cmocka_unit_test(the_guest_closes_in_halves),
 		cmocka_unit_test(the_host_closes_in_halves),
+		cmocka_unit_test(a_close_is_no_half_close),
 		cmocka_unit_test(data_before_a_break_arrives),
 		cmocka_unit_test(data_outlives_the_guests_end),
 		cmocka_unit_test(ports_in_use_are_not_had_twice),
