@@ -332,7 +332,7 @@ static const struct sandbox fs_sandbox = SANDBOX(
 	SC(setfsuid), SC(setfsgid), SC_ARG(setgroups, 0, 0),
 	/* From descriptors, never from the working directory. */
 	SC_MASK(openat, 0, 1U << 31, 0), SC(statx), SC(fstat), SC(newfstatat), SC(fcntl),
-	SC(dup), SC(readlinkat), SC(fstatfs), SC(getdents64), SC(lseek),
+	SC(dup), SC(dup3), SC(readlinkat), SC(fstatfs), SC(getdents64), SC(lseek),
 	SC(preadv2), SC(pwritev2), SC(fsync), SC(fdatasync), SC(syncfs), SC(fallocate),
 	SC(copy_file_range), SC(truncate), SC(ftruncate), SC(utimensat), SC(fchownat),
 	SC(fchmodat), SC(mknodat), SC(mkdirat), SC(symlinkat), SC(linkat), SC(unlinkat),

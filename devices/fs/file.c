@@ -37,15 +37,16 @@ uint32_t fs_open_flags(const struct fs *fs, uint32_t inode, uint32_t flags)
 		answer = FOPEN_DIRECT_IO;
 	else if (fs->conf.cache == FS_CACHE_ALWAYS)
 		answer = FOPEN_KEEP_CACHE;
-	/* A close is asked about where that could tell of a write that failed: one request less. */
-	if (!writes(flags) || fs->inodes[inode].identity.dev == fs->quiet_dev)
+	/* A close is asked about where it lets go of locks or could tell of a write that failed. */
+	if (!(fs->features & FUSE_POSIX_LOCKS) &&
+	    (!writes(flags) || fs->inodes[inode].identity.dev == fs->quiet_dev))
 		answer |= FOPEN_NOFLUSH;
 	return answer;
 }
 
 int fs_inode_open(struct fs *fs, uint32_t inode, uint32_t flags, bool kill)
 {
-	char path[sizeof("thread-self/fd/") + FS_PATH_MAX];
+	char path[FS_PATH_MAX];
 	mode_t mode;
 	int fd, err;
 	bool keeps;
@@ -60,7 +61,7 @@ int fs_inode_open(struct fs *fs, uint32_t inode, uint32_t flags, bool kill)
 	mode = fs->inodes[inode].mode;
 	if (!S_ISREG(mode))
 		return S_ISDIR(mode) ? -EISDIR : S_ISLNK(mode) ? -ELOOP : -ENXIO;
-	snprintf(path, sizeof(path), "thread-self/fd/%d", fd);
+	snprintf(path, sizeof(path), "%d", fd);
 	keeps = fs_keep_begin(fs, mode, kill || !(flags & O_TRUNC));
 	fd = openat(fs->proc_fd, path, fs_host_flags(fs, flags));
 	if (fd < 0)

@@ -58,7 +58,7 @@ struct fs_handle {
 
 struct fs {
 	struct fs_conf conf;
-	int root_fd, proc_fd; /* proc_fd: /proc */
+	int root_fd, proc_fd; /* proc_fd: /proc; once entered, what the thread has open */
 	bool entered;
 	uint32_t uid, gid; /* ours */
 	uint64_t caps;     /* that we may have, bits by CAP_... */
