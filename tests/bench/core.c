@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  *	core [--only disk|net|fs] [--requests N [--options ,KEY=VALUE...]] FOLDER: a
- *	file there is the disk, a directory there is shared; --requests makes N
- *	requests of the disk alone, for strace and perf.
+ *	file there is the disk; --requests makes N requests of the disk alone, for
+ *	strace and perf.
  */
 #include <assert.h>
 #include <err.h>
@@ -151,6 +151,6 @@ int main(int argc, char **argv)
 	if (!only || !strcmp(only, "net"))
 		net_compare();
 	if (!only || !strcmp(only, "fs"))
-		fs_compare(argv[optind]);
+		fs_compare();
 	return 0;
 }

@@ -54,7 +54,7 @@ void disk_alone(const char *folder, const char *options, unsigned int requests);
 
 void net_compare(void);
 
-/* The same for a directory. Relative paths begin elsewhere afterwards. */
-void fs_compare(const char *folder);
+/* Relative paths begin elsewhere afterwards. */
+void fs_compare(void);
 
 #endif
