@@ -14,17 +14,22 @@
  * reaches a worker unless it is given through the gate, a pair of sockets. A
  * table therefore is a part of main's, number by number, as long as main takes
  * back what it gave before it closes it.
+ *
+ * Threads that share a table are made by its owner, after it has got one of its
+ * own and before its filter refuses to make any. They inherit its Landlock rules.
  */
 #include "seccomp/worker.h"
 
 #include <assert.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <linux/close_range.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include "core/usock.h"
 #include "core/util.h"
 
@@ -152,8 +157,15 @@ int worker_watch(struct worker *worker, struct event *event, uint32_t events)
 void worker_help(struct worker *worker, struct worker *helper)
 {
 	assert(!worker->launched && !worker->running);
+	helper->helps = true;
 	helper->helper = worker->helper;
 	worker->helper = helper;
+}
+
+void worker_share(struct worker *worker, struct worker *helper)
+{
+	helper->shares = true;
+	worker_help(worker, helper);
 }
 
 static int worker_compare_fds(const void *a, const void *b)
@@ -195,13 +207,35 @@ static int worker_enter_cwd(const struct worker *worker)
 	return unshare(CLONE_FS) < 0 || fchdir(worker->cwd) < 0 ? -errno : 0;
 }
 
-static int worker_confine(const struct worker *worker)
+/* Of one that has what its worker kept. */
+static int worker_narrow_capabilities(const struct worker *worker)
 {
-	int rc = worker_forbid_files(worker);
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
 
-	if (rc == 0)
-		rc = worker_narrow_fds(worker);
-	return rc < 0 ? rc : filter_enter(worker->sandbox);
+	if (syscall(SYS_capget, &header, data) < 0)
+		return -errno;
+	for (size_t i = 0; i < ARRAY_SIZE(data); i++) {
+		data[i].permitted &= (uint32_t)(worker->capabilities >> 32 * i);
+		data[i].effective &= data[i].permitted;
+		data[i].inheritable = 0;
+	}
+	return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
+}
+
+static int worker_launch_helpers(struct worker *worker, bool shares);
+
+/* All but the filter. */
+static int worker_narrow(const struct worker *worker)
+{
+	int rc;
+
+	if (!worker->confine)
+		return 0;
+	if (worker->shares)
+		return worker_narrow_capabilities(worker);
+	rc = worker_forbid_files(worker);
+	return rc < 0 ? rc : worker_narrow_fds(worker);
 }
 
 static void *worker_main(void *opaque)
@@ -211,8 +245,12 @@ static void *worker_main(void *opaque)
 
 	filter_name_thread(worker->name);
 	rc = worker_enter_cwd(worker);
+	if (rc == 0)
+		rc = worker_narrow(worker);
+	if (rc == 0 && !worker->helps)
+		rc = worker_launch_helpers(worker, true);
 	if (rc == 0 && worker->confine)
-		rc = worker_confine(worker);
+		rc = filter_enter(worker->sandbox);
 
 	pthread_mutex_lock(&worker->lock);
 	worker->start_result = rc;
@@ -263,15 +301,25 @@ static int worker_launch_one(struct worker *worker)
 	return rc;
 }
 
+/* Those that share its fds, or the others. */
+static int worker_launch_helpers(struct worker *worker, bool shares)
+{
+	int rc = 0;
+
+	for (struct worker *helper = worker->helper; helper && rc == 0; helper = helper->helper)
+		if (helper->shares == shares)
+			rc = worker_launch_one(helper);
+	return rc;
+}
+
 int worker_launch(struct worker *worker)
 {
-	int rc = worker_launch_one(worker);
+	int rc;
 
-	for (struct worker *helper = worker->helper; helper && rc == 0; helper = helper->helper) {
+	for (struct worker *helper = worker->helper; helper; helper = helper->helper)
 		helper->landlock_fd = worker->landlock_fd;
-		rc = worker_launch_one(helper);
-	}
-	return rc;
+	rc = worker_launch_one(worker);
+	return rc < 0 ? rc : worker_launch_helpers(worker, false);
 }
 
 /* With send_lock held. */

@@ -48,7 +48,9 @@ struct worker {
 	bool launched; /* and nobody has waited for it yet */
 	bool running;
 	pthread_t thread;
-	struct worker *helper; /* the first of those that it has */
+	struct worker *helper; /* the first of those that it has; of a helper, the next one */
+	bool helps;            /* it is one */
+	bool shares;           /* and has all of its worker's fds */
 	int keep[WORKER_FDS_MAX];
 	size_t keep_count;
 	int gate[2]; /* where fds come in while the thread runs: the caller's end, and its own; -1: nowhere */
@@ -99,6 +101,12 @@ int worker_watch(struct worker *worker, struct event *event, uint32_t events);
  * Its loop and events are its own; it is freed by its owner, after the worker was stopped.
  */
 void worker_help(struct worker *worker, struct worker *helper);
+
+/*
+ * The same for one that has the worker's table of fds, whatever is opened in it later, and of
+ * its capabilities those that it names. The worker keeps the helper's fds for it.
+ */
+void worker_share(struct worker *worker, struct worker *helper);
 
 /* Makes a timer of the loop and keeps its fd. */
 int worker_timer(struct worker *worker, struct timer *timer, void (*fn)(struct timer *timer));

@@ -4,16 +4,9 @@
  * process by SG_IO alone, which waits for the device: sg's write() and read() refuse
  * whoever gave up privileges since the device was opened, and so does its reset. A
  * queue therefore has helpers, threads that do nothing but wait for the device.
- *
- * Requests go to them as pointers through one pipe and come back through another. A
- * pipe is a queue that any thread may use and that a loop can watch; each has room for
- * all requests that can be in flight, so no write ever waits. A request belongs
- * to whoever read its pointer last.
  */
-#include <assert.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <poll.h>
 #include <scsi/sg.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
@@ -21,6 +14,7 @@
 #include <sys/sysmacros.h>
 #include "devices/scsi/passthrough.h"
 #include "devices/scsi/target.h"
+#include "seccomp/helpers.h"
 
 /* Commands that a device works on at a time, for each queue. sg itself takes 16 for an open file. */
 #define SG_HELPERS 4
@@ -31,18 +25,9 @@
 #define SG_TIMEOUT_MS 60000
 #define SG_TRIES 4
 
-struct helper {
-	struct worker worker;
-	struct event event;
-	struct block_engine *engine;
-};
-
 struct block_engine {
 	const struct passthrough *device;
-	int to_helpers[2], to_queue[2];
-	bool threaded; /* else, in tests, requests are executed as they come */
-	unsigned int in_flight;
-	struct helper helpers[SG_HELPERS];
+	struct helpers helpers;
 };
 
 static const struct sandbox helper_sandbox = SANDBOX(SC_ARG(ioctl, 1, SG_IO));
@@ -140,70 +125,38 @@ static int execute(const struct passthrough *device, struct scsi_task *task)
 	return 0;
 }
 
-static void execute_request(const struct passthrough *device, struct block_request *request)
-{
-	struct scsi_task *task = container_of(request, struct scsi_task, io);
-
-	task->result = execute(device, task);
-}
-
-/* ---- helpers ---- */
-
-/* The pipe has room: -EAGAIN would be a bug. */
-static void pass(int fd, struct block_request *request)
-{
-	ssize_t n = write(fd, &request, sizeof(request));
-
-	assert(n == sizeof(request));
-	(void)n;
-}
-
-static struct block_request *take(int fd)
-{
-	struct block_request *request;
-
-	return read(fd, &request, sizeof(request)) == sizeof(request) ? request : NULL;
-}
-
-static void helper_serve(struct event *event, uint32_t revents)
-{
-	const struct helper *helper = container_of(event, struct helper, event);
-	struct block_request *request;
-
-	(void)revents;
-	while ((request = take(event->fd))) {
-		execute_request(helper->engine->device, request);
-		pass(helper->engine->to_queue[1], request);
-	}
-}
-
 /* ---- the queue's side ---- */
 
-static void engine_finish(struct block_request *request)
+static void engine_execute(void *opaque, void *request)
 {
-	request->done(request, container_of(request, struct scsi_task, io)->result);
+	const struct block_engine *engine = opaque;
+	struct scsi_task *task = container_of((struct block_request *)request, struct scsi_task, io);
+
+	task->result = execute(engine->device, task);
+}
+
+static void engine_finish(void *opaque, void *request)
+{
+	struct block_request *io = request;
+
+	(void)opaque;
+	io->done(io, container_of(io, struct scsi_task, io)->result);
 }
 
 static int engine_fd(const struct block_engine *engine)
 {
-	return engine->to_queue[0];
+	return helpers_fd(&engine->helpers);
 }
 
 static int engine_start(struct block_engine *engine)
 {
-	engine->threaded = engine->helpers[0].worker.running;
+	(void)engine;
 	return 0;
 }
 
 static void engine_submit(struct block_engine *engine, struct block_request *request)
 {
-	if (!engine->threaded) {
-		execute_request(engine->device, request);
-		engine_finish(request);
-		return;
-	}
-	engine->in_flight++;
-	pass(engine->to_helpers[1], request);
+	helpers_submit(&engine->helpers, request);
 }
 
 static void engine_flush(struct block_engine *engine)
@@ -213,32 +166,19 @@ static void engine_flush(struct block_engine *engine)
 
 static void engine_complete(struct block_engine *engine)
 {
-	struct block_request *request;
-
-	while ((request = take(engine->to_queue[0]))) {
-		engine->in_flight--;
-		engine_finish(request);
-	}
+	helpers_complete(&engine->helpers);
 }
 
 static void engine_drain(struct block_engine *engine)
 {
-	struct pollfd some = { .fd = engine->to_queue[0], .events = POLLIN };
-
-	for (; engine->in_flight; engine_complete(engine))
-		ppoll(&some, 1, NULL, NULL);
+	helpers_drain(&engine->helpers);
 }
 
 static void engine_close(struct block_engine *engine)
 {
 	if (!engine)
 		return;
-	for (unsigned int i = 0; i < SG_HELPERS; i++)
-		worker_free(&engine->helpers[i].worker);
-	for (unsigned int i = 0; i < 2; i++) {
-		util_closep(&engine->to_helpers[i]);
-		util_closep(&engine->to_queue[i]);
-	}
+	helpers_close(&engine->helpers);
 	free(engine);
 }
 
@@ -251,37 +191,6 @@ static const struct block_engine_ops engine_ops = {
 	.drain = engine_drain,
 	.close = engine_close,
 };
-
-/* A page that was begun to be read counts until its end. */
-static int open_pipe(int fds[2], unsigned int depth)
-{
-	const size_t wanted = depth * sizeof(struct block_request *) + SG_PAGE;
-	int size;
-
-	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
-		return -errno;
-	size = fcntl(fds[0], F_GETPIPE_SZ);
-	if (size < 0 || ((size_t)size < wanted && fcntl(fds[0], F_SETPIPE_SZ, (int)wanted) < 0))
-		return -errno;
-	return 0;
-}
-
-static int add_helper(struct block_engine *engine, struct helper *helper, const struct worker *worker)
-{
-	const int fds[] = { engine->device->fd, engine->to_queue[1] };
-	char name[sizeof(worker->name)];
-	int r;
-
-	helper->engine = engine;
-	helper->event = (struct event){ .fd = engine->to_helpers[0], .fn = helper_serve };
-	snprintf(name, sizeof(name), "%.12s/sg", worker->name);
-	r = worker_init(&helper->worker, name, &helper_sandbox, worker->confine);
-	if (r < 0)
-		return r;
-	r = worker_keep_fds(&helper->worker, fds, ARRAY_SIZE(fds));
-	/* Each request wakes one of them. */
-	return r < 0 ? r : worker_watch(&helper->worker, &helper->event, EPOLLIN | EPOLLEXCLUSIVE);
-}
 
 static void engine_closep(struct block_engine **engine)
 {
@@ -297,19 +206,13 @@ int passthrough_queue_open(const struct passthrough *device, struct worker *work
 	if (!engine)
 		return -ENOMEM;
 	engine->device = device;
-	engine->to_helpers[0] = engine->to_helpers[1] = -1;
-	engine->to_queue[0] = engine->to_queue[1] = -1;
-	r = open_pipe(engine->to_helpers, depth);
-	if (!r)
-		r = open_pipe(engine->to_queue, depth);
-	for (unsigned int i = 0; i < SG_HELPERS && !r; i++)
-		r = add_helper(engine, &engine->helpers[i], worker);
-	if (!r)
-		r = worker_keep_fd(worker, engine->to_helpers[1]);
+	engine->helpers = (struct helpers){
+		.suffix = "sg", .sandbox = &helper_sandbox, .fd = device->fd,
+		.run = engine_execute, .done = engine_finish, .opaque = engine,
+	};
+	r = helpers_open(&engine->helpers, worker, SG_HELPERS, depth);
 	if (r < 0)
 		return r;
-	for (unsigned int i = 0; i < SG_HELPERS; i++)
-		worker_help(worker, &engine->helpers[i].worker);
 	*ret_queue = (struct block_queue){ .ops = &engine_ops, .engine = util_steal_ptr(&engine) };
 	return 0;
 }

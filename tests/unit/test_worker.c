@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -145,6 +146,76 @@ static int helper(void *arg)
 	}
 	fixture_free(&f);
 	return 0;
+}
+
+static int open_another(void *arg)
+{
+	return dup(*(int *)arg);
+}
+
+static int has_fd(void *arg)
+{
+	return fcntl(*(int *)arg, F_GETFD) < 0 ? -errno : 0;
+}
+
+static uint64_t effective_capabilities(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+	CHILD_CHECK(syscall(SYS_capget, &header, data) == 0);
+	return (uint64_t)data[1].effective << 32 | data[0].effective;
+}
+
+static int ask_capabilities(void *arg)
+{
+	*(uint64_t *)arg = effective_capabilities();
+	return 0;
+}
+
+static const struct sandbox opening = SANDBOX(SC(dup), SC_ARG(fcntl, 1, F_GETFD));
+static const struct sandbox looking = SANDBOX(SC_ARG(fcntl, 1, F_GETFD), SC(capget));
+
+/* What the worker opens while it runs is open for one that shares its fds, and for nobody else. */
+static int sharer(void *arg)
+{
+	const uint64_t wanted = 1ULL << CAP_FSETID, have = effective_capabilities();
+	struct fixture f, sharing, apart;
+	uint64_t capabilities;
+	int fd;
+
+	(void)arg;
+	fixture_init(&f, &opening, true);
+	fixture_init(&sharing, &looking, true);
+	fixture_init(&apart, &looking, true);
+	sharing.worker.capabilities = wanted;
+	CHILD_CHECK(worker_keep_fds(&f.worker, sharing.worker.keep, sharing.worker.keep_count) == 0);
+	worker_share(&f.worker, &sharing.worker);
+	worker_help(&f.worker, &apart.worker);
+	/* It may be started again. */
+	for (int i = 0; i < 2; i++) {
+		CHILD_CHECK(worker_start(&f.worker) == 0);
+		fd = worker_call(&f.worker, open_another, &f.event.fd);
+		CHILD_CHECK(fd >= 0);
+		CHILD_CHECK(worker_call(&f.worker, has_fd, &fd) == 0);
+		CHILD_CHECK(worker_call(&sharing.worker, has_fd, &fd) == 0);
+		CHILD_CHECK(worker_call(&sharing.worker, has_fd, &f.stranger) == -EBADF);
+		CHILD_CHECK(worker_call(&apart.worker, has_fd, &f.event.fd) == -EBADF);
+		worker_call(&sharing.worker, ask_capabilities, &capabilities);
+		CHILD_CHECK(capabilities == (have & wanted));
+		worker_stop(&f.worker);
+		CHILD_CHECK(!sharing.worker.running);
+	}
+	fixture_free(&f);
+	fixture_free(&sharing);
+	fixture_free(&apart);
+	return 0;
+}
+
+static void helpers_may_share_fds(void **state)
+{
+	(void)state;
+	child_succeeds(geteuid(), sharer, NULL);
 }
 
 static void helpers_run_with_their_worker(void **state)
@@ -610,6 +681,7 @@ int main(void)
 		cmocka_unit_test(a_call_runs_on_the_thread_or_inline),
 		cmocka_unit_test(events_fire_on_the_thread),
 		cmocka_unit_test(helpers_run_with_their_worker),
+		cmocka_unit_test(helpers_may_share_fds),
 		cmocka_unit_test(calls_do_not_keep_events_waiting),
 		cmocka_unit_test(a_call_is_published_before_it_returns),
 		cmocka_unit_test(jobs_are_done_in_the_order_in_which_they_are_sent),
