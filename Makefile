@@ -115,6 +115,7 @@ $(BUILD)/tests/unit/test_hotpath: private LDFLAGS += $(addprefix -Wl$(comma)--wr
 
 $(BUILD)/tests/unit/test_vhost $(BUILD)/tests/unit/test_scsi_unit: private LDFLAGS += -Wl,--wrap=ioctl
 
+$(BUILD)/tests/unit/test_fs: private LDFLAGS += -Wl,--wrap=fsync
 $(BUILD)/tests/unit/test_vsock_vhost: private LDFLAGS += -Wl,--wrap=ioctl,--wrap=vhost_kernel_open
 
 $(BUILD)/tests/unit/test_qcow2_kill: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,pwritev2 fallocate fdatasync)

@@ -1,170 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * virtio-fs (section 5.11): a directory of the host, by FUSE. The server
- * (devices/fs/) knows operations; here requests come and go. They are served
- * one after the other, on the thread that has the directory.
- *
- * A request is copied once, but for what it reads and writes, which goes
- * between the guest's buffers and the file.
+ * (devices/fs/) knows operations, and requests come and go in fs_queue.c.
  */
 #include <endian.h>
 #include <linux/capability.h>
 #include <linux/virtio_fs.h>
 #include <sched.h>
-#include "devices/fs/fs.h"
-#include "devices/virtio/virtio.h"
+#include "devices/fs_device.h"
 
 #define FS_QUEUE_SIZE 128
 #define FS_TAG_MAX sizeof(((struct virtio_fs_config *)0)->tag)
 #define FS_FDS 4096
 /* Of the process, for everything else. */
 #define FS_FDS_LEFT 256
-/* Bytes after which the driver is shown what was done so far. */
-#define FS_BATCH_BYTES KIB(64)
-/* Requests in a row: then the other queue and whoever calls the worker have their turn. */
-#define FS_BATCH 128
+#define FS_THREADS_MAX 16
 
 struct fs_dev_conf {
 	struct virtio_conf virtio;
 	char *path, *tag, *uids, *gids;
-	uint64_t fds;
+	uint64_t fds, threads;
 	int cache;
-	bool read_only, writeback, no_xattr, acl, labels, squash;
+	bool read_only, writeback, no_xattr, acl, labels, squash, locks;
 };
-
-struct fs_dev {
-	struct virtio_dev dev;
-	struct fs *fs;
-	_Alignas(8) uint8_t args[FS_ARGS_MAX];
-	_Alignas(8) uint8_t reply[FS_REPLY_MAX];
-};
-
-enum fs_counter { FS_REQUESTS, FS_IN_BYTES, FS_OUT_BYTES, FS_ERRORS };
 
 static const char *const fs_counters[] = {
 	[FS_REQUESTS] = "requests",
 	[FS_IN_BYTES] = "read_bytes",
 	[FS_OUT_BYTES] = "written_bytes",
 	[FS_ERRORS] = "errors",
+	[FS_HELPED] = "helped",
+	[FS_LOCK_WAITS] = "lock_waits",
 	NULL,
 };
-
-static struct fs_dev *fs_dev_of(struct virtio_dev *dev)
-{
-	return container_of(dev, struct fs_dev, dev);
-}
-
-/* ---- requests ---- */
-
-/* The arguments; those of a write end where its data begin. -E2BIG: nothing we know is so long. */
-static int fs_pull_args(struct fs_dev *fs_dev, struct chain *chain, struct fs_call *call)
-{
-	size_t len = call->header.opcode == FUSE_WRITE ?
-			     util_min(chain->out.left, sizeof(struct fuse_write_in)) :
-			     chain->out.left;
-
-	if (len > sizeof(fs_dev->args))
-		return -E2BIG;
-	call->args = fs_dev->args;
-	call->args_len = chain_pull(chain, fs_dev->args, len);
-	return 0;
-}
-
-static ssize_t fs_call(struct fs_dev *fs_dev, struct chain *chain, struct fs_call *call)
-{
-	const bool writes = call->header.opcode == FUSE_WRITE;
-	const struct cursor *data = writes ? &chain->out : &chain->in;
-	int err = fs_pull_args(fs_dev, chain, call);
-
-	if (err)
-		return err;
-	if (fs_has_data(call->header.opcode)) {
-		call->data = data->iov;
-		call->data_count = data->count;
-		call->data_len = data->left;
-	}
-	call->reply = fs_dev->reply;
-	call->reply_room = util_min(chain->in.left, sizeof(fs_dev->reply));
-	return fs_serve(fs_dev->fs, call);
-}
-
-static void fs_reply(struct fs_dev *fs_dev, struct virtq *queue, struct chain *chain,
-		     const struct fs_call *call, ssize_t n)
-{
-	const struct fuse_out_header header = {
-		.len = (uint32_t)(sizeof(header) + (n > 0 ? (size_t)n : 0)),
-		.error = n < 0 ? (int32_t)n : 0,
-		.unique = call->header.unique,
-	};
-
-	chain_push_tail(chain, &header, sizeof(header));
-	if (call->header.opcode == FUSE_READ && n > 0) {
-		cursor_advance(&chain->in, (size_t)n);
-		virtq_count(queue, FS_IN_BYTES, (uint64_t)n);
-	} else if (n > 0) {
-		chain_push(chain, fs_dev->reply, (size_t)n);
-	}
-}
-
-/* What may take the host long: others are not to wait for it with what is done. */
-static bool fs_is_slow(uint32_t opcode)
-{
-	return opcode == FUSE_FSYNC || opcode == FUSE_FSYNCDIR || opcode == FUSE_SYNCFS ||
-	       opcode == FUSE_COPY_FILE_RANGE || opcode == FUSE_FALLOCATE;
-}
-
-/* Returns false when the driver broke the rules. */
-static bool fs_handle(struct fs_dev *fs_dev, struct virtq *queue, struct chain *chain)
-{
-	struct fs_call call = { 0 };
-	bool replies;
-	ssize_t n;
-
-	if (chain_pull(chain, &call.header, sizeof(call.header)) < sizeof(call.header)) {
-		virtio_fail(&fs_dev->dev, "a request that is shorter than its header");
-		return false;
-	}
-	replies = fs_has_reply(call.header.opcode);
-	if (replies && chain_split_front(chain, sizeof(struct fuse_out_header)) < 0) {
-		virtio_fail(&fs_dev->dev, "a request without room for the reply's header");
-		return false;
-	}
-	virtq_count(queue, FS_REQUESTS, 1);
-	if (fs_is_slow(call.header.opcode))
-		virtq_show(queue);
-	n = fs_call(fs_dev, chain, &call);
-	if (n < 0)
-		virtq_count(queue, FS_ERRORS, 1);
-	else if (call.header.opcode == FUSE_WRITE)
-		virtq_count(queue, FS_OUT_BYTES, ((struct fuse_write_out *)call.reply)->size);
-	if (replies)
-		fs_reply(fs_dev, queue, chain, &call, n);
-	virtq_done(queue, chain);
-	return true;
-}
-
-static void fs_kick(struct virtio_dev *dev, struct virtq *queue)
-{
-	unsigned int count = 0;
-	struct chain *chain;
-	size_t batch = 0;
-
-	while (count++ < FS_BATCH) {
-		chain = virtq_pop(queue);
-		if (!chain)
-			return;
-		batch += chain->in.left + chain->out.left;
-		if (!fs_handle(fs_dev_of(dev), queue, chain))
-			return;
-		if (batch < FS_BATCH_BYTES)
-			continue;
-		virtq_show(queue);
-		batch = 0;
-	}
-	util_signal(queue->kick.fd);
-}
-
-/* ---- life ---- */
 
 static int fs_dev_start(struct virtio_dev *dev)
 {
@@ -197,6 +65,9 @@ static int fs_dev_save(struct virtio_dev *dev, struct state *state)
 	if (err == -EBUSY)
 		log_warn("%s: the guest has a file open that was removed, and has to close it before a save: %s",
 			 dev->name, saving.file);
+	else if (err == -ENOLCK)
+		log_warn("%s: the guest has a lock, and has to give it up before a save: %s", dev->name,
+			 saving.file);
 	return err;
 }
 
@@ -251,6 +122,7 @@ static int fs_dev_init(struct virtio_dev *dev)
 		.xattr = !dev_conf->no_xattr,
 		.acl = dev_conf->acl,
 		.labels = dev_conf->labels,
+		.locks = dev_conf->locks,
 		.squash = dev_conf->squash,
 	};
 	int err = fs_parse_map(dev_conf->uids, &conf.uids), fds[FS_KEEP_FDS];
@@ -272,12 +144,21 @@ static int fs_dev_init(struct virtio_dev *dev)
 	dev->workers[0].dir = (struct landlock_dir){
 		fs_dir(fs_dev->fs), conf.read_only ? LANDLOCK_READ : LANDLOCK_WRITE,
 	};
-	return worker_keep_fds(&dev->workers[0], fds, fs_fds(fs_dev->fs, fds));
+	err = worker_keep_fds(&dev->workers[0], fds, fs_fds(fs_dev->fs, fds));
+	if (!err && dev_conf->locks)
+		err = fs_open_locks(fs_dev);
+	if (!err && dev_conf->threads > 1)
+		err = fs_open_helpers(fs_dev, (unsigned int)dev_conf->threads - 1);
+	return err;
 }
 
 static void fs_dev_free(struct virtio_dev *dev)
 {
-	fs_close(fs_dev_of(dev)->fs);
+	struct fs_dev *fs_dev = fs_dev_of(dev);
+
+	helpers_close(&fs_dev->helpers);
+	timer_free(&fs_dev->lock_timer);
+	fs_close(fs_dev->fs);
 }
 
 static const char *const fs_caches[] = {
@@ -298,6 +179,11 @@ static const struct opt fs_opts[] = {
 	  .help = "how long the guest believes what it has seen: a second, not at all, a day" },
 	{ .key = "writeback", .type = OPT_BOOL, .offset = offsetof(struct fs_dev_conf, writeback),
 	  .help = "the guest may write later; only where nobody else changes files" },
+	{ .key = "locks", .type = OPT_BOOL, .offset = offsetof(struct fs_dev_conf, locks),
+	  .help = "the guest's locks (fcntl, flock) are the host's, too" },
+	{ .key = "threads", .type = OPT_UINT, .min = 1, .max = FS_THREADS_MAX,
+	  .offset = offsetof(struct fs_dev_conf, threads), .arg = "N",
+	  .help = "one for requests, the others for what waits for disks; 1 unless given" },
 	{ .key = "squash", .type = OPT_BOOL, .offset = offsetof(struct fs_dev_conf, squash),
 	  .help = "everything belongs to the guest's root, and here to whoever runs microvm" },
 	{ .key = "uidmap", .type = OPT_STRING, .offset = offsetof(struct fs_dev_conf, uids),
@@ -337,14 +223,14 @@ static const struct sandbox fs_sandbox = SANDBOX(
 	SC(copy_file_range), SC(truncate), SC(ftruncate), SC(utimensat), SC(fchownat),
 	SC(fchmodat), SC(mknodat), SC(mkdirat), SC(symlinkat), SC(linkat), SC(unlinkat),
 	SC(renameat2),
-	SC(setxattr), SC(getxattr), SC(listxattr), SC(removexattr),
+	SC(setxattr), SC(getxattr), SC(listxattr), SC(removexattr), SC(flock),
 );
 
 const struct virtio_class fs_class = {
 	.name = "fs",
 	.option = "fs",
 	.summary = "a directory of the host",
-	.sample = "/,tag=sample,ro",
+	.sample = "/,tag=sample,ro,locks,threads=2",
 	.id = VIRTIO_ID_FS,
 	.pci_class = 0x018000,
 	.head_sizes = (const uint16_t[]){ FS_QUEUE_SIZE },
@@ -353,6 +239,7 @@ const struct virtio_class fs_class = {
 	.queue_count = 1,
 	.config_size = sizeof(struct virtio_fs_config),
 	.dev_size = sizeof(struct fs_dev),
+	.request_size = sizeof(struct fs_request),
 	.opts = fs_opts,
 	.conf_size = sizeof(struct fs_dev_conf),
 	.hints = fs_hints,
@@ -364,6 +251,7 @@ const struct virtio_class fs_class = {
 	.init = fs_dev_init,
 	.start = fs_dev_start,
 	.kick = fs_kick,
+	.queue_stop = fs_queue_stop,
 	.reset = fs_dev_reset,
 	.save = fs_dev_save,
 	.restore = fs_dev_restore,

@@ -76,7 +76,6 @@ static int init_helper(struct helpers *helpers, struct helper *helper, const str
 		return r;
 	helper->helpers = helpers;
 	helper->event = (struct event){ .fd = helpers->to_helpers[0], .fn = helper_serve };
-	helper->worker.capabilities = helpers->capabilities;
 	r = worker_keep_fd(&helper->worker, helpers->to_worker[1]);
 	if (!r && !helpers->share)
 		r = worker_keep_fd(&helper->worker, helpers->fd);

@@ -14,9 +14,8 @@ struct helpers {
 	/* Set before helpers_open(). */
 	const char *suffix; /* of their names, behind the worker's */
 	const struct sandbox *sandbox;
-	bool share;            /* they have all that is open on the worker (worker_share()) */
-	uint64_t capabilities; /* and these of its capabilities */
-	int fd;                /* else: one that they need */
+	bool share; /* they have all that is open on the worker (worker_share()) */
+	int fd;     /* else: one that they need */
 	void (*run)(void *opaque, void *request);  /* on one of them */
 	void (*done)(void *opaque, void *request); /* on the worker */
 	void *opaque;

@@ -5,7 +5,7 @@
  *
  * One thread owns it: fs_open() and fs_close() come before and after, the rest
  * is on that thread, after fs_enter(). It may have a root, a table of fds and
- * capabilities of its own.
+ * capabilities of its own. Threads that are to fs_run() have the same table.
  */
 #ifndef DEVICES_FS_FS_H
 #define DEVICES_FS_FS_H
@@ -39,6 +39,7 @@ struct fs_conf {
 	bool writeback;
 	bool xattr;
 	bool acl, labels; /* with xattr: ACLs, unless squash; the guest's security labels */
+	bool locks;  /* those of files are the host's, too */
 	bool squash; /* everything belongs to the guest's root, and is made as whoever runs us */
 	struct fs_map uids, gids;
 	unsigned int fds; /* open ones at the most, FS_FDS_MIN at least */
@@ -66,11 +67,26 @@ void fs_forget(struct fs *fs);
 
 /*
  * Appends the mount. On the thread. -EBUSY: the guest has a file open that was removed, whose last
- * name is told; -ENOMEM.
+ * name is told; -ENOLCK: it has a lock of that file; -ENOMEM.
  */
 int fs_save(struct fs *fs, struct state *state, char file[PATH_MAX]);
 /* Keeps the next section of a save for the next fs_enter(). -EINVAL: it cannot be one. */
 int fs_load(struct fs *fs, struct state_reader *reader);
+
+struct fs_call;
+
+/* A system call that may take the host long. What it is for stays open until fs_finish(). */
+struct fs_work {
+	ssize_t (*run)(const struct fs_call *call); /* -errno */
+	uint32_t handles[2];                        /* 0: none */
+	int fds[2];
+	bool own_fd; /* the first one is of no handle */
+	off_t offsets[2];
+	size_t len;
+	int flags;
+	uint32_t mode; /* of what is changed, if set-user-id and the like are to stay */
+	ssize_t result;
+};
 
 /* A request and its reply, whose header is the caller's. */
 struct fs_call {
@@ -82,6 +98,8 @@ struct fs_call {
 	size_t data_len;
 	void *reply;       /* FS_REPLY_MAX bytes, of the caller's; not looked at by READ */
 	size_t reply_room; /* how many of them fit into the guest's buffers */
+	bool may_leave;    /* what may take the host long, for fs_run() and fs_finish() */
+	struct fs_work work;
 };
 
 /* What the caller has to do with it. */
@@ -95,7 +113,14 @@ static inline bool fs_has_reply(uint32_t opcode)
 	return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET;
 }
 
-/* The length of the reply behind its header (of READ: bytes in data), or -errno for that header. */
+/*
+ * The length of the reply behind its header (of READ: bytes in data), or -errno for that header.
+ * -EINPROGRESS: something was left. -EAGAIN of FUSE_SETLKW: not yet, it is to be served again.
+ */
 ssize_t fs_serve(struct fs *fs, struct fs_call *call);
+/* What was left, on any thread. args and reply may be others by now. */
+void fs_run(struct fs_call *call);
+/* As fs_serve(), afterwards. */
+ssize_t fs_finish(struct fs *fs, struct fs_call *call);
 
 #endif

@@ -14,6 +14,11 @@ static uint64_t number_of(const struct fs *fs, uint32_t handle)
 	return (uint64_t)fs->handles[handle].generation << 32 | handle;
 }
 
+uint64_t fs_handle_fh(const struct fs *fs, const struct fs_handle *handle)
+{
+	return number_of(fs, (uint32_t)(handle - fs->handles));
+}
+
 int fs_handles_init(struct fs *fs)
 {
 	/* The first is none. */
@@ -28,16 +33,18 @@ static void close_handle(struct fs_handle *handle)
 {
 	if (handle->dir)
 		closedir(util_steal_ptr(&handle->dir));
-	else if (handle->inode)
+	else if (handle->fd >= 0)
 		close(handle->fd);
-	handle->inode = 0;
-	handle->generation++;
+	handle->fd = -1;
 }
 
 void fs_handles_forget(struct fs *fs)
 {
-	for (uint32_t i = 1; i < fs->handle_room; i++)
+	for (uint32_t i = 1; i < fs->handle_room; i++) {
 		close_handle(&fs->handles[i]);
+		fs->handles[i].inode = 0;
+		fs->handles[i].generation++;
+	}
 	fs->handle_room = 1;
 	fs->free_handle = 0;
 	fs->inodes[FS_ROOT].handle = fs->inodes[FS_ROOT].handles = 0;
@@ -60,6 +67,7 @@ void fs_handle_number(struct fs *fs, uint64_t number)
 	const uint32_t handle = (uint32_t)number;
 
 	for (; fs->handle_room <= handle; fs->handle_room++) {
+		fs->handles[fs->handle_room].fd = -1;
 		fs->handles[fs->handle_room].next = fs->free_handle;
 		fs->free_handle = fs->handle_room;
 	}
@@ -115,6 +123,14 @@ int fs_handle_get(struct fs *fs, uint64_t fh, uint32_t inode, struct fs_handle *
 	return 0;
 }
 
+static void release(struct fs *fs, struct fs_handle *handle)
+{
+	close_handle(handle);
+	handle->next = fs->free_handle;
+	fs->free_handle = (uint32_t)(handle - fs->handles);
+	fs->fds--;
+}
+
 void fs_handle_close(struct fs *fs, uint64_t fh, uint32_t inode)
 {
 	uint32_t handle = (uint32_t)fh, *link = &fs->inodes[inode].handle;
@@ -126,9 +142,23 @@ void fs_handle_close(struct fs *fs, uint64_t fh, uint32_t inode)
 		link = &fs->handles[*link].next;
 	*link = entry->next;
 	fs->inodes[inode].handles--;
-	close_handle(entry);
-	entry->next = fs->free_handle;
-	fs->free_handle = handle;
-	fs->fds--;
+	entry->inode = 0;
+	entry->generation++;
+	if (!entry->users)
+		release(fs, entry);
 	fs_inode_put(fs, inode);
+}
+
+uint32_t fs_handle_hold(struct fs *fs, struct fs_handle *handle)
+{
+	handle->users++;
+	return (uint32_t)(handle - fs->handles);
+}
+
+void fs_handle_put(struct fs *fs, uint32_t handle)
+{
+	struct fs_handle *entry = &fs->handles[handle];
+
+	if (!--entry->users && !entry->inode)
+		release(fs, entry);
 }

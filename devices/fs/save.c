@@ -7,8 +7,8 @@
  * and so is what it has open of that. Where it is in a directory the guest says
  * with each request.
  *
- * A file that is open and has lost its name would not be found again: while
- * there is one, the mount is not saved.
+ * A file that is open and has lost its name would not be found again, and a lock of
+ * the host's is somebody else's by then: while there is one, the mount is not saved.
  *
  * A load only checks what it is given, and keeps it: the names are looked up
  * by the thread that has the directory, when it begins.
@@ -122,7 +122,7 @@ static int save_mount(const struct fs *fs, struct state *state)
 int fs_save(struct fs *fs, struct state *state, char file[PATH_MAX])
 {
 	struct state mount = { 0 };
-	uint32_t inode = nameless(fs);
+	uint32_t lost = nameless(fs), inode = lost ?: fs_locked(fs);
 	char path[FS_PATH_MAX];
 	ssize_t n;
 	int err;
@@ -130,7 +130,7 @@ int fs_save(struct fs *fs, struct state *state, char file[PATH_MAX])
 	if (inode) {
 		n = fs_inode_path(fs, inode, path) ? 0 : readlinkat(AT_FDCWD, path, file, PATH_MAX - 1);
 		file[n < 0 ? 0 : n] = '\0';
-		return -EBUSY;
+		return lost ? -EBUSY : -ENOLCK;
 	}
 	if (fs->loaded.len)
 		return state_put(state, "fs", 1, fs->loaded.data, fs->loaded.len);

@@ -58,6 +58,8 @@ uint64_t fs_features(const struct fs *fs)
 		wanted |= FUSE_POSIX_ACL | FUSE_DONT_MASK;
 	if (fs->conf.labels)
 		wanted |= FUSE_SECURITY_CTX;
+	if (fs->conf.locks)
+		wanted |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
 	/* Attributes that it does not believe it need not get with each name. */
 	if (fs->conf.cache == FS_CACHE_NEVER)
 		wanted &= ~(uint64_t)(FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO);
@@ -129,7 +131,7 @@ ssize_t fs_forget_batch(struct fs *fs, uint32_t inode, const void *in, struct fs
 	return 0;
 }
 
-/* Requests are served one after the other: what it is about is over. */
+/* Who lets requests wait knows what it is about. */
 ssize_t fs_interrupt(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
 {
 	(void)fs;
@@ -184,10 +186,13 @@ static const struct {
 	[FUSE_READDIR] = { fs_readdir, 0, sizeof(struct fuse_read_in), 0 },
 	[FUSE_RELEASEDIR] = { fs_release, 0, sizeof(struct fuse_release_in), 0 },
 	[FUSE_FSYNCDIR] = { fs_fsync, 0, sizeof(struct fuse_fsync_in), 0 },
+	[FUSE_GETLK] = { fs_getlk, 0, sizeof(struct fuse_lk_in), sizeof(struct fuse_lk_out) },
+	[FUSE_SETLK] = { fs_setlk, 0, sizeof(struct fuse_lk_in), 0 },
+	[FUSE_SETLKW] = { fs_setlk, 0, sizeof(struct fuse_lk_in), 0 },
 	[FUSE_ACCESS] = { fs_access, 0, sizeof(struct fuse_access_in), 0 },
 	[FUSE_CREATE] = { fs_create, WRITES, sizeof(struct fuse_create_in),
 			  sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out) },
-	[FUSE_INTERRUPT] = { fs_interrupt, NO_NODE, 0, 0 },
+	[FUSE_INTERRUPT] = { fs_interrupt, NO_NODE, sizeof(struct fuse_interrupt_in), 0 },
 	[FUSE_DESTROY] = { fs_destroy, NO_NODE, 0, 0 },
 	[FUSE_BATCH_FORGET] = { fs_forget_batch, NO_NODE, sizeof(struct fuse_batch_forget_in), 0 },
 	[FUSE_FALLOCATE] = { fs_fallocate, WRITES, sizeof(struct fuse_fallocate_in), 0 },
@@ -208,6 +213,8 @@ ssize_t fs_serve(struct fs *fs, struct fs_call *call)
 	const uint32_t opcode = call->header.opcode;
 	const void *in = call->args;
 	uint32_t inode = 0;
+	bool keeps;
+	ssize_t n;
 
 	if (opcode >= ARRAY_SIZE(operations) || !operations[opcode].serve)
 		return -ENOSYS;
@@ -224,7 +231,16 @@ ssize_t fs_serve(struct fs *fs, struct fs_call *call)
 	}
 	call->args = (const uint8_t *)call->args + operations[opcode].in;
 	call->args_len -= operations[opcode].in;
-	return operations[opcode].serve(fs, inode, in, call);
+	n = operations[opcode].serve(fs, inode, in, call);
+	if (n != -EINPROGRESS)
+		return n;
+	/* That takes a capability, which no other thread has. */
+	keeps = fs_keep_begin(fs, call->work.mode, false);
+	if (call->may_leave && !keeps)
+		return n;
+	fs_run(call);
+	fs_keep_end(fs, keeps);
+	return fs_finish(fs, call);
 }
 
 /* ---- the server's life ---- */

@@ -50,7 +50,12 @@ struct fs_handle {
 	uint32_t inode; /* 0: free */
 	uint32_t generation;
 	uint32_t next; /* of the free ones; of the inode's */
-	int fd;
+	int fd;        /* -1: closed */
+	uint32_t users; /* calls that were left: fd stays open for them */
+	bool locked;   /* whole (flock) */
+	bool locks;    /* it is that of a lock owner, and unknown to the guest */
+	uint64_t owner;
+	uint32_t pid; /* the guest's, of the latest lock */
 	DIR *dir;       /* of a directory, which owns fd */
 	long position;  /* up to which the guest has read dir */
 	struct dirent *left; /* read, but there was no room for it; or NULL */
@@ -145,6 +150,11 @@ int fs_handle_add(struct fs *fs, uint32_t inode, int fd, uint32_t flags,
 /* -EBADF: none of the inode's. -ESTALE: a load has not found its file. */
 int fs_handle_get(struct fs *fs, uint64_t fh, uint32_t inode, struct fs_handle **ret_handle);
 void fs_handle_close(struct fs *fs, uint64_t fh, uint32_t inode);
+/* What the guest knows it by. */
+uint64_t fs_handle_fh(const struct fs *fs, const struct fs_handle *handle);
+/* Keeps its descriptor open until fs_handle_put(), closed or not. Returns what to name it by. */
+uint32_t fs_handle_hold(struct fs *fs, struct fs_handle *handle);
+void fs_handle_put(struct fs *fs, uint32_t handle);
 /* Makes room for one descriptor more. -ENFILE. */
 int fs_reserve(struct fs *fs);
 
@@ -161,6 +171,13 @@ uint32_t fs_open_flags(const struct fs *fs, uint32_t inode, uint32_t flags);
 
 /* A directory, to read it. */
 int fs_dir_open(struct fs *fs, uint32_t inode, struct fuse_open_out *ret_out);
+
+/* ---- locks: lock.c ---- */
+
+/* The owner's locks of the inode are no more. */
+void fs_unlock(struct fs *fs, uint32_t inode, uint64_t owner);
+/* One that has locks; 0: none. */
+uint32_t fs_locked(const struct fs *fs);
 
 /* ---- replies: attr.c ---- */
 
@@ -233,8 +250,9 @@ fs_operation fs_init, fs_destroy, fs_forget_one, fs_forget_batch, fs_interrupt;
 fs_operation fs_lookup, fs_mknod, fs_mkdir, fs_symlink, fs_link, fs_unlink, fs_rmdir, fs_rename,
 	fs_rename2, fs_create, fs_tmpfile;
 fs_operation fs_getattr, fs_setattr, fs_readlink, fs_statfs, fs_access;
-fs_operation fs_open_file, fs_read, fs_write, fs_flush, fs_release, fs_fsync, fs_fallocate,
-	fs_lseek, fs_copy_file_range, fs_syncfs;
+fs_operation fs_open_file, fs_flush, fs_release, fs_lseek;
+fs_operation fs_read, fs_write, fs_fsync, fs_fallocate, fs_copy_file_range, fs_syncfs;
+fs_operation fs_getlk, fs_setlk;
 fs_operation fs_opendir, fs_readdir, fs_readdirplus;
 fs_operation fs_setxattr, fs_getxattr, fs_listxattr, fs_removexattr;
 
