@@ -284,7 +284,7 @@ $(BUILD)/tests/bench/init: tests/bench/init.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -Os -static -o $@ $<
 
-bench: bench-boot bench-storage ## ratios against QEMU's microvm or virt machine, in the same host
+bench: bench-boot bench-storage bench-net ## ratios against QEMU's microvm or virt machine, in the same host
 
 .PHONY: bench-boot
 bench-boot: $(BUILD)/microvm $(BUILD)/tests/bench/init guest-kernel host-kernel ## start-up and memory against QEMU's
@@ -316,6 +316,14 @@ $(bench_disks):
 bench-storage: $(BUILD)/microvm guest-kernel initramfs storage host-kernel | $(bench_disks) ## disks against QEMU's, by fio in a Linux guest (also: STORAGE=turns)
 	@$(SUDO) tests/lab/host --arch $(ARCH) --timeout 1800 --env BUILD -- \
 		tests/bench/on-ext4 $(bench_disks) tests/bench/storage $(bench_disks) $(STORAGE)
+
+$(BUILD)/tests/bench/talk: tests/bench/talk.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 $(WARN) -Os -s -static -o $@ $<
+
+.PHONY: bench-net
+bench-net: $(BUILD)/microvm $(BUILD)/tests/bench/talk guest-kernel initramfs host-kernel ## taps and vsock against QEMU's, by a Linux guest (also: NETWORK="rounds ms")
+	@$(SUDO) tests/lab/host --arch $(ARCH) --instructions --cpus 1 --timeout 3600 --env BUILD -- tests/bench/net $(NETWORK)
 
 .PHONY: bench-native
 bench-native: $(BUILD)/microvm $(BUILD)/tests/bench/guest/guest $(BUILD)/tests/bench/guest/peer $(bench_needs) ## devices against QEMU's, by a bare-metal guest that is fast on any KVM

@@ -102,7 +102,8 @@ class Place:
 class Process:
     """A VMM from the moment of its exec."""
 
-    def __init__(self, command, stdin=subprocess.DEVNULL):
+    def __init__(self, command, stdin=subprocess.DEVNULL, limit=LIMIT):
+        self.limit = limit
         self.watch()
         clock, clock_end = os.pipe()
         self.process = subprocess.Popen(
@@ -122,12 +123,12 @@ class Process:
         self.process.communicate()
 
     def watch(self):
-        """Gives up on it if that is not called again, nor its end seen, within LIMIT seconds."""
+        """Gives up on it if that is not called again, nor its end seen, within so many seconds."""
         signal.signal(signal.SIGALRM, self.give_up)
-        signal.alarm(LIMIT)
+        signal.alarm(self.limit)
 
     def give_up(self, *_):
-        raise SystemExit(f"{self.process.args} did nothing for {LIMIT} s")
+        raise SystemExit(f"{self.process.args} did nothing for {self.limit} s")
 
     def since_start(self, now=None):
         return (now or time.monotonic()) - self.start
@@ -187,10 +188,10 @@ class Table:
         return ours / self.better(others)
 
     def show(self):
-        scale = {"ms": 1000, "MiB": 1, "/s": 1}
-        print(f"{'':44}" + "".join(f"{name:>14}" for name in self.names) + f"{'ratio':>8}")
+        scale = {"ms": 1000, "MiB": 1, "MB/s": 1e-6, "/s": 1}
+        print(f"{'':44}" + "".join(f"{name:>15}" for name in self.names) + f"{'ratio':>8}")
         for (title, unit), figures in self.rows.items():
-            print(f"{title:44}" + "".join(f"{m * scale[unit]:10.1f} {unit:3}" for m in self.medians(figures)) +
+            print(f"{title:44}" + "".join(f"{m * scale[unit]:10.1f} {unit:4}" for m in self.medians(figures)) +
                   f"{self.to_others(figures):8.2f}")
 
     def ratio(self, title):
