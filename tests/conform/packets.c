@@ -286,7 +286,10 @@ static void addresses(struct conform *c, const void *arg)
 		for (int source = 0; source < 2; source++) {
 			struct virtio_vsock_hdr hdr = packet(VIRTIO_VSOCK_OP_REQUEST);
 
-			*(source ? &hdr.src_cid : &hdr.dst_cid) = cids[i];
+			if (source)
+				hdr.src_cid = cids[i];
+			else
+				hdr.dst_cid = cids[i];
 			say(&talk, hdr);
 		}
 	expect_nothing(&talk);

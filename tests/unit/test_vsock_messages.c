@@ -117,29 +117,41 @@ static void messages_too_long_are_a_reset(void **state)
 	finish(&test);
 }
 
+/* 0: it is not known. */
+static uint32_t longest_message(void)
+{
+	FILE *file = fopen("/proc/sys/net/core/wmem_max", "r");
+	uint32_t most = 0;
+
+	if (!file)
+		return 0;
+	if (fscanf(file, "%u", &most) != 1)
+		most = 0;
+	fclose(file);
+	return 2 * most;
+}
+
 /* One message, so long that the host's sockets have no room for it at all, is no reason to wait. */
 static void messages_too_long_for_the_host_are_a_reset(void **state)
 {
-	const uint32_t chunk = (uint32_t)MIB(1);
-	void *data = calloc(1, chunk);
+	const uint32_t chunk = (uint32_t)MIB(1), most = longest_message();
 	struct vsock_test test;
-	uint32_t sum = 1, most;
+	uint32_t sum = 1;
 	int listener, fd;
-	FILE *file;
+	void *data;
 
 	(void)state;
-	file = fopen("/proc/sys/net/core/wmem_max", "r");
-	if (!file || fscanf(file, "%u", &most) != 1 || most > MIB(7)) {
-		print_message("skipped: this host's sockets have room for all messages\n");
+	if (!most || most > MIB(14)) {
+		print_message("skipped: this host's sockets have room for all messages, or do not tell\n");
 		skip();
 	}
-	fclose(file);
+	data = calloc(1, chunk);
 	assert_non_null(data);
 	begin(&test, "cid=5,path=v,buffer=16M");
 	listener = serve(SOCK_SEQPACKET);
 	test.type = VIRTIO_VSOCK_TYPE_SEQPACKET;
 	fd = meet(&test, listener, GUEST);
-	for (; sum < 2 * most; sum += chunk) {
+	for (; sum < most; sum += chunk) {
 		send_data(&test, data, chunk, 0, GUEST, PORT);
 		expect_nothing(&test);
 	}
@@ -189,10 +201,15 @@ static void messages_bring_no_files(void **state)
 	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
 				  .msg_controllen = sizeof(control) };
 	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	const char *emulator = getenv("EMULATOR");
 	struct vsock_test test;
 	int listener, fd, ends[2];
 
 	(void)state;
+	if (emulator && *emulator) {
+		print_message("skipped: qemu-user takes files along\n");
+		skip();
+	}
 	begin(&test, "cid=5,path=v");
 	listener = serve(SOCK_SEQPACKET);
 	test.type = VIRTIO_VSOCK_TYPE_SEQPACKET;
