@@ -8,8 +8,9 @@
  *     they start later; their filters refuse clone() instead.
  *  2. Namespaces, while root's capabilities are there. An ordinary user gets
  *     them by a user namespace, which wants a single thread. Its ids are not
- *     mapped: files are still accessed as the user that the kernel knows, and
- *     no id but that one can be had. No PID namespace: a process that has
+ *     mapped, but where owners of files have to be told apart, and then only
+ *     to themselves: files are still accessed as the user that the kernel
+ *     knows, and no id but that one can be had. No PID namespace: a process that has
  *     unshared it cannot start threads any more.
  *  3. An empty, read-only root in the mount namespace. Directories that are
  *     open belong to the old namespace's mounts and stay usable. One that a
@@ -34,6 +35,7 @@
 #include <cap-ng.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -64,18 +66,44 @@ static int jail_limits(struct jail *jail)
 	return 0;
 }
 
+static void jail_write(const char *path, const char *text)
+{
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		(void)!write(fd, text, strlen(text));
+}
+
+/* Without it all files would seem to be nobody's, which does no harm. */
+static void jail_map_ids(uid_t uid, gid_t gid)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%u %u 1", uid, uid);
+	jail_write("/proc/self/uid_map", text);
+	/* The kernel wants that of an ordinary user, who could leave a group that is denied something. */
+	jail_write("/proc/self/setgroups", "deny");
+	snprintf(text, sizeof(text), "%u %u 1", gid, gid);
+	jail_write("/proc/self/gid_map", text);
+}
+
 static int jail_namespaces(struct jail *jail)
 {
 	const int flags = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
 			  CLONE_NEWCGROUP;
+	const uid_t uid = geteuid();
+	const gid_t gid = getegid();
 	int rc;
 
 	/* The mounts are copied, and of all directories that are open only this one goes with them. */
 	if (jail->exceptions->cwd >= 0 && fchdir(jail->exceptions->cwd) < 0)
 		return -errno;
 	rc = unshare(flags);
-	if (rc < 0 && errno == EPERM)
+	if (rc < 0 && errno == EPERM) {
 		rc = unshare(flags | CLONE_NEWUSER);
+		if (rc == 0 && jail->exceptions->capabilities)
+			jail_map_ids(uid, gid);
+	}
 	/* EINVAL: a kind that the kernel was built without. ENOSPC: the limit of them is 0. */
 	if (rc < 0)
 		return jail_refused(errno) || errno == EINVAL || errno == ENOSPC ? 0 : -errno;

@@ -123,6 +123,36 @@ static void no_path_leads_anywhere(void **state)
 	in_jails(files_are_gone);
 }
 
+/* One that stands for itself: what is not mapped looks like nobody. */
+#define SOMEBODY 1234
+
+static int owners_are_told(void *arg)
+{
+	const struct jail_exceptions exceptions = { NULL, 0, -1, 1ULL << CAP_FOWNER };
+	int fd = open(arg, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+	const uid_t uid = geteuid();
+	struct jail_report report;
+	const char *step;
+	struct stat st;
+
+	CHILD_CHECK(fd >= 0);
+	/* As after execve(): its /proc is its own. */
+	CHILD_CHECK(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0);
+	CHILD_CHECK(jail_enter(&exceptions, &report, &step) == 0);
+	if (!report.namespaces)
+		return child_lacks("namespaces for this user");
+	CHILD_CHECK(geteuid() == uid && fstat(fd, &st) == 0);
+	CHILD_CHECK(st.st_uid == uid && st.st_gid == getegid());
+	CHILD_CHECK(setuid(uid + 1) < 0);
+	return 0;
+}
+
+static void those_who_serve_files_know_their_owners(void **state)
+{
+	(void)state;
+	child_succeeds(SOMEBODY, owners_are_told, (char[]){ "/tmp" });
+}
+
 static int root_is_empty(void *arg)
 {
 	struct place *place = arg;
@@ -448,6 +478,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_path_leads_anywhere),
+		cmocka_unit_test(those_who_serve_files_know_their_owners),
 		cmocka_unit_test(the_root_is_empty),
 		cmocka_unit_test(in_a_chroot_landlock_stays),
 		cmocka_unit_test(files_can_be_removed_and_no_more),
