@@ -32,11 +32,16 @@ static void set_effective(const struct fs *fs, uint64_t caps)
 		(void)syscall(SYS_capset, &header, data);
 }
 
-/* For file systems; the calls tell no errors. */
-static bool set_ids(uid_t uid, gid_t gid)
+static void set_ids(uid_t uid, gid_t gid)
 {
 	setfsgid(gid);
 	setfsuid(uid);
+}
+
+/* The calls tell no errors, but who one was. */
+static bool become(uid_t uid, gid_t gid)
+{
+	set_ids(uid, gid);
 	return (uid_t)setfsuid(NOBODY) == uid && (gid_t)setfsgid(NOBODY) == gid;
 }
 
@@ -50,7 +55,7 @@ void fs_own_enter(struct fs *fs)
 	if (syscall(SYS_capget, &header, data) == 0)
 		fs->caps = (uint64_t)data[1].permitted << 32 | data[0].permitted;
 	/* In a user namespace without a map there is nobody else, whatever the capabilities. */
-	fs->acts = set_ids(!fs->uid, !fs->gid);
+	fs->acts = become(!fs->uid, !fs->gid);
 	set_ids(fs->uid, fs->gid);
 	/* Ours are not the guest's user's. The library would do it to all threads. */
 	if (fs->acts)
@@ -90,7 +95,7 @@ int fs_make(const struct fs *fs, int dir_fd, const struct fs_making *making,
 
 	/* Where there is a default ACL it is not for the umask, which only the kernel knows. */
 	umask((fs->features & FUSE_DONT_MASK) ? making->umask & 0777 : 0);
-	if (other && !set_ids(uid, gid))
+	if (other && !become(uid, gid))
 		rc = -EINVAL;
 	if (other || keeps)
 		set_effective(fs, keeps ? fs->caps : fs->caps & ~FSETID);

@@ -81,7 +81,7 @@ static void test_a_mount_goes_on(void **state)
 	assert_int_equal(release(&share, ROOT, dir_fh), 0);
 	assert_int_equal(release(&share, file, fh), 0);
 	/* What is new is nothing that there was. */
-	fh = create(&share, other, "new", 0600, &dir);
+	create(&share, other, "new", 0600, &dir);
 	assert_true(dir != file && dir != below && dir != other);
 	forget(&share, file, 2);
 	assert_int_equal(getattr(&share, file, &attr), -ESTALE);
