@@ -513,6 +513,44 @@ static void test_special_files(void **state)
 	close_guest(&guest);
 }
 
+/* A pipe that has got the number of a file which the guest knows, and its name. */
+static bool replace_file(const struct guest *guest)
+{
+	char path[256];
+	struct stat before, after;
+
+	strcpy(path, path_of(guest, "shared/file"));
+	assert_int_equal(stat(path, &before), 0);
+	for (unsigned int i = 0; i < 100; i++) {
+		assert_int_equal(unlink(path), 0);
+		assert_int_equal(mkfifo(path, 0666), 0);
+		assert_int_equal(stat(path, &after), 0);
+		if (after.st_ino == before.st_ino)
+			return true;
+	}
+	return false;
+}
+
+static void test_what_gets_the_number_of_a_file(void **state)
+{
+	struct guest guest;
+	uint64_t node, fh;
+	bool replaced;
+
+	(void)state;
+	open_guest(&guest, "");
+	node = lookup(&guest, ROOT, "file");
+	replaced = replace_file(&guest);
+	assert_true(open_node(&guest, FUSE_OPEN, node, O_RDWR, &fh) < 0);
+	assert_int_equal(open(path_of(&guest, "shared/file"), O_WRONLY | O_NONBLOCK | O_CLOEXEC), -1);
+	assert_int_equal(errno, ENXIO);
+	close_guest(&guest);
+	if (!replaced) {
+		print_message("this file system does not use numbers again\n");
+		skip();
+	}
+}
+
 /* ---- numbers ---- */
 
 static void test_forged_numbers(void **state)
@@ -569,12 +607,14 @@ static void test_lengths_and_offsets(void **state)
 		const struct fuse_lseek_in seek = { .fh = fh, .offset = far, .whence = SEEK_DATA };
 		const struct fuse_setxattr_in set = { .size = (uint32_t)(far - 1) };
 
-		assert_int_equal(ask(&guest, FUSE_WRITE, node, IN(write), "xy", (size_t)2, NULL), -EINVAL);
+		assert_int_equal(ask(&guest, FUSE_WRITE, node, IN(write), "xy", (size_t)2, NULL),
+				 -EINVAL);
 		assert_true(ask(&guest, FUSE_READ, node, IN(read), NULL) <= 0);
 		if (shift > 61)
 			assert_int_equal(ask(&guest, FUSE_FALLOCATE, node, IN(room), NULL), -EFBIG);
 		assert_true(ask(&guest, FUSE_LSEEK, node, IN(seek), NULL) < 0);
-		assert_int_equal(ask(&guest, FUSE_SETXATTR, node, IN(set), NAME("user.a"), NULL), -EINVAL);
+		assert_int_equal(ask(&guest, FUSE_SETXATTR, node, IN(set), NAME("user.a"), NULL),
+				 -EINVAL);
 	}
 	close_guest(&guest);
 }
@@ -583,6 +623,7 @@ static void test_lengths_and_offsets(void **state)
 
 static void test_read_only(void **state)
 {
+	const struct fuse_create_in made = { .flags = O_RDWR, .mode = S_IFREG | 0666 };
 	const struct fuse_mknod_in node_in = { .mode = S_IFREG | 0666 };
 	const struct fuse_mkdir_in mkdir_in = { .mode = 0777 };
 	const struct fuse_setattr_in times = { .valid = FATTR_ATIME_NOW | FATTR_MTIME_NOW };
@@ -603,6 +644,7 @@ static void test_read_only(void **state)
 	statx(AT_FDCWD, guest.shared, 0, STATX_BASIC_STATS, &before);
 	assert_int_equal(create(&guest, ROOT, "new", 0), -EROFS);
 	assert_int_equal(create(&guest, ROOT, "file", 0), -EROFS);
+	assert_int_equal(ask(&guest, FUSE_TMPFILE, ROOT, IN(made), NAME("x"), NULL), -EROFS);
 	assert_int_equal(ask(&guest, FUSE_MKNOD, ROOT, IN(node_in), NAME("new"), NULL), -EROFS);
 	assert_int_equal(ask(&guest, FUSE_MKDIR, ROOT, IN(mkdir_in), NAME("new"), NULL), -EROFS);
 	assert_int_equal(ask(&guest, FUSE_SYMLINK, ROOT, NAME("new"), NAME("x"), NULL), -EROFS);
@@ -686,6 +728,7 @@ int main(void)
 		cmocka_unit_test(test_what_becomes_a_link),
 		cmocka_unit_test(test_what_moves_away),
 		cmocka_unit_test(test_special_files),
+		cmocka_unit_test(test_what_gets_the_number_of_a_file),
 		cmocka_unit_test(test_forged_numbers),
 		cmocka_unit_test(test_lengths_and_offsets),
 		cmocka_unit_test(test_read_only),
