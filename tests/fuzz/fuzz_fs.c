@@ -3,12 +3,14 @@
  * FUSE: a small directory of a file system of its own takes a series of requests. The first two bytes
  * choose the configuration and what the mount offers. Each request has six bytes: the operation, which
  * of the nodes seen so far it is about, which number of an earlier reply its arguments begin with, how
- * much room there is for the reply, and how many bytes of arguments follow. Whatever comes, no reply is
- * longer than its room, no descriptor is left, and a file beside the directory stays what it was.
+ * much room there is for the reply, and how many bytes of arguments follow. In between the mount is saved,
+ * spoiled and loaded. Whatever comes, no reply is longer than its room, no descriptor is left, and a file
+ * beside the directory stays what it was.
  */
 #include <assert.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,6 +18,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include "core/state.h"
 #include "core/util.h"
 #include "devices/fs/fs.h"
 #include "tests/fuzz/fuzz.h"
@@ -30,10 +33,20 @@ struct request {
 	uint8_t opcode, node, number, room, len[2];
 };
 
+#define SAVE 0xff /* in the place of an operation: save and load; the rest says how the save is spoiled */
+
 enum { NUMBER_INDEX = 0xf, NUMBER_IS_HANDLE = 0x10, NUMBER_IS_NODE = 0x20 };
+
+/* A request that waits for its system call while the next one is served. */
+struct held {
+	struct fs_call call;
+	struct iovec iov[2];
+	uint8_t *data;
+};
 
 struct target {
 	struct fs *fs;
+	struct held *held; /* or NULL */
 	uint64_t nodes[NUMBERS], handles[NUMBERS];
 	unsigned int node_count, handle_count;
 	uint8_t *reply;
@@ -197,6 +210,32 @@ static void put_numbers(const struct target *target, const struct request *reque
 		put(args, len, offsetof(struct fuse_setattr_in, fh), target->handles[index]);
 }
 
+static void finish_held(struct target *target)
+{
+	struct held *held = target->held;
+
+	if (!held)
+		return;
+	target->held = NULL;
+	fs_run(&held->call);
+	held->call.reply = target->reply;
+	(void)fs_finish(target->fs, &held->call);
+	free(held->data);
+	free(held);
+}
+
+static void hold(struct target *target, const struct fs_call *call, uint8_t **data)
+{
+	struct held *held = malloc(sizeof(*held));
+
+	assert(held);
+	held->call = *call;
+	memcpy(held->iov, call->data, sizeof(held->iov));
+	held->call.data = held->iov;
+	held->data = util_steal_ptr(data);
+	target->held = held;
+}
+
 /* Arguments and data are on the heap, so that a byte beyond them is one beyond their block. */
 static void serve(struct target *target, const struct request *request, const uint8_t *data,
 		  size_t len)
@@ -206,7 +245,7 @@ static void serve(struct target *target, const struct request *request, const ui
 				    util_min(len, sizeof(struct fuse_write_in)) : len;
 	const size_t room = rooms[request->room % ARRAY_SIZE(rooms)];
 	const size_t data_len = request->opcode == FUSE_WRITE ? len - head : room;
-	_cleanup_free_ uint8_t *args = malloc(head + 1), *more = malloc(data_len + 1);
+	_cleanup_free_ uint8_t *args = malloc(head), *more = malloc(data_len);
 	struct iovec iov[] = {
 		{ more, data_len / 3 }, { more + data_len / 3, data_len - data_len / 3 },
 	};
@@ -216,6 +255,7 @@ static void serve(struct target *target, const struct request *request, const ui
 			    .nodeid = target->nodes[request->node % NUMBERS] + (request->node >> 7) },
 		.args = args, .args_len = head, .data = iov, .data_count = ARRAY_SIZE(iov),
 		.data_len = data_len, .reply = target->reply, .reply_room = room,
+		.may_leave = request->room & 32,
 	};
 	ssize_t n;
 
@@ -230,6 +270,9 @@ static void serve(struct target *target, const struct request *request, const ui
 	assert(n <= (ssize_t)(request->opcode == FUSE_READ ? data_len : room));
 	if (n > 0)
 		learn(target, request->opcode);
+	finish_held(target);
+	if (n == -EINPROGRESS)
+		hold(target, &call, &more);
 }
 
 static void mount_it(struct target *target, uint8_t offers)
@@ -248,6 +291,24 @@ static void mount_it(struct target *target, uint8_t offers)
 	assert(n == sizeof(struct fuse_init_out));
 }
 
+/* A load is refused, or what was not found is stale: the requests that follow will see. */
+static void save_and_load(struct target *target, const struct request *request)
+{
+	struct state state = { 0 };
+	struct state_reader reader;
+	char file[PATH_MAX];
+
+	finish_held(target);
+	if (fs_save(target->fs, &state, file) == 0) {
+		if (request->node)
+			state.data[(request->len[0] | request->len[1] << 8) % state.len] ^= request->node;
+		reader = (struct state_reader){ state.data, state.len };
+		if (fs_load(target->fs, &reader) == 0)
+			(void)fs_enter(target->fs);
+	}
+	state_free(&state);
+}
+
 static void serve_all(struct target *target, const uint8_t *data, size_t size)
 {
 	struct request request;
@@ -258,6 +319,10 @@ static void serve_all(struct target *target, const uint8_t *data, size_t size)
 		memcpy(&request, data, sizeof(request));
 		data += sizeof(request);
 		size -= sizeof(request);
+		if (request.opcode == SAVE) {
+			save_and_load(target, &request);
+			continue;
+		}
 		len = util_min(size, (request.len[0] | request.len[1] << 8) & ARGS_MAX);
 		serve(target, &request, data, len);
 		data += len;
@@ -276,6 +341,7 @@ static struct fs_conf configuration(const uint8_t bits[2])
 		.xattr = bits[0] & 64,
 		.acl = bits[1] & 4,
 		.labels = bits[1] & 8,
+		.locks = bits[1] & 16,
 	};
 
 	if (bits[0] & 128)
@@ -315,6 +381,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fds = open_fds();
 	open_target(&target, data);
 	serve_all(&target, data + 2, size - 2);
+	finish_held(&target);
 	fs_forget(target.fs);
 	fs_close(target.fs);
 	free(target.reply);
