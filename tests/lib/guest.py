@@ -367,6 +367,18 @@ class Group:
             file.truncate(size)
         return path
 
+    def mount(self, image):
+        """A directory where a file system's image, which is the test's own, is mounted."""
+        directory = image.with_suffix(".mounted")
+        directory.mkdir()
+        try:
+            run("modprobe", "-q", "loop")
+            run("mount", "-o", "loop", image, directory)
+        except Failure as error:
+            raise Skip(str(error)) from error
+        self.stack.callback(run, "umount", "-l", directory)
+        return directory
+
     @classmethod
     def name(cls):
         return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
