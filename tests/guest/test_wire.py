@@ -12,9 +12,9 @@ from guest import Group, Skip, equal, private_network, run, until
 SIZE = 1 << 20
 
 
-def addresses(host):
+def addresses(host, wire=0):
     """The host is 1, the guest 2."""
-    return f"10.0.0.{host}", f"fd00::{host}"
+    return f"10.0.{wire}.{host}", f"fd00:{wire}::{host}"
 
 
 class Wire:
@@ -22,18 +22,17 @@ class Wire:
 
     transports = "pci",
 
-    def wire(self, name, *arguments, **keys):
-        """The tap exists, so that its end of the wire can be set up; the guest has what it says."""
-        for address, bits in zip(addresses(1), (24, 64)):
+    def host_end(self, name, wire=0):
+        """Of a tap that exists already."""
+        for address, bits in zip(addresses(1, wire), (24, 64)):
             run("ip", "address", "add", f"{address}/{bits}", "dev", name,
                 *(["nodad"] if ":" in address else []))
         run("ip", "link", "set", name, "up")
-        vm = self.boot("--net", *arguments, **keys).ready()
-        vm.sh("echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad;"
-              "echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad; ip link set eth0 up")
-        for address, bits in zip(addresses(2), (24, 64)):
-            vm.sh(f"ip address add {address}/{bits} dev eth0")
-        return vm
+
+    def guest_end(self, vm, wire=0):
+        vm.sh(f"echo 0 >/proc/sys/net/ipv6/conf/eth{wire}/accept_dad; ip link set eth{wire} up")
+        for address, bits in zip(addresses(2, wire), (24, 64)):
+            vm.sh(f"ip address add {address}/{bits} dev eth{wire}")
 
 
 class Tap(Wire, Group):
@@ -46,8 +45,10 @@ class Tap(Wire, Group):
         run("ip", "address", "add", "10.0.8.1/24", "dev", "switch")
         run("ip", "link", "set", "switch", "up")
         fd = self.macvtap()
-        self.vm = self.wire("wire", "wire,queues=2,mtu=9000", "--net", f"fd={fd}",
-                            "--net", "port,bridge=switch", "--cpus", 2, pass_fds=(fd,))
+        self.host_end("wire")
+        self.vm = self.boot("--net", "wire,queues=2,mtu=9000", "--net", f"fd={fd}",
+                            "--net", "port,bridge=switch", "--cpus", 2, pass_fds=(fd,)).ready()
+        self.guest_end(self.vm)
 
     def macvtap(self):
         """An open one; the host is at the far end of its wire."""
@@ -147,16 +148,31 @@ class Tap(Wire, Group):
         equal(self.vm.power_off(), 0)
 
 
-class Combinations(Wire, Group):
+class Combinations(Wire):
     """Files both ways with each combination of queues, rings and offloads, and the rate of each."""
+
+    transports = "pci",
+    wires = "queues=1", "queues=1,packed", "queues=4", "queues=4,packed"
 
     def start(self):
         if not self.long:
             raise Skip("only with --long")
         if not shutil.which("iperf3"):
             raise Skip("iperf3 is not installed")
+        if self.vhost == "on" and not os.path.exists("/dev/vhost-net"):
+            raise Skip("there is no /dev/vhost-net")
         private_network()
-        self.initrd = self.with_program("/usr/bin/iperf3")
+        networks = []
+        for wire, options in enumerate(self.wires):
+            run("ip", "tuntap", "add", "dev", f"wire{wire}", "mode", "tap", "vnet_hdr",
+                *(["multi_queue"] if "4" in options else []))
+            self.host_end(f"wire{wire}", wire)
+            networks += ["--net", f"wire{wire},{options},vhost={self.vhost}"]
+        self.vm = self.boot(*networks, "--cpus", 2, "--memory", "512M",
+                            initrd=self.with_program("/usr/bin/iperf3")).ready()
+        for wire in range(len(self.wires)):
+            self.guest_end(self.vm, wire)
+        self.vm.sh("iperf3 -sD")
 
     def with_program(self, program):
         """The initramfs with a program of this host's and its libraries."""
@@ -169,41 +185,54 @@ class Combinations(Wire, Group):
                            cwd="/", check=True)
         return initrd
 
-    def rate(self, *options):
+    def rate(self, wire, *options):
         """By iperf3, in Mbit/s."""
-        report = json.loads(run("iperf3", "-J", "-c", addresses(2)[0], "-t", 3, *options))
+        report = json.loads(run("iperf3", "-J", "-c", addresses(2, wire)[0], "-t", 2, *options))
         return report["end"]["sum_received"]["bits_per_second"] / 1e6
 
-    def carry(self, queues, *rings):
-        name = f"wire{queues}{len(rings)}"
-        run("ip", "tuntap", "add", "dev", name, "mode", "tap", "vnet_hdr",
-            *(["multi_queue"] if queues > 1 else []))
-        vm = self.wire(name, ",".join((name, f"queues={queues}", *rings)), "--cpus", 2,
-                       "--memory", "512M", initrd=self.initrd)
-        vm.sh("iperf3 -sD")
+    def carry(self, wire):
+        queues = 4 if "4" in self.wires[wire] else 1
         if queues > 1:
-            vm.sh(f"ethtool -L eth0 combined {queues}")
+            self.vm.sh(f"ethtool -L eth{wire} combined {queues}")
         for offloads in "on", "off":
-            vm.sh("ethtool -K eth0 " + " ".join(f"{feature} {offloads}" for feature in
-                                                ("rx", "tx", "tso", "gso", "gro")))
-            for host, guest in zip(addresses(1), addresses(2)):
-                vm.receive(guest, SIZE)
-                vm.give_back(host)
+            self.vm.sh(f"ethtool -K eth{wire} " +
+                       " ".join(f"{feature} {offloads}" for feature in
+                                ("rx", "tx", "tso", "gso", "gro")))
+            for host, guest in zip(addresses(1, wire), addresses(2, wire)):
+                self.vm.receive(guest, SIZE)
+                self.vm.give_back(host)
             streams = "-P", queues
-            print(f"{queues} queues, {' '.join(rings) or 'split'}, offloads {offloads}: "
-                  f"to the guest {self.rate(*streams):.0f} Mbit/s, "
-                  f"from it {self.rate('-R', *streams):.0f} Mbit/s", flush=True)
-        equal(vm.power_off(), 0)
-        run("ip", "link", "del", name)
+            print(f"{self.wires[wire]}, vhost {self.vhost}, offloads {offloads}: "
+                  f"to the guest {self.rate(wire, *streams):.0f} Mbit/s, "
+                  f"from it {self.rate(wire, '-R', *streams):.0f} Mbit/s", flush=True)
+
+
+class TapCombinations(Combinations, Group):
+    """Packets moved by us."""
+
+    vhost = "off"
 
     def test_one_split(self):
-        self.carry(1)
+        self.carry(0)
 
     def test_one_packed(self):
-        self.carry(1, "packed")
+        self.carry(1)
 
     def test_four_split(self):
-        self.carry(4)
+        self.carry(2)
 
     def test_four_packed(self):
-        self.carry(4, "packed")
+        self.carry(3)
+
+
+class VhostCombinations(Combinations, Group):
+    """By the host's kernel, which has no packed rings."""
+
+    vhost = "on"
+    wires = "queues=1", "queues=4"
+
+    def test_one(self):
+        self.carry(0)
+
+    def test_four(self):
+        self.carry(1)

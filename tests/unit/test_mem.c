@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "core/mem.h"
 #include "core/util.h"
+#include "tests/lib/child.h"
 
 /*
  * Two regions that touch in the guest's addresses but not in ours, a hole, a
@@ -186,6 +187,29 @@ static void test_backing(void **state)
 	mem_free(&mem);
 }
 
+/* msync() says what is mapped. */
+static void test_children(void **state)
+{
+	struct mem mem = { 0 };
+	int status;
+	pid_t pid;
+
+	(void)state;
+	if (child_emulator()) {
+		print_message("skipped: %s has no MADV_DONTFORK\n", child_emulator());
+		skip();
+	}
+	assert_int_equal(mem_add(&mem, A, LEN, &(struct mem_backing){ 0 }), 0);
+	mem_keep_from_children(&mem);
+	pid = fork();
+	if (pid == 0)
+		_exit(msync(mem.regions[0].hva, LEN, MS_ASYNC) == 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(msync(mem.regions[0].hva, LEN, MS_ASYNC), 0);
+	mem_free(&mem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,6 +218,7 @@ int main(void)
 		cmocka_unit_test(test_iov),
 		cmocka_unit_test(test_copies),
 		cmocka_unit_test(test_backing),
+		cmocka_unit_test(test_children),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
