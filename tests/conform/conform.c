@@ -248,20 +248,19 @@ void conform_untouched(struct conform *c)
 	}
 }
 
-/* Whether the device has failed, which it has to where it looks at what it is given; another's thread takes its time. */
+/* Whether the device fails, for which one that is served elsewhere takes its time. */
 static bool fails(struct conform *c, unsigned int queue)
 {
 	struct vdrv *vdrv = &c->vdrv;
 
-	for (unsigned int us = 0; us < VDRV_TIMEOUT_MS * 1000; us += VDRV_POLL_US) {
+	vdrv_settle(vdrv);
+	for (int ms = 0; !vdrv_needs_reset(vdrv) && ms < VDRV_TIMEOUT_MS; ms += FEED_MS) {
+		if (c->probes[queue].outcome != CONFORM_USES || vdrv_used(&vdrv->queues[queue]))
+			return false;
+		usleep(FEED_MS * 1000);
 		vdrv_settle(vdrv);
-		if (vdrv_needs_reset(vdrv))
-			return true;
-		if (c->probes[queue].outcome != CONFORM_USES)
-			break;
-		usleep(VDRV_POLL_US);
 	}
-	return false;
+	return vdrv_needs_reset(vdrv);
 }
 
 void conform_refused(struct conform *c, unsigned int queue)
