@@ -428,7 +428,7 @@ static void connections_are_made_in_the_jail(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(uids); i++)
 		child_succeeds(uids[i], in_jail, &test);
-	assert_int_equal(system("rm -rf /tmp/microvm-vsock-??????"), 0);
+	assert_int_equal(system("rm -rf /tmp/test_vsock_life-??????"), 0);
 }
 
 int main(void)

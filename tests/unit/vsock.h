@@ -69,11 +69,11 @@ static inline void start_bare(struct vsock_test *test)
 static inline void make(struct vsock_test *test, const char *options)
 {
 	*test = (struct vsock_test){
-		.dir = "/tmp/microvm-vsock-XXXXXX",
 		.type = VIRTIO_VSOCK_TYPE_STREAM,
 		.buf_alloc = 65536,
 		.src_cid = CID,
 	};
+	snprintf(test->dir, sizeof(test->dir), "/tmp/%s-XXXXXX", program_invocation_short_name);
 	assert_non_null(mkdtemp(test->dir));
 	assert_int_equal(chdir(test->dir), 0);
 	assert_int_equal(vq_guest_make(&test->guest, &vsock_class, options), 0);
