@@ -598,6 +598,71 @@ static void test_no_save_with_a_lock(void **state)
 	unshare_it(&test);
 }
 
+/* Another device of the same directory, whose thread is confined before it looks for what was saved. */
+static int goes_on(void *arg)
+{
+	struct state saved = { 0 };
+	struct test test;
+	uint64_t fh;
+
+	(void)arg;
+	child_needs_filters();
+	share(&test, ",acl", CONFINED);
+	fh = open_file(&test, O_RDWR);
+	CHILD_CHECK(write_text(&test, fh, 0, 0, "before") == 6);
+	virtio_dev_pause(test.guest.dev);
+	CHILD_CHECK(virtio_dev_save(test.guest.dev, &saved) == 0);
+	virtio_dev_free(test.guest.dev);
+	CHILD_CHECK(vq_plug(&test.guest, test.guest.conf) == 0);
+	CHILD_CHECK(virtio_dev_load(test.guest.dev,
+				    &(struct state_reader){ saved.data, saved.len }) == 0);
+	CHILD_CHECK(vq_run(&test.guest, true) == 0);
+	virtio_dev_resume(test.guest.dev);
+	CHILD_CHECK(ASK(&test, FUSE_READ, (struct fuse_read_in){ .fh = fh, .size = 6 }) == 0);
+	CHILD_CHECK(!memcmp(last(&test), "before", 6));
+	CHILD_CHECK(release(&test, fh) == 0);
+	state_free(&saved);
+	unshare_it(&test);
+	return 0;
+}
+
+static void test_a_load_is_confined(void **state)
+{
+	(void)state;
+	child_succeeds(geteuid(), goes_on, NULL);
+}
+
+/* What is made for others, and what they change, takes calls of its own. */
+static int acts_confined(void *arg)
+{
+	static const struct {
+		struct fuse_mkdir_in in;
+		char name[4];
+	} make = { { .mode = 02755 }, "dir" };
+	struct test test;
+	struct stat st;
+	char path[64];
+
+	(void)arg;
+	child_needs_filters();
+	share(&test, ",acl,uidmap=0:70000:10", CONFINED);
+	CHILD_CHECK(ASK(&test, FUSE_SETATTR, (struct fuse_setattr_in){
+		.valid = FATTR_MODE, .mode = 06755 }) == 0);
+	test.node = FUSE_ROOT_ID;
+	CHILD_CHECK(ask(&test, FUSE_MKDIR, &make, sizeof(make.in) + sizeof(make.name)) == 0);
+	snprintf(path, sizeof(path), "%s/dir", test.path);
+	CHILD_CHECK(stat(path, &st) == 0 && st.st_uid == (geteuid() ? geteuid() : 70000));
+	CHILD_CHECK(rmdir(path) == 0);
+	unshare_it(&test);
+	return 0;
+}
+
+static void test_who_acts_for_others_is_confined(void **state)
+{
+	(void)state;
+	child_succeeds(geteuid(), acts_confined, NULL);
+}
+
 static void test_locks_are_on_request(void **state)
 {
 	struct test test;
@@ -642,6 +707,8 @@ int main(void)
 		cmocka_unit_test(test_waiting),
 		cmocka_unit_test(test_waiting_has_an_end),
 		cmocka_unit_test(test_no_save_with_a_lock),
+		cmocka_unit_test(test_a_load_is_confined),
+		cmocka_unit_test(test_who_acts_for_others_is_confined),
 		cmocka_unit_test(test_locks_are_on_request),
 		cmocka_unit_test(test_locks_of_what_is_read_only),
 	};
