@@ -182,7 +182,6 @@ class User(Group):
             until(lambda: self.vm.sh("cat /sys/class/net/eth0/carrier") == "1")
             equal(self.vm.sh("cat /sys/class/net/eth0/carrier_down_count"),
                   str(falls + times))
-            self.test_reaches_a_service_on_loopback()
             self.test_is_reached_by_a_forwarded_port()
 
     def test_leaves_nothing_behind(self):
