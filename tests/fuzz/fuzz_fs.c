@@ -112,7 +112,8 @@ static int furnish(void)
 /* Removed at the end where there is no file system of our own to go with us. */
 static void remove_host(void)
 {
-	(void)fchdir(host.cwd);
+	if (fchdir(host.cwd) < 0)
+		return;
 	(void)nftw(host.path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 	(void)umount2(host.path, MNT_DETACH);
 	(void)rmdir(host.path);
