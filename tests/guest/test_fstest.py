@@ -86,12 +86,12 @@ class Fstest(Group):
         guest, host, name = self.say(cache, "random", seed, count)
         for found, wanted in zip(guest.splitlines(), host.splitlines()):
             if found != wanted:
-                raise Failure(f"seed {seed}: {found!r}, on the host {wanted!r}")
+                raise Failure(f"cache {cache}, seed {seed}: {found!r}, on the host {wanted!r}")
         self.vm.sh("sync")
         trees = [run(PROGRAM, "tree", self.fs / parent / name).splitlines()
                  for parent in (cache, "host")]
         if trees[0] != trees[1] or not trees[0]:
-            raise Failure(f"seed {seed}: {set(trees[0]) ^ set(trees[1])}")
+            raise Failure(f"cache {cache}, seed {seed}: {set(trees[0]) ^ set(trees[1])}")
 
     def test_random_operations(self):
         for cache in CACHES:

@@ -230,7 +230,18 @@ static long do_fallocate(struct run *run)
 			 draw(run, LARGEST), 1 + draw(run, LARGEST));
 }
 
-/* Where there are no shared mappings a write does the same. */
+/* What a mapping would do where there is none: write there, whatever the flags say of the end. */
+static long write_through(const struct run *run, int fd, size_t len, off_t at)
+{
+	int flags = fcntl(fd, F_GETFL);
+	ssize_t n;
+
+	if (fcntl(fd, F_SETFL, flags & ~O_APPEND) < 0)
+		return -1;
+	n = pwrite(fd, run->data, len, at);
+	return fcntl(fd, F_SETFL, flags) < 0 ? -1 : n;
+}
+
 static long do_map(struct run *run)
 {
 	int fd = draw_file(run);
@@ -245,7 +256,7 @@ static long do_map(struct run *run)
 		return 0;
 	map = mmap(NULL, at + len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
-		return pwrite(fd, run->data, len, at);
+		return write_through(run, fd, len, at);
 	memcpy(map + at, run->data, len);
 	return msync(map, at + len, MS_SYNC) < 0 || munmap(map, at + len) < 0 ? -1 : (long)len;
 }
