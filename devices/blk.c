@@ -548,7 +548,7 @@ const struct virtio_class blk_class = {
 	.sample = "scratch=1M,engine=sync",
 	.id = VIRTIO_ID_BLOCK,
 	.pci_class = 0x010000,
-	.kernel_words = "root=/dev/vda rw",
+	.root_words = "root=/dev/vda rw",
 	.queue_sizes = (const uint16_t[]){ BLK_QUEUE_SIZE },
 	.queue_count = 1,
 	.request_size = sizeof(struct blk_request),

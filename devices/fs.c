@@ -243,6 +243,8 @@ const struct virtio_class fs_class = {
 	.opts = fs_opts,
 	.conf_size = sizeof(struct fs_dev_conf),
 	.hints = fs_hints,
+	.root_words = "rootfstype=virtiofs root=%s rw",
+	.root_name = offsetof(struct fs_dev_conf, tag),
 	.counters = fs_counters,
 	.sandbox = &fs_sandbox,
 	/* What root needs to serve files of others as their owners would have them. */

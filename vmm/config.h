@@ -40,6 +40,7 @@ struct config {
 	bool version, print, check;
 
 	char *kernel, *initrd, *cmdline;
+	char *root; /* the option of a class that has the guest's root */
 	uint64_t cpus; /* 1 to CONFIG_CPUS_MAX */
 	struct config_memory memory;
 	int transport; /* enum config_transport */

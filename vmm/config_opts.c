@@ -14,6 +14,8 @@ static const struct opt boot_opts[] = {
 	  .help = "the initial RAM disk" },
 	{ "cmdline", OPT_STRING, .offset = offsetof(struct config, cmdline), .arg = "TEXT",
 	  .help = "kernel arguments, added to those that microvm composes" },
+	{ "root", OPT_STRING, .offset = offsetof(struct config, root), .arg = "disk|fs",
+	  .help = "what has the root file system; the first disk unless given" },
 	{ 0 },
 };
 

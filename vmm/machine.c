@@ -37,6 +37,11 @@ static const struct hint cmdline_hints[] = {
 	{ 0 },
 };
 
+static const struct hint root_hints[] = {
+	{ ENODEV, "there is no such device: it is disk, with --disk FILE, or fs, with --fs DIR,tag=NAME" },
+	{ 0 },
+};
+
 static const struct hint vcpu_hints[] = {
 	{ EINVAL, "this host gives fewer, microvm check says how many" },
 	{ 0 },
@@ -325,6 +330,28 @@ static int add_devices(struct machine *machine, const struct machine_events *eve
 
 /* ---- the kernel ---- */
 
+/* What has the guest's root file system; NULL: nothing. */
+static const struct virtio_dev *root_device(const struct machine *machine)
+{
+	const char *root = machine->config->root ?: "disk";
+
+	for (size_t i = 0; i < machine->device_count; i++) {
+		const struct virtio_dev *dev = machine->devices[i].dev;
+
+		if (dev->class->root_words && !strcmp(dev->class->option, root))
+			return dev;
+	}
+	return NULL;
+}
+
+static int add_root(struct boot_cmdline *line, const struct virtio_dev *dev)
+{
+	const uint8_t *conf = dev->conf;
+
+	return boot_cmdline_add(line, dev->class->root_words,
+				*(char *const *)(conf + dev->class->root_name));
+}
+
 /*
  * The platform's words, then those of the devices (the last console= becomes
  * /dev/console), then the user's, which therefore win.
@@ -333,11 +360,14 @@ static int compose_cmdline(struct machine *machine)
 {
 	const struct config *config = machine->config;
 	_cleanup_free_ struct boot_cmdline *line = calloc(1, sizeof(*line));
+	const struct virtio_dev *root = root_device(machine);
 	const struct virtio_class *before = NULL;
 	int err;
 
 	if (!line)
 		return report(-ENOMEM, NULL, "--cmdline");
+	if (config->root && !root)
+		return report(-ENODEV, root_hints, "--root %s", config->root);
 	err = boot_cmdline_add(line, "%s", arch_layout.cmdline);
 	if (!err)
 		err = boot_cmdline_add(line, "%s", config->has_serial ? arch_layout.serial_words
@@ -349,6 +379,8 @@ static int compose_cmdline(struct machine *machine)
 			err = boot_cmdline_add(line, "%s", class->kernel_words);
 		before = class;
 	}
+	if (!err && root)
+		err = add_root(line, root);
 	if (!err && config->cmdline)
 		err = boot_cmdline_add(line, "%s", config->cmdline);
 	if (err)

@@ -108,6 +108,9 @@ struct virtio_class {
 	unsigned int units; /* so many uses of the option make one device; 0: each makes a device */
 	bool by_default;    /* one is there unless it is turned off */
 	const char *kernel_words; /* for the kernel's command line, where there is such a device; NULL: none */
+	/* The same where --root names the class; %s: the option at root_name of the first one's struct. */
+	const char *root_words;
+	size_t root_name;
 
 	/* Whether one worker is to have all sets of queues. Missing: each has its own. */
 	bool (*one_worker)(const void *conf);

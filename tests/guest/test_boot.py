@@ -9,7 +9,7 @@ import struct
 import time
 from pathlib import Path
 
-from guest import IMAGES, MACHINE, Group, Skip, equal, until
+from guest import IMAGES, MACHINE, Group, Skip, equal, run, until
 
 
 class Debian(Group):
@@ -32,6 +32,68 @@ class Debian(Group):
         self.vm.expect("# ", 120)
         self.vm.send("findmnt -no SOURCE,OPTIONS / | tr , ' '\n")
         self.vm.expect("/dev/vda rw ", 60)
+
+    def test_powers_off_with_0(self):
+        self.vm.send("poweroff\n")
+        equal(self.vm.wait(300), 0)
+
+
+class DirectoryRoot(Group):
+    """The initramfs' own tree, as a root that is a shared directory."""
+
+    transports = "pci",
+
+    def start(self):
+        self.root = self.dir / "root"
+        self.root.mkdir()
+        with open(self.files / "initramfs.cpio", "rb") as archive:
+            run("cpio", "-idm", "--quiet", "-D", self.root, stdin=archive)
+        self.vm = self.launch("--kernel", self.files / MACHINE.kernel,
+                              "--initrd", self.files / "initramfs.cpio",
+                              "--fs", f"{self.root},tag=tree", "--root", "fs",
+                              "--cmdline", "quiet init=/tests/agent").ready()
+
+    def test_is_the_root(self):
+        equal(self.vm.sh("grep -c '^tree / virtiofs rw' /proc/mounts"), "1")
+
+    def test_writes(self):
+        self.vm.sh("echo text >/new && chown 5:6 /new")
+        equal((self.root / "new").read_text(), "text\n")
+        equal((self.root / "new").stat().st_uid, 5)
+
+    def test_powers_off_with_0(self):
+        equal(self.vm.power_off(), 0)
+
+
+class SharedRoot(Group):
+    """Debian's tree likewise."""
+
+    transports = "pci",
+
+    def start(self):
+        if not self.long:
+            raise Skip("takes minutes: --long")
+        root = self.mount(Path(shutil.copy(IMAGES / "debian.img", self.dir)))
+        (root / "etc/fstab").write_text("tree / virtiofs defaults 0 0\n")
+        self.root = root
+        self.vm = self.launch("--kernel", self.files / MACHINE.kernel,
+                              "--initrd", self.files / "initramfs.cpio",
+                              "--fs", f"{root},tag=tree", "--root", "fs", "--cpus", 2,
+                              "--memory", "512M", "--cmdline", "quiet")
+
+    def test_asks_for_a_login(self):
+        self.vm.expect("microvm login: ", 400)
+
+    def test_lets_root_in(self):
+        self.vm.send("root\n")
+        self.vm.expect("# ", 120)
+        self.vm.send("findmnt -no SOURCE,FSTYPE,OPTIONS / | tr , ' '\n")
+        self.vm.expect("tree +virtiofs +rw ", 60)
+
+    def test_writes(self):
+        self.vm.send("useradd -m somebody && su -c 'id -un >~/name' somebody; echo $?\n")
+        self.vm.expect("^0\r?$", 120)
+        equal((self.root / "home/somebody/name").read_text(), "somebody\n")
 
     def test_powers_off_with_0(self):
         self.vm.send("poweroff\n")
