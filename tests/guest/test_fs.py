@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared directories."""
+import fcntl
 import hashlib
+import json
 import os
 import stat
 
-from guest import Failure, Group, equal
+from guest import Failure, Group, equal, until
 
 
 class Share(Group):
@@ -72,3 +74,84 @@ class Share(Group):
     def test_ends(self):
         self.vm.sh("cd / && umount /mnt && mount -t virtiofs shared /mnt && umount /mnt")
         equal(self.vm.power_off(), 0)
+
+
+class Locks(Group):
+    """Locks that host and guest have of each other, and several threads."""
+
+    transports = short = ("pci",)
+    kinds = {"posix": fcntl.lockf, "flock": fcntl.flock}
+
+    def start(self):
+        self.shared = self.dir / "shared"
+        self.shared.mkdir()
+        self.summary = self.dir / "summary"
+        self.file = open(self.shared / "file", "w+b")
+        self.vm = self.boot("--fs", f"{self.shared},tag=shared,locks,threads=4",
+                            "--summary", self.summary).ready()
+        self.vm.sh("mkdir -p /mnt && mount -t virtiofs shared /mnt")
+
+    def locks(self, kind):
+        """Whether the host can have the lock; it gives it back."""
+        try:
+            self.kinds[kind](self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self.kinds[kind](self.file, fcntl.LOCK_UN)
+        return True
+
+    def test_the_host_has_it(self):
+        for kind, lock in self.kinds.items():
+            lock(self.file, fcntl.LOCK_EX)
+            equal(self.vm.ask(f"lock {kind} try /mnt/file 0 0 true")[0], 3)
+            lock(self.file, fcntl.LOCK_UN)
+            equal(self.vm.ask(f"lock {kind} try /mnt/file 0 0 true")[0], 0)
+        fcntl.lockf(self.file, fcntl.LOCK_EX, 10)
+        equal(self.vm.ask("lock posix try /mnt/file 9 1 true")[0], 3)
+        equal(self.vm.ask("lock posix try /mnt/file 10 0 true")[0], 0)
+        fcntl.lockf(self.file, fcntl.LOCK_UN)
+
+    def test_the_guest_has_it(self):
+        held = self.shared / "held"
+        for kind in self.kinds:
+            self.vm.sh(f"lock {kind} try /mnt/file 0 0 'touch /mnt/held; "
+                       "while [ -e /mnt/held ]; do sleep 0.1; done' &")
+            until(held.exists)
+            equal(self.locks(kind), False)
+            equal(self.vm.ask(f"lock {kind} try /mnt/file 0 0 true")[0], 3)
+            held.unlink()
+            until(lambda k=kind: self.locks(k))
+
+    def test_the_guest_waits(self):
+        for kind, lock in self.kinds.items():
+            got = self.shared / f"got-{kind}"
+            lock(self.file, fcntl.LOCK_EX)
+            self.vm.sh(f"lock {kind} wait /mnt/file 0 0 'touch /mnt/{got.name}' & sleep 1")
+            equal(got.exists(), False)
+            lock(self.file, fcntl.LOCK_UN)
+            until(got.exists)
+
+    def test_a_process_that_was_killed_leaves_no_lock(self):
+        fcntl.lockf(self.file, fcntl.LOCK_EX)
+        self.vm.sh("lock posix wait /mnt/file 0 0 'touch /mnt/never' & sleep 1; kill $!")
+        fcntl.lockf(self.file, fcntl.LOCK_UN)
+        self.vm.sh("wait")
+        equal((self.shared / "never").exists(), False)
+        until(lambda: self.locks("posix"))
+
+    def test_writes_at_the_same_time(self):
+        self.vm.sh("mkdir /mnt/names && cd /mnt/names && touch $(seq 300)", 120)
+        names = self.vm.sh(
+            "cd /mnt; for i in 1 2 3 4; do"
+            " dd if=/dev/urandom of=data$i bs=256k count=16 conv=fsync 2>/dev/null & done;"
+            " echo 3 >/proc/sys/vm/drop_caches; ls -l names | wc -l; wait", 300)
+        equal(names, "301")
+        for i in range(1, 5):
+            equal(hashlib.sha256((self.shared / f"data{i}").read_bytes()).hexdigest(),
+                  self.vm.sha256(f"/mnt/data{i}"))
+
+    def test_ends(self):
+        self.vm.sh("cd / && umount /mnt")
+        equal(self.vm.power_off(), 0)
+        counters = json.loads(self.summary.read_text())["devices"]["fs0"]
+        equal((counters["helped"] >= 64, counters["lock_waits"] >= 3), (True, True))
