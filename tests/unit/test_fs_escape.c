@@ -429,7 +429,7 @@ static void test_what_becomes_a_link(void **state)
 	struct racer files = { .guest = &guest, .a = "shared/file", .b = "shared/to-canary" };
 
 	(void)state;
-	open_guest(&guest, "");
+	open_guest(&guest, ",threads=4");
 	host_links(&guest, "shared/way-out", "..");
 	host_links(&guest, "shared/to-canary", "../canary");
 	begin_race(&dirs);
@@ -564,7 +564,7 @@ static void test_forged_numbers(void **state)
 	struct guest guest;
 
 	(void)state;
-	open_guest(&guest, "");
+	open_guest(&guest, ",threads=4");
 	memset(args, 0xff, sizeof(args));
 	for (uint32_t opcode = 0; opcode < 64; opcode++)
 		for (size_t i = 0; i < ARRAY_SIZE(nodes); i++) {
