@@ -214,7 +214,7 @@ check-unit: $(UNIT) ## the unit tests (of this BUILD)
 	@EMULATOR=$(EMULATOR) tests/unit/run $(UNIT)
 
 # What qemu-user leaves out: filters of system calls, namespaces, io_uring, KVM.
-UNIT_KERNEL := $(filter $(addprefix %/test_,blk block console cpu deadline filter fs_escape hotpath irq jail net rng sandbox scsi \
+UNIT_KERNEL := $(filter $(addprefix %/test_,blk block console cpu deadline filter fs fs_escape hotpath irq jail net rng sandbox scsi \
 		 scsi_target tap virtio vm vsock_life worker),$(UNIT))
 check-kernel: $(UNIT_KERNEL) host-kernel ## the unit tests that want a kernel of ARCH's, where need be in an emulated host
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 2048 --env BUILD -- tests/unit/run $(UNIT_KERNEL)
@@ -285,11 +285,12 @@ layers: ## dependencies only point down
 lint: $(BUILD)/syscall-names.h ## clang-tidy, cppcheck, gcc -fanalyzer, mandoc
 	@ARCH=$(ARCH) CC=$(CC) tests/lint $(SRC) -- $(CPPFLAGS) -std=gnu17 $(PACKAGES)
 
-$(BUILD)/tests/bench/init: tests/bench/init.c
+# What guests run.
+$(addprefix $(BUILD)/tests/bench/,init files talk): $(BUILD)/%: %.c
 	@mkdir -p $(@D)
-	$(Q)$(CC) -Os -static -o $@ $<
+	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE $(WARN) -Os -s -static -o $@ $<
 
-bench: bench-boot bench-storage bench-net ## ratios against QEMU's microvm or virt machine, in the same host
+bench: bench-boot bench-storage bench-fs bench-net ## ratios against QEMU's microvm or virt machine, in the same host
 
 .PHONY: bench-boot
 bench-boot: $(BUILD)/microvm $(BUILD)/tests/bench/init guest-kernel host-kernel ## start-up and memory against QEMU's
@@ -322,9 +323,9 @@ bench-storage: $(BUILD)/microvm guest-kernel initramfs storage host-kernel | $(b
 	@$(SUDO) tests/lab/host --arch $(ARCH) --timeout 1800 --env BUILD -- \
 		tests/bench/on-ext4 $(bench_disks) tests/bench/storage $(bench_disks) $(STORAGE)
 
-$(BUILD)/tests/bench/talk: tests/bench/talk.c
-	@mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu17 $(WARN) -Os -s -static -o $@ $<
+.PHONY: bench-fs
+bench-fs: $(BUILD)/microvm $(BUILD)/tests/bench/files guest-kernel initramfs host-kernel ## shared directories against QEMU's with virtiofsd, in a Linux guest (also: SHARE="runs files")
+	@$(SUDO) tests/lab/host --arch $(ARCH) --instructions --cpus 1 --timeout 3600 --env BUILD -- tests/bench/fs $(SHARE)
 
 .PHONY: bench-net
 bench-net: $(BUILD)/microvm $(BUILD)/tests/bench/talk guest-kernel initramfs host-kernel ## taps and vsock against QEMU's, by a Linux guest (also: NETWORK="rounds ms")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A shared directory: what a guest's kernel asks for, against the system calls that a program would make. */
+/* A shared directory: what a guest's kernel asks for, against a program's system calls. */
 #include <dirent.h>
 #include <err.h>
 #include <fcntl.h>
@@ -81,7 +81,8 @@ static const void *ask(struct share *share, const struct request *request)
 		memcpy(header + 1, request->args, request->args_len);
 	if (name_len)
 		memcpy((uint8_t *)(header + 1) + request->args_len, request->name, name_len);
-	buffers[count++] = (struct vdrv_buffer){ share->out, header->len - request->out_len, false };
+	buffers[count++] =
+		(struct vdrv_buffer){ share->out, header->len - request->out_len, false };
 	if (request->out_len)
 		buffers[count++] = (struct vdrv_buffer){ share->data, request->out_len, false };
 	if (!forgets)
@@ -250,7 +251,8 @@ static void asked_write(struct share *share)
 	const struct fuse_write_in in = { .fh = share->file_handle, .size = BLOCK };
 
 	ask(share, &(struct request){ FUSE_WRITE, share->file, ARGS(in),
-				      .reply_len = sizeof(struct fuse_write_out), .out_len = BLOCK });
+				      .reply_len = sizeof(struct fuse_write_out),
+				      .out_len = BLOCK });
 }
 
 static void straight_list(const struct share *share)

@@ -68,7 +68,8 @@ struct conform_case {
 
 /* Each table ends with a zeroed row. */
 extern const struct conform_case conform_life[], conform_registers[], conform_queues[],
-	conform_chains[], conform_events[], conform_saves[], conform_packets[], conform_bugs[];
+	conform_chains[], conform_events[], conform_saves[], conform_packets[], conform_shares[],
+	conform_bugs[];
 
 /* Says which check failed, and ends the case. */
 #define CHECK(condition) conform_check((condition), #condition, __FILE__, __LINE__)

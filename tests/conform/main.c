@@ -18,7 +18,8 @@
 
 static const struct conform_case *const tables[] = {
 	conform_life,	conform_registers, conform_queues, conform_chains,
-	conform_events, conform_saves,	   conform_packets,   conform_bugs,
+	conform_events, conform_saves,	   conform_packets, conform_shares,
+	conform_bugs,
 };
 
 static const struct conform_cell cells[] = {

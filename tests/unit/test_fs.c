@@ -92,7 +92,7 @@ static int answer(struct test *test, uint64_t unique)
 {
 	const struct asked *asked = &test->asked[unique % ARRAY_SIZE(test->asked)];
 	struct fuse_out_header header;
-	uint16_t head;
+	uint16_t head = 0;
 
 	if (test->guest.running)
 		assert_true(vq_await(&test->guest, REQUESTS, &head, NULL));
@@ -397,11 +397,21 @@ static struct fuse_lk_in whole(uint64_t fh, uint32_t type)
 	return (struct fuse_lk_in){ .fh = fh, .lk.type = type, .lk_flags = FUSE_LK_FLOCK };
 }
 
+static int lock(struct test *test, uint32_t opcode, struct fuse_lk_in in)
+{
+	return ask(test, opcode, &in, sizeof(in));
+}
+
+static uint64_t wait_for(struct test *test, struct fuse_lk_in in)
+{
+	return post(test, FUSE_SETLKW, &in, sizeof(in));
+}
+
 /* The lock that GETLK finds in the way of a write. */
 static struct fuse_file_lock in_the_way(struct test *test, uint64_t fh, uint64_t owner,
 					uint64_t start, uint64_t end)
 {
-	assert_int_equal(ASK(test, FUSE_GETLK, range(fh, owner, F_WRLCK, start, end)), 0);
+	assert_int_equal(lock(test, FUSE_GETLK, range(fh, owner, F_WRLCK, start, end)), 0);
 	return ((const struct fuse_lk_out *)last(test))->lk;
 }
 
@@ -434,10 +444,10 @@ static void test_locks_are_the_hosts(void **state)
 	open = descriptors_of(&test);
 
 	/* An owner has its locks whatever it opened the file by. */
-	assert_int_equal(ASK(&test, FUSE_SETLK, range(a, 1, F_WRLCK, 10, 19)), 0);
-	assert_int_equal(ASK(&test, FUSE_SETLK, range(b, 1, F_RDLCK, 15, INT64_MAX)), 0);
-	assert_int_equal(ASK(&test, FUSE_SETLK, range(a, 2, F_WRLCK, 19, 20)), -EAGAIN);
-	assert_int_equal(ASK(&test, FUSE_SETLK, range(a, 2, F_RDLCK, 15, 15)), 0);
+	assert_int_equal(lock(&test, FUSE_SETLK, range(a, 1, F_WRLCK, 10, 19)), 0);
+	assert_int_equal(lock(&test, FUSE_SETLK, range(b, 1, F_RDLCK, 15, INT64_MAX)), 0);
+	assert_int_equal(lock(&test, FUSE_SETLK, range(a, 2, F_WRLCK, 19, 20)), -EAGAIN);
+	assert_int_equal(lock(&test, FUSE_SETLK, range(a, 2, F_RDLCK, 15, 15)), 0);
 	assert_int_equal(host_locks(&test, F_WRLCK, 0, 10), 0);
 	assert_int_equal(host_locks(&test, F_RDLCK, 14, 1), -EAGAIN);
 
@@ -454,7 +464,7 @@ static void test_locks_are_the_hosts(void **state)
 	assert_int_equal(in_the_way(&test, a, 1, 10, 14).type, F_UNLCK);
 
 	/* Parts are given up one by one, the rest with any close. */
-	assert_int_equal(ASK(&test, FUSE_SETLK, range(b, 1, F_UNLCK, 14, 14)), 0);
+	assert_int_equal(lock(&test, FUSE_SETLK, range(b, 1, F_UNLCK, 14, 14)), 0);
 	assert_int_equal(host_locks(&test, F_RDLCK, 14, 1), 0);
 	assert_int_equal(descriptors_of(&test), open + 2);
 	assert_int_equal(flush(&test, b, 2), 0);
@@ -463,9 +473,9 @@ static void test_locks_are_the_hosts(void **state)
 	assert_int_equal(host_locks(&test, F_WRLCK, 10, 10), 0);
 	assert_int_equal(descriptors_of(&test), open);
 
-	assert_int_equal(ASK(&test, FUSE_SETLK, range(a, 1, F_WRLCK, 9, 8)), -EINVAL);
-	assert_int_equal(ASK(&test, FUSE_SETLK, range(a, 1, 77, 0, 8)), -EINVAL);
-	assert_int_equal(ASK(&test, FUSE_SETLK, range(a + 100, 1, F_WRLCK, 0, 8)), -EBADF);
+	assert_int_equal(lock(&test, FUSE_SETLK, range(a, 1, F_WRLCK, 9, 8)), -EINVAL);
+	assert_int_equal(lock(&test, FUSE_SETLK, range(a, 1, 77, 0, 8)), -EINVAL);
+	assert_int_equal(lock(&test, FUSE_SETLK, range(a + 100, 1, F_WRLCK, 0, 8)), -EBADF);
 	unshare_it(&test);
 }
 
@@ -478,12 +488,12 @@ static void test_whole_files(void **state)
 	share(&test, ",locks", INLINE);
 	a = open_file(&test, O_RDONLY);
 	b = open_file(&test, O_RDONLY);
-	assert_int_equal(ASK(&test, FUSE_SETLK, whole(a, F_RDLCK)), 0);
-	assert_int_equal(ASK(&test, FUSE_SETLK, whole(b, F_RDLCK)), 0);
-	assert_int_equal(ASK(&test, FUSE_SETLK, whole(b, F_WRLCK)), -EAGAIN);
+	assert_int_equal(lock(&test, FUSE_SETLK, whole(a, F_RDLCK)), 0);
+	assert_int_equal(lock(&test, FUSE_SETLK, whole(b, F_RDLCK)), 0);
+	assert_int_equal(lock(&test, FUSE_SETLK, whole(b, F_WRLCK)), -EAGAIN);
 	assert_int_equal(flock(test.fd, LOCK_EX | LOCK_NB), -1);
-	assert_int_equal(ASK(&test, FUSE_SETLK, whole(a, F_UNLCK)), 0);
-	assert_int_equal(ASK(&test, FUSE_SETLK, whole(b, F_WRLCK)), 0);
+	assert_int_equal(lock(&test, FUSE_SETLK, whole(a, F_UNLCK)), 0);
+	assert_int_equal(lock(&test, FUSE_SETLK, whole(b, F_WRLCK)), 0);
 	assert_int_equal(flock(test.fd, LOCK_SH | LOCK_NB), -1);
 	assert_int_equal(release(&test, b), 0);
 	assert_int_equal(flock(test.fd, LOCK_EX | LOCK_NB), 0);
@@ -503,7 +513,7 @@ static void test_waiting(void **state)
 
 	/* For the host. */
 	assert_int_equal(host_locks(&test, F_WRLCK, 0, 0), 0);
-	first = POST(&test, FUSE_SETLKW, range(a, 1, F_WRLCK, 0, 9));
+	first = wait_for(&test, range(a, 1, F_WRLCK, 0, 9));
 	vq_turn(&test.guest);
 	assert_false(answered(&test));
 	assert_int_equal(host_locks(&test, F_UNLCK, 0, 0), 0);
@@ -512,8 +522,8 @@ static void test_waiting(void **state)
 	assert_int_equal(answer(&test, first), 0);
 
 	/* For others of the guest's: told at once, in the order in which they came. */
-	first = POST(&test, FUSE_SETLKW, range(a, 2, F_WRLCK, 0, 4));
-	second = POST(&test, FUSE_SETLKW, range(a, 3, F_WRLCK, 5, 9));
+	first = wait_for(&test, range(a, 2, F_WRLCK, 0, 4));
+	second = wait_for(&test, range(a, 3, F_WRLCK, 5, 9));
 	vq_turn(&test.guest);
 	assert_false(answered(&test));
 	assert_int_equal(flush(&test, a, 1), 0);
@@ -521,7 +531,7 @@ static void test_waiting(void **state)
 	assert_int_equal(answer(&test, second), 0);
 
 	/* Until it is interrupted. */
-	first = POST(&test, FUSE_SETLKW, range(a, 4, F_WRLCK, 0, 0));
+	first = wait_for(&test, range(a, 4, F_WRLCK, 0, 0));
 	vq_turn(&test.guest);
 	post_to(&test, PRIORITY, FUSE_INTERRUPT, &(struct fuse_interrupt_in){ first },
 		sizeof(struct fuse_interrupt_in));
@@ -543,17 +553,17 @@ static void test_waiting_has_an_end(void **state)
 	a = open_file(&test, O_RDWR);
 	assert_int_equal(host_locks(&test, F_WRLCK, 0, 0), 0);
 	for (unsigned int i = 0; i < WAITERS_MAX; i++)
-		asked[i] = POST(&test, FUSE_SETLKW, range(a, 1, F_WRLCK, i, i));
+		asked[i] = wait_for(&test, range(a, 1, F_WRLCK, i, i));
 	vq_turn(&test.guest);
 	assert_false(answered(&test));
 	/* The rest of the queue is for those who unlock. */
-	assert_int_equal(ASK(&test, FUSE_SETLKW, whole(a, F_WRLCK)), 0);
-	assert_int_equal(ASK(&test, FUSE_SETLKW, range(a, 1, F_WRLCK, 0, 0)), -ENOLCK);
+	assert_int_equal(lock(&test, FUSE_SETLKW, whole(a, F_WRLCK)), 0);
+	assert_int_equal(lock(&test, FUSE_SETLKW, range(a, 1, F_WRLCK, 0, 0)), -ENOLCK);
 	virtio_dev_pause(test.guest.dev);
 	for (unsigned int i = 0; i < WAITERS_MAX; i++)
 		assert_int_equal(answer(&test, asked[i]), -ENOLCK);
 	virtio_dev_resume(test.guest.dev);
-	POST(&test, FUSE_SETLKW, range(a, 1, F_WRLCK, 0, 0));
+	wait_for(&test, range(a, 1, F_WRLCK, 0, 0));
 	vq_turn(&test.guest);
 	assert_false(answered(&test));
 	vq_reset(&test.guest);
@@ -575,17 +585,82 @@ static void test_no_save_with_a_lock(void **state)
 	a = open_file(&test, O_RDWR);
 	for (int i = 0; i < 3; i++) {
 		if (i == 0)
-			assert_int_equal(ASK(&test, FUSE_SETLK, range(a, 1, F_WRLCK, 0, 0)), 0);
+			assert_int_equal(lock(&test, FUSE_SETLK, range(a, 1, F_WRLCK, 0, 0)), 0);
 		else if (i == 1)
-			assert_int_equal(ASK(&test, FUSE_SETLK, whole(a, F_RDLCK)), 0);
+			assert_int_equal(lock(&test, FUSE_SETLK, whole(a, F_RDLCK)), 0);
 		virtio_dev_pause(test.guest.dev);
 		assert_int_equal(virtio_dev_save(test.guest.dev, &saved), i < 2 ? -ENOLCK : 0);
 		virtio_dev_resume(test.guest.dev);
 		assert_int_equal(flush(&test, a, 1), 0);
-		assert_int_equal(ASK(&test, FUSE_SETLK, whole(a, F_UNLCK)), 0);
+		assert_int_equal(lock(&test, FUSE_SETLK, whole(a, F_UNLCK)), 0);
 	}
 	state_free(&saved);
 	unshare_it(&test);
+}
+
+/* Another device of the same directory, whose thread is confined before it looks for what was saved. */
+static int goes_on(void *arg)
+{
+	struct state saved = { 0 };
+	struct test test;
+	uint64_t fh;
+
+	(void)arg;
+	child_needs_filters();
+	share(&test, ",acl", CONFINED);
+	fh = open_file(&test, O_RDWR);
+	CHILD_CHECK(write_text(&test, fh, 0, 0, "before") == 6);
+	virtio_dev_pause(test.guest.dev);
+	CHILD_CHECK(virtio_dev_save(test.guest.dev, &saved) == 0);
+	virtio_dev_free(test.guest.dev);
+	CHILD_CHECK(vq_plug(&test.guest, test.guest.conf) == 0);
+	CHILD_CHECK(virtio_dev_load(test.guest.dev,
+				    &(struct state_reader){ saved.data, saved.len }) == 0);
+	CHILD_CHECK(vq_run(&test.guest, true) == 0);
+	virtio_dev_resume(test.guest.dev);
+	CHILD_CHECK(ASK(&test, FUSE_READ, (struct fuse_read_in){ .fh = fh, .size = 6 }) == 0);
+	CHILD_CHECK(!memcmp(last(&test), "before", 6));
+	CHILD_CHECK(release(&test, fh) == 0);
+	state_free(&saved);
+	unshare_it(&test);
+	return 0;
+}
+
+static void test_a_load_is_confined(void **state)
+{
+	(void)state;
+	child_succeeds(geteuid(), goes_on, NULL);
+}
+
+/* What is made for others, and what they change, takes calls of its own. */
+static int acts_confined(void *arg)
+{
+	static const struct {
+		struct fuse_mkdir_in in;
+		char name[4];
+	} make = { { .mode = 02755 }, "dir" };
+	struct test test;
+	struct stat st;
+	char path[64];
+
+	(void)arg;
+	child_needs_filters();
+	share(&test, ",acl,uidmap=0:70000:10", CONFINED);
+	CHILD_CHECK(ASK(&test, FUSE_SETATTR, (struct fuse_setattr_in){
+		.valid = FATTR_MODE, .mode = 06755 }) == 0);
+	test.node = FUSE_ROOT_ID;
+	CHILD_CHECK(ask(&test, FUSE_MKDIR, &make, sizeof(make.in) + sizeof(make.name)) == 0);
+	snprintf(path, sizeof(path), "%s/dir", test.path);
+	CHILD_CHECK(stat(path, &st) == 0 && st.st_uid == (geteuid() ? geteuid() : 70000));
+	CHILD_CHECK(rmdir(path) == 0);
+	unshare_it(&test);
+	return 0;
+}
+
+static void test_who_acts_for_others_is_confined(void **state)
+{
+	(void)state;
+	child_succeeds(geteuid(), acts_confined, NULL);
 }
 
 static void test_locks_are_on_request(void **state)
@@ -598,9 +673,9 @@ static void test_locks_are_on_request(void **state)
 	flags = share(&test, "", INLINE);
 	assert_int_equal(flags & (FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS), 0);
 	a = open_file(&test, O_RDWR);
-	assert_int_equal(ASK(&test, FUSE_SETLK, range(a, 1, F_WRLCK, 0, 0)), -ENOSYS);
-	assert_int_equal(ASK(&test, FUSE_SETLKW, whole(a, F_WRLCK)), -ENOSYS);
-	assert_int_equal(ASK(&test, FUSE_GETLK, range(a, 1, F_WRLCK, 0, 0)), -ENOSYS);
+	assert_int_equal(lock(&test, FUSE_SETLK, range(a, 1, F_WRLCK, 0, 0)), -ENOSYS);
+	assert_int_equal(lock(&test, FUSE_SETLKW, whole(a, F_WRLCK)), -ENOSYS);
+	assert_int_equal(lock(&test, FUSE_GETLK, range(a, 1, F_WRLCK, 0, 0)), -ENOSYS);
 	unshare_it(&test);
 }
 
@@ -613,9 +688,9 @@ static void test_locks_of_what_is_read_only(void **state)
 	(void)state;
 	share(&test, ",locks,ro", INLINE);
 	a = open_file(&test, O_RDONLY);
-	assert_int_equal(ASK(&test, FUSE_SETLK, range(a, 1, F_RDLCK, 0, 9)), 0);
+	assert_int_equal(lock(&test, FUSE_SETLK, range(a, 1, F_RDLCK, 0, 9)), 0);
 	assert_int_equal(host_locks(&test, F_WRLCK, 9, 1), -EAGAIN);
-	assert_int_equal(ASK(&test, FUSE_SETLK, range(a, 1, F_WRLCK, 0, 9)), -EBADF);
+	assert_int_equal(lock(&test, FUSE_SETLK, range(a, 1, F_WRLCK, 0, 9)), -EBADF);
 	unshare_it(&test);
 }
 
@@ -632,6 +707,8 @@ int main(void)
 		cmocka_unit_test(test_waiting),
 		cmocka_unit_test(test_waiting_has_an_end),
 		cmocka_unit_test(test_no_save_with_a_lock),
+		cmocka_unit_test(test_a_load_is_confined),
+		cmocka_unit_test(test_who_acts_for_others_is_confined),
 		cmocka_unit_test(test_locks_are_on_request),
 		cmocka_unit_test(test_locks_of_what_is_read_only),
 	};
