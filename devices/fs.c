@@ -214,7 +214,9 @@ static const struct hint fs_hints[] = {
 
 /* What operations ask for; nothing is opened but beneath the directory (Landlock). */
 static const struct sandbox fs_sandbox = SANDBOX(
-	SC_ARG(unshare, 0, CLONE_FS), SC(fchdir), SC(umask), SC(capget), SC(capset), SC(geteuid), SC(getegid),
+	SC_ARG(unshare, 0, CLONE_FS), SC(fchdir), SC(umask),
+	/* As whom, and what for. */
+	SC(capget), SC(capset), SC(geteuid), SC(getegid),
 	SC(setfsuid), SC(setfsgid), SC_ARG(setgroups, 0, 0),
 	/* From descriptors, never from the working directory. */
 	SC_MASK(openat, 0, 1U << 31, 0), SC(statx), SC(fstat), SC(newfstatat), SC(fcntl),

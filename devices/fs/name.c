@@ -44,7 +44,7 @@ ssize_t fs_mknod(struct fs *fs, uint32_t dir, const void *in, struct fs_call *ca
 {
 	const struct fuse_mknod_in *mknod_in = in;
 	struct fs_making making = { .name = fs_take_name(call), .mode = mknod_in->mode,
-					  .umask = mknod_in->umask };
+				    .umask = mknod_in->umask };
 
 	if (!making.name)
 		return -EINVAL;
@@ -58,7 +58,7 @@ ssize_t fs_mkdir(struct fs *fs, uint32_t dir, const void *in, struct fs_call *ca
 {
 	const struct fuse_mkdir_in *mkdir_in = in;
 	struct fs_making making = { .name = fs_take_name(call), .umask = mkdir_in->umask,
-					  .mode = S_IFDIR | (mkdir_in->mode & 07777) };
+				    .mode = S_IFDIR | (mkdir_in->mode & 07777) };
 
 	return making.name ? make(fs, dir, &making, call) : -EINVAL;
 }
