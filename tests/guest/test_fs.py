@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import stat
+import struct
 
 from guest import Failure, Group, equal, until
 
@@ -155,3 +156,75 @@ class Locks(Group):
         equal(self.vm.power_off(), 0)
         counters = json.loads(self.summary.read_text())["devices"]["fs0"]
         equal((counters["helped"] >= 64, counters["lock_waits"] >= 3), (True, True))
+
+
+def acl(*entries):
+    """An ACL as an extended attribute: version 2, then tag, permissions and owner of each entry."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", tag, allowed, owner & 0xffffffff)
+                                           for tag, allowed, owner in entries)
+
+
+# The owner and the group read and write, others nothing, user 71000 of the host reads.
+READER = acl((1, 6, -1), (2, 4, 71000), (4, 6, -1), (0x10, 6, -1), (0x20, 0, -1))
+
+
+class ShareWithOwners(Group):
+    """Users of the guest, who are others on the host, and what ACLs let them do."""
+
+    short = ("pci",)
+
+    def start(self):
+        self.shared = self.dir / "shared"
+        self.shared.mkdir()
+        self.shared.chmod(0o777)
+        self.vm = self.boot("--fs", f"{self.shared},tag=shared,acl,uidmap=1000:71000:10").ready()
+        self.vm.sh("mkdir -p /mnt /etc && mount -t virtiofs shared /mnt")
+        for uid in 1000, 1001:
+            self.vm.sh(f"echo u{uid}:x:{uid}:{uid}::/:/bin/sh >>/etc/passwd; "
+                       f"echo g{uid}:x:{uid}: >>/etc/group")
+
+    def ask_as(self, uid, command):
+        (self.shared / "command").write_text(command)
+        return self.vm.ask("cd /mnt && start-stop-daemon -S -p /none "
+                           f"-c {uid}:{uid} -x /bin/busybox -- sh /mnt/command")
+
+    def test_makes_what_is_theirs(self):
+        there = self.shared / "group's"
+        there.mkdir()
+        os.chown(there, 0, 77)
+        there.chmod(0o2777)
+        equal(self.ask_as(1000, "mkdir \"group's/dir\" && ln -s x link && mkfifo fifo && "
+                                "umask 027 && touch file \"group's/file\"")[0], 0)
+        owners = {}
+        for path in ("group's/dir", "group's/file", "file", "link", "fifo"):
+            found = os.lstat(self.shared / path)
+            owners[path] = (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode) & 0o2750)
+        equal(owners, {"group's/dir": (71000, 77, 0o2750), "group's/file": (71000, 77, 0o640),
+                       "file": (71000, 1000, 0o640), "link": (71000, 1000, 0o750),
+                       "fifo": (71000, 1000, 0o640)})
+
+    def test_writes_take_privileges(self):
+        program = self.shared / "program"
+        program.write_text("")
+        os.chown(program, 0, 77)
+        program.chmod(0o6777)
+        self.vm.sh("echo >>/mnt/program")
+        equal(stat.S_IMODE(program.stat().st_mode), 0o6777)
+        equal(self.ask_as(1000, "echo >>program")[0], 0)
+        equal(stat.S_IMODE(program.stat().st_mode), 0o777)
+
+    def test_acl_lets_in(self):
+        secret = self.shared / "secret"
+        secret.write_text("for one\n")
+        os.setxattr(secret, "system.posix_acl_access", READER)
+        equal(self.ask_as(1000, "cat secret"), (0, "for one"))
+        equal(self.ask_as(1001, "cat secret")[0], 1)
+
+    def test_acl_is_inherited(self):
+        there = self.shared / "inherits"
+        there.mkdir()
+        os.setxattr(there, "system.posix_acl_default", READER)
+        self.vm.sh("umask 077 && touch /mnt/inherits/file && touch /mnt/bare")
+        equal(os.getxattr(there / "file", "system.posix_acl_access"), READER)
+        equal(stat.S_IMODE((there / "file").stat().st_mode), 0o660)
+        equal(stat.S_IMODE((self.shared / "bare").stat().st_mode), 0o600)
