@@ -91,8 +91,8 @@ class SharedRoot(Group):
         self.vm.expect("tree +virtiofs +rw ", 60)
 
     def test_writes(self):
-        self.vm.send("useradd -m somebody && su -c 'id -un >~/name' somebody; echo $?\n")
-        self.vm.expect("^0\r?$", 120)
+        self.vm.send("useradd -m somebody && su -c 'id -un >~/name' somebody; echo status=$?\n")
+        self.vm.expect("status=0", 120)
         equal((self.root / "home/somebody/name").read_text(), "somebody\n")
 
     def test_powers_off_with_0(self):
