@@ -119,6 +119,7 @@ struct arch_devices {
 	const struct arch_irqchip *irqchip;
 	unsigned int cpus;
 	bool uart, panic, debug_exit, pci;
+	struct mem_range pci_high; /* for 64-bit BARs, above RAM; len 0: there are none */
 	unsigned int mmio_count; /* virtio-mmio devices: number n sits at mmio_base + n * mmio_stride */
 };
 

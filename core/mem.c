@@ -8,10 +8,10 @@
 #define PAGE 4096ULL
 #define HUGE_PAGE MIB(2)
 
-/* The region that holds gpa, or NULL. */
-static const struct mem_region *find(const struct mem *mem, uint64_t gpa)
+/* The one of the first so many regions that holds gpa, or NULL. */
+static const struct mem_region *find(const struct mem *mem, size_t count, uint64_t gpa)
 {
-	size_t low = 0, high = mem->count;
+	size_t low = 0, high = count;
 
 	while (low < high) {
 		size_t middle = (low + high) / 2;
@@ -27,25 +27,26 @@ static const struct mem_region *find(const struct mem *mem, uint64_t gpa)
 	return NULL;
 }
 
-static int insert(struct mem *mem, const struct mem_region *new)
+/* Behind the first so many regions, or among them. */
+static int insert(struct mem *mem, size_t first, const struct mem_region *new)
 {
+	const size_t count = mem->count + mem->windows;
 	struct mem_region *regions;
-	size_t at = 0;
+	size_t at = first;
 
-	while (at < mem->count && mem->regions[at].gpa < new->gpa)
+	while (at < count && mem->regions[at].gpa < new->gpa)
 		at++;
-	if (at > 0 && new->gpa - mem->regions[at - 1].gpa < mem->regions[at - 1].len)
+	if (at > 0 && new->gpa < mem->regions[at - 1].gpa + mem->regions[at - 1].len)
 		return -EEXIST;
-	if (at < mem->count && mem->regions[at].gpa - new->gpa < new->len)
+	if (at < count && mem->regions[at].gpa - new->gpa < new->len)
 		return -EEXIST;
 
-	regions = reallocarray(mem->regions, mem->count + 1, sizeof(*regions));
+	regions = reallocarray(mem->regions, count + 1, sizeof(*regions));
 	if (!regions)
 		return -ENOMEM;
-	memmove(&regions[at + 1], &regions[at], (mem->count - at) * sizeof(*regions));
+	memmove(&regions[at + 1], &regions[at], (count - at) * sizeof(*regions));
 	regions[at] = *new;
 	mem->regions = regions;
-	mem->count++;
 	return 0;
 }
 
@@ -133,24 +134,41 @@ int mem_add(struct mem *mem, uint64_t gpa, uint64_t len, const struct mem_backin
 		return -EINVAL;
 	err = map(&region, backing);
 	if (!err)
-		err = insert(mem, &region);
+		err = insert(mem, 0, &region);
 	if (err)
 		unmap(&region);
+	else
+		mem->count++;
+	return err;
+}
+
+static int add_at(struct mem *mem, size_t first, uint64_t gpa, uint64_t len, void *hva,
+		  size_t *count)
+{
+	struct mem_region region = { .gpa = gpa, .len = len, .hva = hva, .fd = -1 };
+	int err;
+
+	if (!valid_range(gpa, len, 1))
+		return -EINVAL;
+	err = insert(mem, first, &region);
+	if (!err)
+		++*count;
 	return err;
 }
 
 int mem_add_at(struct mem *mem, uint64_t gpa, uint64_t len, void *hva)
 {
-	struct mem_region region = { .gpa = gpa, .len = len, .hva = hva, .fd = -1 };
+	return add_at(mem, 0, gpa, len, hva, &mem->count);
+}
 
-	if (!valid_range(gpa, len, 1))
-		return -EINVAL;
-	return insert(mem, &region);
+int mem_add_window(struct mem *mem, uint64_t gpa, uint64_t len, void *hva)
+{
+	return add_at(mem, mem->count, gpa, len, hva, &mem->windows);
 }
 
 void mem_free(struct mem *mem)
 {
-	for (size_t i = 0; i < mem->count; i++)
+	for (size_t i = 0; i < mem->count + mem->windows; i++)
 		unmap(&mem->regions[i]);
 	free(mem->regions);
 	*mem = (struct mem){ 0 };
@@ -165,17 +183,17 @@ void mem_keep_from_children(const struct mem *mem)
 
 void *mem_ptr(const struct mem *mem, uint64_t gpa, uint64_t len)
 {
-	const struct mem_region *region = find(mem, gpa);
+	const struct mem_region *region = find(mem, mem->count, gpa);
 
 	if (!region || !util_within(gpa - region->gpa, len, region->len))
 		return NULL;
 	return region->hva + (gpa - region->gpa);
 }
 
-/* The longest piece of [gpa, gpa + len) that lies within one region; its length is 0 outside of RAM. */
-static struct iovec piece(const struct mem *mem, uint64_t gpa, uint64_t len)
+/* The longest piece of [gpa, gpa + len) that lies within one of the first so many regions; outside its length is 0. */
+static struct iovec piece(const struct mem *mem, size_t regions, uint64_t gpa, uint64_t len)
 {
-	const struct mem_region *region = find(mem, gpa);
+	const struct mem_region *region = find(mem, regions, gpa);
 	uint64_t offset;
 
 	if (!region)
@@ -188,7 +206,7 @@ static struct iovec piece(const struct mem *mem, uint64_t gpa, uint64_t len)
 static bool backed(const struct mem *mem, uint64_t gpa, uint64_t len)
 {
 	while (len) {
-		uint64_t part = piece(mem, gpa, len).iov_len;
+		uint64_t part = piece(mem, mem->count, gpa, len).iov_len;
 
 		if (!part)
 			return false;
@@ -203,7 +221,7 @@ int mem_iov(const struct mem *mem, uint64_t gpa, uint64_t len, struct iovec *iov
 	size_t count = 0;
 
 	while (len) {
-		struct iovec part = piece(mem, gpa, len);
+		struct iovec part = piece(mem, mem->count + mem->windows, gpa, len);
 
 		if (!part.iov_len)
 			return -EFAULT;
@@ -223,7 +241,7 @@ int mem_read(const struct mem *mem, uint64_t gpa, void *buffer, size_t len)
 	if (!backed(mem, gpa, len))
 		return -EFAULT;
 	while (len) {
-		struct iovec part = piece(mem, gpa, len);
+		struct iovec part = piece(mem, mem->count, gpa, len);
 
 		assert(part.iov_base);
 		memcpy(to, part.iov_base, part.iov_len);
@@ -241,7 +259,7 @@ int mem_write(const struct mem *mem, uint64_t gpa, const void *buffer, size_t le
 	if (!backed(mem, gpa, len))
 		return -EFAULT;
 	while (len) {
-		struct iovec part = piece(mem, gpa, len);
+		struct iovec part = piece(mem, mem->count, gpa, len);
 
 		assert(part.iov_base);
 		memcpy(part.iov_base, from, part.iov_len);

@@ -3,6 +3,10 @@
  * Guest RAM: sorted regions. Only (gpa, len) goes in; what comes out was
  * checked whole. There is no call that turns a bare gpa into a pointer.
  *
+ * Behind the RAM there may be windows (core/window.h), of which a device shows
+ * the guest files. A guest may have devices read and write there, too; nothing
+ * else is looked for in them.
+ *
  * The table is complete before the first vCPU runs and is read without a lock
  * from every thread afterwards.
  */
@@ -30,7 +34,8 @@ struct mem_region {
 
 struct mem {
 	struct mem_region *regions; /* sorted by gpa, disjoint */
-	size_t count;
+	size_t count;               /* of RAM, */
+	size_t windows;             /* and of what follows it */
 };
 
 /* How RAM is backed. */
@@ -50,6 +55,9 @@ int mem_add(struct mem *mem, uint64_t gpa, uint64_t len, const struct mem_backin
 /* The same for memory that the caller has and keeps. */
 int mem_add_at(struct mem *mem, uint64_t gpa, uint64_t len, void *hva);
 
+/* A window of the caller's, above all that is there; RAM is complete. Else as above. */
+int mem_add_window(struct mem *mem, uint64_t gpa, uint64_t len, void *hva);
+
 /* Unmaps what mem_add() mapped. Accepts a zeroed or half-built object. */
 void mem_free(struct mem *mem);
 
@@ -61,8 +69,8 @@ void *mem_ptr(const struct mem *mem, uint64_t gpa, uint64_t len);
 
 /*
  * Describes [gpa, gpa + len) by at most max iovecs, several where it crosses
- * regions. Returns their number; -EFAULT when a byte of it is not RAM,
- * -ENOBUFS when max is too small. len 0 gives 0 iovecs.
+ * regions, for I/O. Returns their number; -EFAULT when a byte of it is neither RAM
+ * nor in a window, -ENOBUFS when max is too small. len 0 gives 0 iovecs.
  */
 int mem_iov(const struct mem *mem, uint64_t gpa, uint64_t len, struct iovec *iov, size_t max);
 
@@ -70,7 +78,7 @@ int mem_iov(const struct mem *mem, uint64_t gpa, uint64_t len, struct iovec *iov
 int mem_read(const struct mem *mem, uint64_t gpa, void *buffer, size_t len);
 int mem_write(const struct mem *mem, uint64_t gpa, const void *buffer, size_t len);
 
-/* The sum of the regions, in bytes. */
+/* The sum of the regions of RAM, in bytes. */
 uint64_t mem_size(const struct mem *mem);
 
 #endif

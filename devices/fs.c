@@ -19,7 +19,7 @@
 struct fs_dev_conf {
 	struct virtio_conf virtio;
 	char *path, *tag, *uids, *gids;
-	uint64_t fds, threads;
+	uint64_t fds, threads, dax;
 	int cache;
 	bool read_only, writeback, no_xattr, acl, labels, squash, locks;
 };
@@ -31,12 +31,27 @@ static const char *const fs_counters[] = {
 	[FS_ERRORS] = "errors",
 	[FS_HELPED] = "helped",
 	[FS_LOCK_WAITS] = "lock_waits",
+	[FS_CUTS] = "dax_cuts",
 	NULL,
 };
 
 static int fs_dev_start(struct virtio_dev *dev)
 {
 	return fs_enter(fs_dev_of(dev)->fs);
+}
+
+static size_t fs_dev_mend(struct virtio_dev *dev)
+{
+	size_t count = fs_mend(fs_dev_of(dev)->fs);
+
+	virtq_count(&dev->queues[0], FS_CUTS, count);
+	return count;
+}
+
+static void fs_dev_look(struct event *event, uint32_t revents)
+{
+	(void)revents;
+	fs_look(container_of(event, struct fs_dev, changes)->fs);
 }
 
 static void fs_dev_reset(struct virtio_dev *dev)
@@ -137,6 +152,12 @@ static int fs_dev_init(struct virtio_dev *dev)
 		return err;
 	memcpy(config.tag, dev_conf->tag, strlen(dev_conf->tag));
 	memcpy(dev->config, &config, sizeof(config));
+	if (dev_conf->dax) {
+		err = virtio_add_shm(dev, VIRTIO_FS_SHMCAP_ID_CACHE, dev_conf->dax);
+		if (err)
+			return err;
+		conf.window = &dev->shm.window;
+	}
 	conf.fds = fs_fd_budget(dev_conf->fds ?: FS_FDS);
 	err = fs_open(dev_conf->path, &conf, &fs_dev->fs);
 	if (err)
@@ -144,7 +165,11 @@ static int fs_dev_init(struct virtio_dev *dev)
 	dev->workers[0].dir = (struct landlock_dir){
 		fs_dir(fs_dev->fs), conf.read_only ? LANDLOCK_READ : LANDLOCK_WRITE,
 	};
-	err = worker_keep_fds(&dev->workers[0], fds, fs_fds(fs_dev->fs, fds));
+	fs_dev->changes = (struct event){ .fd = fs_notify_fd(fs_dev->fs), .fn = fs_dev_look };
+	if (dev_conf->dax)
+		err = worker_watch(&dev->workers[0], &fs_dev->changes, EPOLLIN);
+	if (!err)
+		err = worker_keep_fds(&dev->workers[0], fds, fs_fds(fs_dev->fs, fds));
 	if (!err && dev_conf->locks)
 		err = fs_open_locks(fs_dev);
 	if (!err && dev_conf->threads > 1)
@@ -196,6 +221,9 @@ static const struct opt fs_opts[] = {
 	  .help = "with POSIX ACLs, which the guest may change" },
 	{ .key = "security-label", .type = OPT_BOOL, .offset = offsetof(struct fs_dev_conf, labels),
 	  .help = "the guest's security labels are kept, as user.virtiofs.security.*" },
+	{ .key = "dax", .type = OPT_SIZE, .power_of_two = true, .min = WINDOW_PIECE, .max = GIB(16),
+	  .offset = offsetof(struct fs_dev_conf, dax), .arg = "SIZE",
+	  .help = "so much address space in which the guest maps files: mount -o dax" },
 	{ .key = "fds", .type = OPT_UINT, .min = FS_FDS_MIN, .max = 1000000,
 	  .offset = offsetof(struct fs_dev_conf, fds), .arg = "N",
 	  .help = "files and directories open at the most; 4096 unless given" },
@@ -208,6 +236,8 @@ static const struct hint fs_hints[] = {
 	{ EINVAL, "acl and security-label cannot be had with no-xattr, nor acl with squash" },
 	{ ENAMETOOLONG, "the tag is too long, it has 36 bytes at the most" },
 	{ ENOTDIR, "it is not a directory" },
+	{ EMFILE, "no descriptor or no inotify instance is left: raise ulimit -n, or with dax= "
+		  "fs.inotify.max_user_instances" },
 	{ ENOSYS, "/proc is needed to share directories: mount -t proc proc /proc" },
 	{ 0 },
 };
@@ -225,6 +255,7 @@ static const struct sandbox fs_sandbox = SANDBOX(
 	SC(copy_file_range), SC(truncate), SC(ftruncate), SC(utimensat), SC(fchownat),
 	SC(fchmodat), SC(mknodat), SC(mkdirat), SC(symlinkat), SC(linkat), SC(unlinkat),
 	SC(renameat2),
+	SC(inotify_add_watch), SC(inotify_rm_watch),
 	SC(setxattr), SC(getxattr), SC(listxattr), SC(removexattr), SC(flock),
 );
 
@@ -232,7 +263,7 @@ const struct virtio_class fs_class = {
 	.name = "fs",
 	.option = "fs",
 	.summary = "a directory of the host",
-	.sample = "/,tag=sample,ro,locks,threads=2",
+	.sample = "/,tag=sample,ro,locks,threads=2,dax=4M",
 	.id = VIRTIO_ID_FS,
 	.pci_class = 0x018000,
 	.head_sizes = (const uint16_t[]){ FS_QUEUE_SIZE },
@@ -259,5 +290,6 @@ const struct virtio_class fs_class = {
 	.reset = fs_dev_reset,
 	.save = fs_dev_save,
 	.restore = fs_dev_restore,
+	.mend = fs_dev_mend,
 	.free = fs_dev_free,
 };

@@ -23,11 +23,13 @@ struct fs_dev {
 	struct fs_request *waiting; /* for locks, in the order in which they came */
 	struct timer lock_timer;
 	uint64_t lock_ns;
+	struct event changes; /* of files that the guest has mapped */
 	_Alignas(8) uint8_t args[FS_ARGS_MAX];
 	_Alignas(8) uint8_t reply[FS_REPLY_MAX];
 };
 
-enum fs_counter { FS_REQUESTS, FS_IN_BYTES, FS_OUT_BYTES, FS_ERRORS, FS_HELPED, FS_LOCK_WAITS };
+enum fs_counter { FS_REQUESTS, FS_IN_BYTES, FS_OUT_BYTES, FS_ERRORS, FS_HELPED, FS_LOCK_WAITS,
+		  FS_CUTS };
 
 static inline struct fs_dev *fs_dev_of(struct virtio_dev *dev)
 {

@@ -13,6 +13,7 @@
 #include "seccomp/jail.h"
 #include "vmm/config.h"
 #include "vmm/kvm_hints.h"
+#include "vmm/shm.h"
 
 #define LOADER_STACK KIB(128)
 /* A few times what it costs to put a thread to sleep and to wake it. */
@@ -116,20 +117,12 @@ static int add_memory(struct machine *machine)
 
 static int plug_memory(struct machine *machine)
 {
+	const struct mem *mem = &machine->mem;
 	int err = 0;
 
-	for (uint32_t i = 0; !err && i < machine->mem.count; i++) {
-		const struct mem_region *region = &machine->mem.regions[i];
-		struct kvm_userspace_memory_region slot = {
-			.slot = i,
-			.guest_phys_addr = region->gpa,
-			.memory_size = region->len,
-			.userspace_addr = (uintptr_t)region->hva,
-		};
-
-		if (ioctl(machine->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
-			err = -errno;
-	}
+	for (size_t i = 0; !err && i < mem->count; i++)
+		err = shm_plug(machine, mem->regions[i].gpa, mem->regions[i].len,
+			       mem->regions[i].hva);
 	return report(err, memory_hints, "--memory");
 }
 
@@ -143,6 +136,8 @@ static int add_vcpus(struct machine *machine, const struct machine_events *event
 		.ports = &machine->ports,
 		.stopped = events->stopped,
 		.opaque = events->opaque,
+		.mend_memory = shm_mend,
+		.machine = machine,
 		.confine = !machine->config->no_sandbox,
 	};
 	err = vcpus_init(&machine->vcpus, machine->kvm_fd, machine->vm_fd,
@@ -279,7 +274,11 @@ static int add_device(struct machine *machine, const struct config_device *wante
 		log_warn("%s: it is at %s", device->dev->name, device->dev->where);
 	if (device->dev->served_by)
 		log_info("%s: it is served by %s", device->dev->name, device->dev->served_by);
-	err = attach(machine, device, (uint32_t)machine->device_count++);
+	machine->device_count++;
+	err = report(shm_place(machine, &device->dev->shm), memory_hints, "%s", wanted->text);
+	if (err)
+		return err;
+	err = attach(machine, device, (uint32_t)machine->device_count - 1);
 	if (!err)
 		err = virtio_dev_keep_fd(device->dev, events->fd);
 	return report(err, machine->pci.bus ? pci_hints : mmio_hints, "%s", wanted->text);
@@ -463,12 +462,15 @@ static int load(struct machine *machine, struct arch_entry *ret_entry)
 		.panic = true,
 		.debug_exit = config->debug_exit,
 		.pci = config->transport == CONFIG_PCI,
+		.pci_high = machine->high,
 		.mmio_count = config->transport == CONFIG_PCI ? 0 :
 								(unsigned int)machine->device_count,
 	};
 	struct boot_info info = { .cmdline = machine->cmdline, .initrd_len = machine->initrd.size };
 	int err = load_images(machine);
 
+	if (!err)
+		err = report(shm_add_windows(machine), NULL, "shared memory of devices");
 	if (err)
 		return err;
 	info.initrd_gpa = machine->loader.initrd_gpa;
@@ -647,6 +649,11 @@ void machine_free(struct machine *machine)
 {
 	join_loader(&machine->loader);
 	vcpus_free(&machine->vcpus);
+	/* Each may have buffers in another one's shared memory. */
+	for (size_t i = 0; i < machine->device_count; i++) {
+		virtio_set_status(machine->devices[i].dev, 0);
+		virtio_reset_wait(machine->devices[i].dev, -1);
+	}
 	for (size_t i = 0; i < machine->device_count; i++) {
 		struct machine_device *device = &machine->devices[i];
 

@@ -48,6 +48,8 @@ struct machine {
 	struct bus mmio, ports;
 	struct irq_router irqs;
 	struct pci_root pci;
+	struct mem_range high; /* above RAM: where devices have shared memory */
+	uint32_t slot_count;   /* of memory, as KVM has it */
 	struct virtio_host virtio_host;
 	struct platform_host platform_host;
 	struct machine_device *devices;

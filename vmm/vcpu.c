@@ -131,13 +131,26 @@ static void system_event(struct vcpu *vcpu)
 	}
 }
 
+static void failed(struct vcpu *vcpu, int err)
+{
+	const char *what = strerror(err);
+
+	if (err == EINTR || err == EAGAIN)
+		return;
+	if (err == EFAULT) {
+		if (vcpu->all->mend_memory(vcpu->all->machine))
+			return;
+		what = "the host has no page for its memory, or for a file that it maps (is a disk full?)";
+	}
+	internal_error(vcpu, what, (unsigned long long)err);
+}
+
 static void run_once(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 
 	if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
-		if (errno != EINTR && errno != EAGAIN)
-			internal_error(vcpu, strerror(errno), (unsigned long long)errno);
+		failed(vcpu, errno);
 		return;
 	}
 	switch (run->exit_reason) {

@@ -44,6 +44,9 @@ struct vcpus {
 	/* Called on a vCPU thread, which parks afterwards. text only for VCPU_INTERNAL_ERROR. */
 	void (*stopped)(void *opaque, enum vcpu_stop why, int code, const char *text);
 	void *opaque;
+	/* On a vCPU thread: KVM did not get a page of the guest's memory; whether to try again. */
+	bool (*mend_memory)(void *machine);
+	void *machine;
 	bool confine;
 
 	pthread_mutex_t lock;

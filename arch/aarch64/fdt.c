@@ -23,6 +23,7 @@ enum { IRQ_EDGE_RISING = 1, IRQ_LEVEL_HIGH = 4 };
 
 #define TIMER_INTERRUPTS 4
 #define PCI_MEMORY_32 0x02000000
+#define PCI_MEMORY_64 0x43000000 /* prefetchable */
 #define UART_CLOCK 1843200
 #define SEED_LEN 32
 
@@ -283,9 +284,13 @@ static void add_platform(struct tree *tree, const struct arch_devices *devices)
 }
 
 /* BARs are placed already, and stay: see linux,pci-probe-only. */
-static void add_pci(struct tree *tree)
+static void add_pci(struct tree *tree, const struct mem_range *high)
 {
 	const struct mem_range *window = &arch_layout.pci_window;
+	const uint32_t ranges[] = {
+		PCI_MEMORY_32, WIDE(window->gpa), WIDE(window->gpa), WIDE(window->len),
+		PCI_MEMORY_64, WIDE(high->gpa), WIDE(high->gpa), WIDE(high->len),
+	};
 
 	begin(tree, "pcie@%llx", (unsigned long long)arch_layout.pci_ecam);
 	put_string(tree, "compatible", "pci-host-ecam-generic");
@@ -294,8 +299,7 @@ static void add_pci(struct tree *tree)
 	PUT_CELLS(tree, "#size-cells", 2);
 	PUT_CELLS(tree, "reg", WIDE(arch_layout.pci_ecam), WIDE(MIB(1)));
 	PUT_CELLS(tree, "bus-range", 0, 0);
-	PUT_CELLS(tree, "ranges", PCI_MEMORY_32, WIDE(window->gpa), WIDE(window->gpa),
-		  WIDE(window->len));
+	put_cells(tree, "ranges", ranges, ARRAY_SIZE(ranges) / (high->len ? 1 : 2));
 	PUT_CELLS(tree, "msi-map", 0, PHANDLE_MSI, 0, 0x10000);
 	end(tree);
 }
@@ -366,7 +370,7 @@ static int write_tree(void *at, size_t len, const struct arch_devices *devices,
 	add_timer(&tree, devices->irqchip);
 	add_platform(&tree, devices);
 	if (devices->pci)
-		add_pci(&tree);
+		add_pci(&tree, &devices->pci_high);
 	add_mmio(&tree, devices->mmio_count);
 	end(&tree);
 	note(&tree, fdt_finish(at));

@@ -205,7 +205,7 @@ static void describe_panic(struct aml *aml)
 	aml_end(aml);
 }
 
-static void describe_pci(struct aml *aml)
+static void describe_pci(struct aml *aml, const struct mem_range *high)
 {
 	begin_device(aml, "PCI0", "PNP0A08", 0);
 	aml_name_id(aml, "_CID", "PNP0A03");
@@ -214,6 +214,8 @@ static void describe_pci(struct aml *aml)
 	aml_resources(aml);
 	aml_res_buses(aml, 0, 0);
 	aml_res_window(aml, arch_layout.pci_window.gpa, arch_layout.pci_window.len);
+	if (high->len)
+		aml_res_window(aml, high->gpa, high->len);
 	aml_end(aml);
 	aml_end(aml);
 
@@ -259,7 +261,7 @@ static int add_dsdt(struct tables *tables, const struct arch_devices *devices, u
 	if (devices->panic)
 		describe_panic(&aml);
 	if (devices->pci)
-		describe_pci(&aml);
+		describe_pci(&aml, &devices->pci_high);
 	for (unsigned int i = 0; i < devices->mmio_count; i++)
 		describe_mmio(&aml, i);
 	aml_end(&aml);

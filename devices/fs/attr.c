@@ -51,6 +51,7 @@ void fs_fill_attr(const struct fs *fs, const struct statx *st, struct fuse_attr 
 		.rdev = (st->stx_rdev_minor & 0xff) | st->stx_rdev_major << 8 |
 			(st->stx_rdev_minor & ~0xffu) << 12,
 		.blksize = st->stx_blksize,
+		.flags = fs_dax_wanted(fs, st) ? FUSE_ATTR_DAX : 0,
 	};
 }
 
@@ -64,7 +65,7 @@ static bool crosses(const struct fs *fs, uint32_t inode)
 	       (entry->identity.dev != above->dev || entry->identity.mount != above->mount);
 }
 
-void fs_fill_entry(const struct fs *fs, uint32_t inode, const struct statx *st,
+void fs_fill_entry(struct fs *fs, uint32_t inode, const struct statx *st,
 		   struct fuse_entry_out *entry)
 {
 	*entry = (struct fuse_entry_out){
@@ -73,6 +74,7 @@ void fs_fill_entry(const struct fs *fs, uint32_t inode, const struct statx *st,
 		.attr_valid = valid(fs),
 	};
 	fs_fill_attr(fs, st, &entry->attr);
+	fs->inodes[inode].size = st->stx_size;
 	if (crosses(fs, inode))
 		entry->attr.flags |= FUSE_ATTR_SUBMOUNT;
 }
@@ -90,12 +92,14 @@ ssize_t fs_reply_entry(struct fs *fs, uint32_t dir, const char *name, struct fus
 	return sizeof(*out);
 }
 
-static ssize_t reply_attr(struct fs *fs, const struct statx *st, struct fs_call *call)
+static ssize_t reply_attr(struct fs *fs, uint32_t inode, const struct statx *st,
+			  struct fs_call *call)
 {
 	struct fuse_attr_out *out = call->reply;
 
 	*out = (struct fuse_attr_out){ .attr_valid = valid(fs) };
 	fs_fill_attr(fs, st, &out->attr);
+	fs->inodes[inode].size = st->stx_size;
 	return sizeof(*out);
 }
 
@@ -105,7 +109,7 @@ ssize_t fs_getattr(struct fs *fs, uint32_t inode, const void *in, struct fs_call
 	int err = fs_inode_stat(fs, inode, &st);
 
 	(void)in;
-	return err ? err : reply_attr(fs, &st, call);
+	return err ? err : reply_attr(fs, inode, &st, call);
 }
 
 /* ---- changes ---- */
@@ -216,7 +220,7 @@ ssize_t fs_setattr(struct fs *fs, uint32_t inode, const void *in, struct fs_call
 		err = change_times(fd, set);
 	if (!err)
 		err = fs_inode_stat(fs, inode, &st);
-	return err ? err : reply_attr(fs, &st, call);
+	return err ? err : reply_attr(fs, inode, &st, call);
 }
 
 /* ---- others ---- */

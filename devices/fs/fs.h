@@ -19,6 +19,7 @@
 #include <sys/uio.h>
 #include "core/state.h"
 #include "core/util.h"
+#include "core/window.h"
 
 /* Bytes of a request behind its header, but for what WRITE writes: an extended attribute's. */
 #define FS_ARGS_MAX KIB(64 + 4)
@@ -42,6 +43,7 @@ struct fs_conf {
 	bool locks;  /* those of files are the host's, too */
 	bool squash; /* everything belongs to the guest's root, and is made as whoever runs us */
 	struct fs_map uids, gids;
+	struct window *window; /* where the guest maps files; NULL: nowhere */
 	unsigned int fds; /* open ones at the most, FS_FDS_MIN at least */
 };
 
@@ -72,6 +74,15 @@ void fs_forget(struct fs *fs);
 int fs_save(struct fs *fs, struct state *state, char file[PATH_MAX]);
 /* Keeps the next section of a save for the next fs_enter(). -EINVAL: it cannot be one. */
 int fs_load(struct fs *fs, struct state_reader *reader);
+
+/*
+ * KVM got no page of the window for the guest: puts zeroes behind the ends of
+ * files, or in the place of what cannot be read. Returns in how many places.
+ */
+size_t fs_mend(struct fs *fs);
+/* An fd that can be read when it is time for fs_look(): files in the window were changed; -1: there is none. */
+int fs_notify_fd(const struct fs *fs);
+void fs_look(struct fs *fs);
 
 struct fs_call;
 

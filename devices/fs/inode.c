@@ -5,7 +5,7 @@
  * generation above it, so a forgotten one is not taken for its successor.
  *
  * An inode lives while the guest remembers it, while others are named in it,
- * and while files of it are open.
+ * and while files of it are open. What shows it in the window goes with it.
  */
 #include "devices/fs/server.h"
 
@@ -516,6 +516,7 @@ void fs_inode_put(struct fs *fs, uint32_t inode)
 
 		if (entry->lookups || entry->children || entry->handles)
 			return;
+		fs_dax_drop(fs, inode);
 		if (entry->fd >= 0)
 			drop_fd(fs, entry);
 		unlink_identity(fs, inode);

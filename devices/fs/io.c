@@ -38,6 +38,7 @@ ssize_t fs_finish(struct fs *fs, struct fs_call *call)
 			fs_handle_put(fs, work->handles[i]);
 	if (work->own_fd)
 		close(work->fds[0]);
+	fs_dax_restore(fs);
 	if (work->result < 0 || (call->header.opcode != FUSE_WRITE &&
 				 call->header.opcode != FUSE_COPY_FILE_RANGE))
 		return work->result;

@@ -35,9 +35,15 @@ struct saved_handle {
 	uint32_t inode, flags; /* O_DIRECTORY: a directory */
 };
 
+struct saved_mapping {
+	uint64_t offset, size;
+	uint32_t inode, piece, writable, zero;
+};
+
 static_assert(sizeof(struct saved_mount) == 16, "no holes");
 static_assert(offsetof(struct saved_inode, name) == 32, "no holes");
 static_assert(sizeof(struct saved_handle) == 16, "no holes");
+static_assert(sizeof(struct saved_mapping) == 32, "no holes");
 
 /* ---- out ---- */
 
@@ -99,11 +105,28 @@ static int save_handles(const struct fs *fs, struct state *state)
 	return err;
 }
 
-/* The first that is open without a name; 0: none. */
+static int save_mappings(const struct fs *fs, struct state *state)
+{
+	int err = 0;
+
+	for (uint32_t i = 0; !err && i < fs_dax_pieces(fs); i++) {
+		const struct fs_mapping *mapping = &fs->mappings[i];
+		struct saved_mapping saved = {
+			.offset = mapping->offset, .size = fs->inodes[mapping->inode].size,
+			.inode = mapping->inode, .piece = i, .writable = mapping->writable,
+		};
+
+		if (mapping->inode)
+			err = state_put(state, "fs.mapping", 1, &saved, sizeof(saved));
+	}
+	return err;
+}
+
+/* The first that is open or mapped without a name; 0: none. */
 static uint32_t nameless(const struct fs *fs)
 {
 	for (uint32_t i = FS_ROOT + 1; i < fs->inode_used; i++)
-		if (fs->inodes[i].handles && !fs->inodes[i].name)
+		if ((fs->inodes[i].handles || fs->inodes[i].mappings) && !fs->inodes[i].name)
 			return i;
 	return 0;
 }
@@ -116,7 +139,9 @@ static int save_mount(const struct fs *fs, struct state *state)
 
 	if (!err)
 		err = save_inodes(fs, state);
-	return err ?: save_handles(fs, state);
+	if (!err)
+		err = save_handles(fs, state);
+	return err ?: save_mappings(fs, state);
 }
 
 int fs_save(struct fs *fs, struct state *state, char file[PATH_MAX])
@@ -258,6 +283,28 @@ static int load_handle(struct loading *loading, const struct state_reader *part)
 	return fs_handle_add(fs, saved.inode, fd < 0 ? -1 : fd, 0, &out);
 }
 
+/* What cannot be mapped any more is zeroes. */
+static int load_mapping(struct loading *loading, const struct state_reader *part)
+{
+	struct fs *fs = loading->fs;
+	struct fuse_setupmapping_in map = { .fh = UINT64_MAX, .len = WINDOW_PIECE };
+	struct saved_mapping saved;
+
+	if (part->left != sizeof(saved))
+		return -EINVAL;
+	memcpy(&saved, part->data, sizeof(saved));
+	if (!known(loading, saved.inode) || saved.piece >= fs_dax_pieces(fs) || saved.writable > 1)
+		return -EINVAL;
+	if (loading->checks)
+		return 0;
+	map.foffset = saved.offset;
+	map.moffset = (uint64_t)saved.piece * WINDOW_PIECE;
+	map.flags = saved.writable ? FUSE_SETUPMAPPING_FLAG_WRITE : 0;
+	fs->inodes[saved.inode].size = saved.size;
+	(void)fs_setupmapping(fs, saved.inode, &map, NULL);
+	return 0;
+}
+
 static int load_part(struct loading *loading)
 {
 	struct state_reader part;
@@ -266,6 +313,8 @@ static int load_part(struct loading *loading)
 		return load_inode(loading, &part);
 	if (state_view(&loading->reader, "fs.handle", 1, &part) == 0)
 		return load_handle(loading, &part);
+	if (state_view(&loading->reader, "fs.mapping", 1, &part) == 0)
+		return load_mapping(loading, &part);
 	return -EINVAL;
 }
 

@@ -60,6 +60,8 @@ uint64_t fs_features(const struct fs *fs)
 		wanted |= FUSE_SECURITY_CTX;
 	if (fs->conf.locks)
 		wanted |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
+	if (fs->conf.window)
+		wanted |= FUSE_MAP_ALIGNMENT | FUSE_HAS_INODE_DAX;
 	/* Attributes that it does not believe it need not get with each name. */
 	if (fs->conf.cache == FS_CACHE_NEVER)
 		wanted &= ~(uint64_t)(FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO);
@@ -94,6 +96,8 @@ ssize_t fs_init(struct fs *fs, uint32_t inode, const void *in, struct fs_call *c
 	out->max_write = MAX_PAGES * PAGE;
 	out->max_pages = MAX_PAGES;
 	out->time_gran = 1;
+	if (fs->features & FUSE_MAP_ALIGNMENT)
+		out->map_alignment = __builtin_ctz(WINDOW_PIECE);
 	return sizeof(*out);
 }
 
@@ -205,6 +209,8 @@ static const struct {
 				   sizeof(struct fuse_write_out) },
 	[FUSE_TMPFILE] = { fs_tmpfile, WRITES, sizeof(struct fuse_create_in),
 			   sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out) },
+	[FUSE_SETUPMAPPING] = { fs_setupmapping, 0, sizeof(struct fuse_setupmapping_in), 0 },
+	[FUSE_REMOVEMAPPING] = { fs_removemapping, 0, sizeof(struct fuse_removemapping_in), 0 },
 	[FUSE_SYNCFS] = { fs_syncfs, 0, sizeof(struct fuse_syncfs_in), 0 },
 };
 
@@ -232,8 +238,10 @@ ssize_t fs_serve(struct fs *fs, struct fs_call *call)
 	call->args = (const uint8_t *)call->args + operations[opcode].in;
 	call->args_len -= operations[opcode].in;
 	n = operations[opcode].serve(fs, inode, in, call);
-	if (n != -EINPROGRESS)
+	if (n != -EINPROGRESS) {
+		fs_dax_restore(fs);
 		return n;
+	}
 	/* That takes a capability, which no other thread has. */
 	keeps = fs_keep_begin(fs, call->work.mode, false);
 	if (call->may_leave && !keeps)
@@ -292,6 +300,8 @@ static int furnish(struct fs *fs, const char *path)
 	err = fs_inodes_init(fs);
 	if (!err && is_local(fs->root_fd))
 		fs->quiet_dev = fs->inodes[FS_ROOT].identity.dev;
+	if (!err)
+		err = fs_dax_init(fs);
 	return err ? err : fs_handles_init(fs);
 }
 
@@ -303,7 +313,7 @@ int fs_open(const char *path, const struct fs_conf *conf, struct fs **ret_fs)
 	if (!fs)
 		return -ENOMEM;
 	fs->conf = *conf;
-	fs->proc_fd = -1;
+	fs->proc_fd = fs->notify_fd = -1;
 	err = furnish(fs, path);
 	if (err)
 		fs_close(fs);
@@ -320,6 +330,7 @@ void fs_close(struct fs *fs)
 		fs_handles_free(fs);
 	fs_inodes_free(fs);
 	state_free(&fs->loaded);
+	fs_dax_free(fs);
 	util_closep(&fs->root_fd);
 	util_closep(&fs->proc_fd);
 	free(fs);
@@ -335,6 +346,11 @@ size_t fs_fds(const struct fs *fs, int fds[FS_KEEP_FDS])
 	fds[0] = fs->root_fd;
 	fds[1] = fs->proc_fd;
 	return FS_KEEP_FDS;
+}
+
+int fs_notify_fd(const struct fs *fs)
+{
+	return fs->notify_fd;
 }
 
 int fs_enter(struct fs *fs)
@@ -358,6 +374,7 @@ void fs_forget(struct fs *fs)
 {
 	fs->mounted = false;
 	state_free(&fs->loaded);
+	fs_dax_forget(fs);
 	fs_handles_forget(fs);
 	fs_inodes_forget(fs);
 }

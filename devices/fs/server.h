@@ -37,6 +37,9 @@ struct fs_inode {
 	uint64_t lookups; /* that the guest has not forgotten */
 	uint32_t generation;
 	uint32_t children, handles; /* inodes below, and open files: it stays for them */
+	uint32_t mappings;          /* pieces of the window that show it */
+	int watch;                  /* of inotify, while there are such */
+	uint64_t size;              /* so large the guest may take it for, as far as is known */
 	uint32_t parent;            /* 0: it has no name any more */
 	char *name;
 	int fd;           /* O_PATH, or -1 */
@@ -61,13 +64,22 @@ struct fs_handle {
 	struct dirent *left; /* read, but there was no room for it; or NULL */
 };
 
+/* What a piece of the window shows. */
+struct fs_mapping {
+	uint32_t inode; /* 0: nothing */
+	uint32_t end;   /* behind which it shows zeroes */
+	bool writable;
+	uint64_t offset; /* in the file */
+};
+
 struct fs {
 	struct fs_conf conf;
 	int root_fd, proc_fd; /* proc_fd: /proc; once entered, what the thread has open */
+	int notify_fd;        /* of changes to what the window shows */
 	bool entered;
+	bool acts;         /* as others, where they make something */
 	uint32_t uid, gid; /* ours */
 	uint64_t caps;     /* that we may have, bits by CAP_... */
-	bool acts;         /* as others, where they make something */
 	uint64_t quiet_dev; /* of a file system that tells of nothing at a close; 0: none */
 	uint64_t features; /* FUSE_..., agreed */
 	bool mounted;
@@ -81,6 +93,8 @@ struct fs {
 	struct fs_handle *handles;
 	uint32_t handle_room, free_handle;
 	unsigned int fds; /* open now */
+	uint32_t cuts;    /* pieces of the window that do not show their files whole */
+	struct fs_mapping *mappings; /* what each piece shows; NULL: there is no window */
 };
 
 /* ---- inodes: inode.c ---- */
@@ -179,10 +193,23 @@ void fs_unlock(struct fs *fs, uint32_t inode, uint64_t owner);
 /* One that has locks; 0: none. */
 uint32_t fs_locked(const struct fs *fs);
 
+/* ---- the window: dax.c ---- */
+
+int fs_dax_init(struct fs *fs);
+void fs_dax_free(struct fs *fs);
+size_t fs_dax_pieces(const struct fs *fs);
+/* Takes everything out of it, or all of an inode. */
+void fs_dax_forget(struct fs *fs);
+void fs_dax_drop(struct fs *fs, uint32_t inode);
+/* Before a reply: what was lost is looked for again. */
+void fs_dax_restore(struct fs *fs);
+/* Whether the guest is to map it. */
+bool fs_dax_wanted(const struct fs *fs, const struct statx *st);
+
 /* ---- replies: attr.c ---- */
 
 void fs_fill_attr(const struct fs *fs, const struct statx *st, struct fuse_attr *attr);
-void fs_fill_entry(const struct fs *fs, uint32_t inode, const struct statx *st,
+void fs_fill_entry(struct fs *fs, uint32_t inode, const struct statx *st,
 		   struct fuse_entry_out *entry);
 /* The entry of a name, and a lookup of it. */
 ssize_t fs_reply_entry(struct fs *fs, uint32_t dir, const char *name, struct fuse_entry_out *out);
@@ -253,6 +280,7 @@ fs_operation fs_getattr, fs_setattr, fs_readlink, fs_statfs, fs_access;
 fs_operation fs_open_file, fs_flush, fs_release, fs_lseek;
 fs_operation fs_read, fs_write, fs_fsync, fs_fallocate, fs_copy_file_range, fs_syncfs;
 fs_operation fs_getlk, fs_setlk;
+fs_operation fs_setupmapping, fs_removemapping;
 fs_operation fs_opendir, fs_readdir, fs_readdirplus;
 fs_operation fs_setxattr, fs_getxattr, fs_listxattr, fs_removexattr;
 

@@ -57,6 +57,9 @@ int pci_function_add_cap(struct pci_function *function, uint8_t id, const void *
 int pci_function_add_bar(struct pci_function *function, struct pci_root *root, unsigned int index,
 			 uint32_t len, const struct bus_ops *ops, void *opaque,
 			 uint64_t *ret_base);
+/* A 64-bit prefetchable one, of len bytes (a power of two) at base, behind which is memory; it takes two indices. */
+void pci_function_set_bar64(struct pci_function *function, unsigned int index, uint64_t base,
+			    uint64_t len);
 /* Plugs it into the next free slot, which gives it its id. -ENOSPC. */
 int pci_root_plug(struct pci_root *root, struct pci_function *function);
 /* Also for one that is not plugged in. */

@@ -130,6 +130,16 @@ int pci_function_add_bar(struct pci_function *function, struct pci_root *root, u
 	return 0;
 }
 
+void pci_function_set_bar64(struct pci_function *function, unsigned int index, uint64_t base,
+			    uint64_t len)
+{
+	unsigned int reg = PCI_BASE_ADDRESS_0 + 4 * index;
+
+	store(function->config + reg,
+	      base | PCI_BASE_ADDRESS_MEM_TYPE_64 | PCI_BASE_ADDRESS_MEM_PREFETCH, 8);
+	store(function->writable + reg, ~(len - 1), 8);
+}
+
 int pci_root_plug(struct pci_root *root, struct pci_function *function)
 {
 	for (unsigned int slot = 1; slot < PCI_SLOTS; slot++) {

@@ -24,11 +24,13 @@ static int set_memory(const struct vhost *vhost)
 		struct vhost_memory memory;
 		uint8_t room[sizeof(struct vhost_memory) +
 			     REGIONS_MAX * sizeof(struct vhost_memory_region)];
-	} table = { .memory.nregions = (uint32_t)vhost->mem->count };
+	} table = { 0 };
+	const size_t count = vhost->mem->count + vhost->mem->windows;
 
-	if (vhost->mem->count > REGIONS_MAX)
+	if (count > REGIONS_MAX)
 		return -E2BIG;
-	for (size_t i = 0; i < vhost->mem->count; i++)
+	table.memory.nregions = (uint32_t)count;
+	for (size_t i = 0; i < count; i++)
 		table.memory.regions[i] = (struct vhost_memory_region){
 			.guest_phys_addr = vhost->mem->regions[i].gpa,
 			.memory_size = vhost->mem->regions[i].len,

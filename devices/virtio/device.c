@@ -160,6 +160,7 @@ void virtio_dev_free(struct virtio_dev *dev)
 	for (unsigned int i = 0; i < dev->worker_count; i++)
 		worker_free(&dev->workers[i]);
 	free(dev->workers);
+	window_free(&dev->shm.window);
 	free(dev);
 }
 

@@ -9,7 +9,6 @@
 #define MAGIC 0x74726976 /* "virt" */
 #define VERSION 2
 #define VENDOR 0x4d56554d /* "MUVM" */
-#define NO_SHM UINT32_MAX
 /* Section 4.2.2; Linux 6.1 does not name it. */
 #define QUEUE_RESET 0x0c0
 /*
@@ -25,7 +24,7 @@ struct virtio_mmio {
 	struct irq_line line;
 	_Atomic uint32_t interrupt_status;
 	/* The driver's selectors. Two vCPUs may race for them, to their own harm only. */
-	_Atomic uint32_t device_word, driver_word, queue;
+	_Atomic uint32_t device_word, driver_word, queue, shm;
 };
 
 static void raise(struct transport *transport, uint32_t why)
@@ -45,6 +44,25 @@ static void raise_queue(struct transport *transport, unsigned int queue)
 static void raise_config(struct transport *transport)
 {
 	raise(transport, VIRTIO_MMIO_INT_CONFIG);
+}
+
+/* Section 4.2.2: a region that there is not has a length, and here a base, of all ones. */
+static uint32_t read_shm(const struct virtio_mmio *mmio, uint64_t offset)
+{
+	const struct virtio_shm *shm = &mmio->dev->shm;
+
+	if (!shm->window.hva || mmio->shm != shm->id)
+		return UINT32_MAX;
+	switch (offset) {
+	case VIRTIO_MMIO_SHM_LEN_LOW:
+		return (uint32_t)shm->window.len;
+	case VIRTIO_MMIO_SHM_LEN_HIGH:
+		return (uint32_t)(shm->window.len >> 32);
+	case VIRTIO_MMIO_SHM_BASE_LOW:
+		return (uint32_t)shm->gpa;
+	default:
+		return (uint32_t)(shm->gpa >> 32);
+	}
 }
 
 static uint32_t read_register(struct virtio_mmio *mmio, uint64_t offset)
@@ -76,7 +94,7 @@ static uint32_t read_register(struct virtio_mmio *mmio, uint64_t offset)
 	case VIRTIO_MMIO_SHM_LEN_HIGH:
 	case VIRTIO_MMIO_SHM_BASE_LOW:
 	case VIRTIO_MMIO_SHM_BASE_HIGH:
-		return NO_SHM;
+		return read_shm(mmio, offset);
 	case VIRTIO_MMIO_CONFIG_GENERATION:
 		return virtio_generation(dev);
 	default:
@@ -152,6 +170,9 @@ static void write_register(struct virtio_mmio *mmio, uint64_t offset, uint32_t v
 	case VIRTIO_MMIO_QUEUE_SEL:
 		mmio->queue = value;
 		break;
+	case VIRTIO_MMIO_SHM_SEL:
+		mmio->shm = value;
+		break;
 	case VIRTIO_MMIO_INTERRUPT_ACK:
 		atomic_fetch_and(&mmio->interrupt_status, ~value);
 		break;
@@ -212,21 +233,21 @@ int virtio_mmio_new(struct virtio_dev *dev, struct bus *bus, struct irq_router *
 }
 
 struct saved_mmio {
-	uint32_t interrupt_status, device_word, driver_word, queue;
+	uint32_t interrupt_status, device_word, driver_word, queue, shm;
 };
 
 int virtio_mmio_save(struct virtio_mmio *mmio, struct state *state)
 {
 	const struct saved_mmio saved = { mmio->interrupt_status, mmio->device_word,
-					  mmio->driver_word, mmio->queue };
+					  mmio->driver_word, mmio->queue, mmio->shm };
 
-	return state_put(state, "virtio-mmio", 1, &saved, sizeof(saved));
+	return state_put(state, "virtio-mmio", 2, &saved, sizeof(saved));
 }
 
 int virtio_mmio_load(struct virtio_mmio *mmio, struct state_reader *reader)
 {
 	struct saved_mmio saved;
-	int err = state_get(reader, "virtio-mmio", 1, &saved, sizeof(saved));
+	int err = state_get(reader, "virtio-mmio", 2, &saved, sizeof(saved));
 
 	if (err)
 		return err;
@@ -234,6 +255,7 @@ int virtio_mmio_load(struct virtio_mmio *mmio, struct state_reader *reader)
 	mmio->device_word = saved.device_word;
 	mmio->driver_word = saved.driver_word;
 	mmio->queue = saved.queue;
+	mmio->shm = saved.shm;
 	/* It may have been on its way. */
 	if (saved.interrupt_status)
 		irq_raise(&mmio->line);

@@ -3,6 +3,7 @@
  * virtio over PCI, modern only (virtio 1.2, section 4.1): one BAR with all
  * structures, a doorbell address and an MSI-X vector for each queue, and one
  * vector more for configuration changes. There is no INTx, so ISR is always 0.
+ * Shared memory, which is no register, has a BAR of its own.
  */
 #include <assert.h>
 #include <linux/pci_regs.h>
@@ -40,6 +41,8 @@
 #define TABLE 0x8000
 #define PART_LEN 0x1000
 #define NOTIFY_MULTIPLIER 4
+
+#define SHM_BAR_INDEX 2
 
 #define CONFIG_VECTOR VIRTIO_QUEUES_MAX /* its index in vectors[] */
 
@@ -394,6 +397,32 @@ static int add_cfg_cap(struct virtio_pci *pci)
 	return 0;
 }
 
+static int add_shm_cap(struct virtio_pci *pci)
+{
+	const struct virtio_shm *shm = &pci->dev->shm;
+	const struct virtio_pci_cap64 cap = {
+		.cap = {
+			.cap_len = sizeof(cap),
+			.cfg_type = VIRTIO_PCI_CAP_SHARED_MEMORY_CFG,
+			.bar = SHM_BAR_INDEX,
+			.id = shm->id,
+			.length = (uint32_t)shm->window.len,
+		},
+		.length_hi = (uint32_t)(shm->window.len >> 32),
+	};
+
+	return pci_function_add_cap(&pci->function, PCI_CAP_ID_VNDR, &cap, sizeof(cap));
+}
+
+/* Where it is: in init, and as firmware would place it again. */
+static void set_shm_bar(struct virtio_pci *pci)
+{
+	const struct virtio_shm *shm = &pci->dev->shm;
+
+	if (shm->window.hva)
+		pci_function_set_bar64(&pci->function, SHM_BAR_INDEX, shm->gpa, shm->window.len);
+}
+
 static int add_caps(struct virtio_pci *pci, struct irq_router *router)
 {
 	unsigned int queues = pci->dev->queue_count;
@@ -407,6 +436,8 @@ static int add_caps(struct virtio_pci *pci, struct irq_router *router)
 	if (err >= 0 && pci->dev->class->config_size)
 		err = add_cap(pci, VIRTIO_PCI_CAP_DEVICE_CFG, DEVICE,
 			      (uint32_t)pci->dev->class->config_size);
+	if (err >= 0 && pci->dev->shm.window.hva)
+		err = add_shm_cap(pci);
 	if (err >= 0)
 		err = add_cfg_cap(pci);
 	if (err >= 0)
@@ -455,6 +486,7 @@ int virtio_pci_new(struct virtio_dev *dev, struct pci_root *root, struct irq_rou
 	if (!err)
 		err = pci_function_add_bar(&pci->function, root, BAR_INDEX, BAR_LEN, &bar_ops, pci,
 					   &pci->bar);
+	set_shm_bar(pci);
 	if (!err)
 		err = wire(pci);
 	if (err)
@@ -476,6 +508,7 @@ void virtio_pci_reset(struct virtio_pci *pci)
 	memset(pci->function.config + PCI_COMMAND, 0, 2);
 	/* As firmware would place it: the guest may have left it sized, or moved in vain. */
 	memcpy(pci->function.config + PCI_BASE_ADDRESS_0, &bar, sizeof(bar));
+	set_shm_bar(pci);
 	msix_reset(pci->msix, &pci->function);
 	pthread_mutex_unlock(&pci->root->lock);
 	forget_vectors(pci);

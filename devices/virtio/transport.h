@@ -106,6 +106,9 @@ int virtio_dev_set_link(struct virtio_dev *dev, bool up);
 /* The class's retry, for each queue that is active. */
 void virtio_dev_retry(struct virtio_dev *dev);
 
+/* The class's mend, from a vCPU thread that got no page: whether it may try again. */
+bool virtio_dev_mend(struct virtio_dev *dev);
+
 /* The transports. Each frees with its own function and accepts NULL. */
 struct virtio_mmio;
 #define VIRTIO_MMIO_LEN 0x200

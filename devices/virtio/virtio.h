@@ -6,7 +6,7 @@
  *
  * Threads: a device has one worker, or with several sets of queues one for
  * each set; a queue belongs to exactly one. init, save, load, restore and free run on the main
- * thread; start, reset, config_write, drain, resize, resize_disk and set_link on the first worker; kick, retry,
+ * thread; start, reset, config_write, drain, resize, resize_disk, set_link and mend on the first worker; kick, retry,
  * queue_start, queue_stop, queue_reset, queue_error and the queue's event handlers on the queue's. The
  * transports call the functions in transport.h from vCPU threads.
  */
@@ -27,6 +27,7 @@
 #include "core/state.h"
 #include "core/stat.h"
 #include "core/util.h"
+#include "core/window.h"
 #include "devices/virtio/virtq.h"
 #include "seccomp/worker.h"
 
@@ -48,6 +49,13 @@ struct transport {
 	 * queue's worker; virtio_redirect_queue() tells when it is another. Missing: it takes raise_queue().
 	 */
 	int (*interrupt_fd)(struct transport *transport, unsigned int queue);
+};
+
+/* A shared memory region of a device's (section 2.10). */
+struct virtio_shm {
+	uint8_t id;           /* as the class has it in the specification */
+	uint64_t gpa;         /* where the assembly shows it to the guest */
+	struct window window; /* without hva: the device has no such region */
 };
 
 /* What every class's configuration begins with. */
@@ -159,6 +167,8 @@ struct virtio_class {
 	int (*resize_disk)(struct virtio_dev *dev, uint64_t bytes);
 	/* A person's request: plugs the network's cable in, or pulls it. -ENODEV: there is nobody at its end. */
 	int (*set_link)(struct virtio_dev *dev, bool up);
+	/* KVM got no page of shm for a vCPU: replaces what was lost. In how many places; 0: nothing was. */
+	size_t (*mend)(struct virtio_dev *dev);
 	/* A person's request: what a host's error stopped is to be tried again. On the queue's worker. */
 	void (*retry)(struct virtq *queue);
 	/* Closes what init opened. Must accept a half-built device. */
@@ -216,6 +226,7 @@ struct virtio_dev {
 	uint8_t config[VIRTIO_CONFIG_MAX];
 	uint32_t generation;
 
+	struct virtio_shm shm;
 	bool initialised; /* init was called, so free has to be */
 	struct log_limit complaints;
 };
@@ -243,6 +254,12 @@ __attribute__((format(printf, 2, 3))) void virtio_fail(struct virtio_dev *dev, c
 /* The same where it is the host that cannot go on, for no fault of the guest's. */
 __attribute__((format(printf, 2, 3))) void virtio_lose(struct virtio_dev *dev, const char *format,
 						       ...);
+
+/*
+ * In init: the device has a shared memory region of len bytes, a power of two of
+ * WINDOW_PIECE at least. -ENOMEM.
+ */
+int virtio_add_shm(struct virtio_dev *dev, uint8_t id, uint64_t len);
 
 /* Whether it has to be reset. */
 bool virtio_failed(const struct virtio_dev *dev);

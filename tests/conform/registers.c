@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Accesses of every width to every offset: nothing is where nothing is, and nothing breaks. */
+#include <linux/pci_regs.h>
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_pci.h>
 #include "tests/conform/conform.h"
@@ -257,6 +258,58 @@ static void pci_window(struct conform *c, const void *arg)
 	conform_works(c);
 }
 
+/* Base and length of a shared memory region; false: there is none of that id. */
+static bool mmio_shm(const struct conform *c, uint32_t id, struct mem_range *ret_range)
+{
+	uint32_t words[4];
+
+	bus_write(&c->vdrv.bus, c->vdrv.registers + VIRTIO_MMIO_SHM_SEL, &id, sizeof(id));
+	for (unsigned int i = 0; i < ARRAY_SIZE(words); i++)
+		bus_read(&c->vdrv.bus, c->vdrv.registers + VIRTIO_MMIO_SHM_LEN_LOW + 4 * i, &words[i], 4);
+	*ret_range = (struct mem_range){ words[2] | (uint64_t)words[3] << 32,
+					 words[0] | (uint64_t)words[1] << 32 };
+	return ret_range->len != UINT64_MAX;
+}
+
+static bool pci_shm(const struct conform *c, uint32_t id, struct mem_range *ret_range)
+{
+	uint8_t config[PCI_CONFIG_LEN];
+	struct virtio_pci_cap64 cap;
+
+	for (unsigned int i = 0; i < sizeof(config); i++)
+		bus_read(&c->vdrv.bus, c->vdrv.function + i, &config[i], 1);
+	for (uint8_t at = config[PCI_CAPABILITY_LIST]; at; at = config[at + PCI_CAP_LIST_NEXT]) {
+		uint64_t bar;
+
+		memcpy(&cap, config + at, util_min(sizeof(cap), sizeof(config) - at));
+		if (cap.cap.cap_vndr != PCI_CAP_ID_VNDR || cap.cap.id != id ||
+		    cap.cap.cfg_type != VIRTIO_PCI_CAP_SHARED_MEMORY_CFG)
+			continue;
+		memcpy(&bar, config + PCI_BASE_ADDRESS_0 + 4 * cap.cap.bar, sizeof(bar));
+		CHECK((bar & 0xf) == (PCI_BASE_ADDRESS_MEM_TYPE_64 | PCI_BASE_ADDRESS_MEM_PREFETCH));
+		ret_range->gpa = (bar & ~0xfULL) + (cap.cap.offset | (uint64_t)cap.offset_hi << 32);
+		ret_range->len = cap.cap.length | (uint64_t)cap.length_hi << 32;
+		return true;
+	}
+	return false;
+}
+
+static void shared_memory(struct conform *c, const void *arg)
+{
+	const struct virtio_shm *shm = &c->vdrv.dev->shm;
+	struct mem_range range;
+
+	(void)arg;
+	for (uint32_t id = 0; id < 3; id++) {
+		const bool there = shm->window.hva && id == shm->id;
+
+		CHECK((c->cell.transport == VDRV_PCI ? pci_shm : mmio_shm)(c, id, &range) == there);
+		if (there)
+			CHECK(range.gpa == VDRV_SHM && range.len == shm->window.len);
+	}
+	CHECK(c->cell.transport == VDRV_PCI || !mmio_shm(c, UINT32_MAX, &range));
+}
+
 const struct conform_case conform_registers[] = {
 	{ "config: reads of every width and offset", config_reads, NULL, false },
 	{ "config: writes of every width and offset", config_writes, NULL, false },
@@ -266,6 +319,7 @@ const struct conform_case conform_registers[] = {
 	{ "registers: the wrong width is none", wrong_widths, NULL, false },
 	{ "registers: queues that there are not", no_such_queue, NULL, false },
 	{ "registers: doorbells that there are not", no_such_doorbell, NULL, false },
+	{ "registers: shared memory", shared_memory, NULL, false },
 	{ "registers: doorbells of any value", doorbells_of_any_value, NULL, false },
 	{ "pci: reads of configuration space", pci_configuration, NULL, false },
 	{ "pci: writes to configuration space", pci_configuration, "write", false },

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import struct
+from pathlib import Path
 
 from guest import Failure, Group, equal, until
 
@@ -228,3 +229,78 @@ class ShareWithOwners(Group):
         equal(os.getxattr(there / "file", "system.posix_acl_access"), READER)
         equal(stat.S_IMODE((there / "file").stat().st_mode), 0o660)
         equal(stat.S_IMODE((self.shared / "bare").stat().st_mode), 0o600)
+
+
+class Dax(Group):
+    """A directory whose files the guest maps, in a window that is smaller than they are."""
+
+    def start(self):
+        self.shared = self.dir / "shared"
+        self.shared.mkdir()
+        self.data = self.shared / "data"
+        self.data.write_bytes(os.urandom((5 << 20) + 123))
+        self.small = self.shared / "small"
+        self.small.write_text("little\n")
+        self.disk = self.image("disk.img", 1 << 20)
+        self.vm = self.boot("--fs", f"{self.shared},tag=shared,cache=always,dax=16M",
+                            "--disk", self.disk).ready()
+        self.vm.sh("mkdir -p /mnt && mount -t virtiofs -o dax=always shared /mnt")
+
+    def is_mapped(self, path):
+        """Whether microvm has the file in its address space."""
+        maps = Path(f"/proc/{self.vm.pid}/maps").read_text(encoding="utf-8")
+        return any(line.endswith("/" + path.name) for line in maps.splitlines())
+
+    def test_reads_what_is_mapped(self):
+        wanted = hashlib.sha256(self.data.read_bytes()).hexdigest()
+        equal(self.vm.sh(f"mapped /mnt/data 0 {self.data.stat().st_size} | sha256sum").split()[0],
+              wanted)
+        equal(self.vm.sha256("/mnt/data"), wanted)
+        equal(self.vm.sh("mapped /mnt/small 0 7"), "little")
+        equal([self.is_mapped(path) for path in (self.data, self.small)], [True, True])
+
+    def test_writes_what_the_host_has_at_once(self):
+        self.vm.sh("head -c 3000000 /dev/urandom >/tmp/new && truncate -s 3000000 /mnt/new && "
+                   "mapped /mnt/new 0 3000000 in </tmp/new")
+        equal(hashlib.sha256((self.shared / "new").read_bytes()).hexdigest(),
+              self.vm.sha256("/tmp/new"))
+
+    def test_sees_what_the_host_writes_at_once(self):
+        equal(self.vm.sh("mapped /mnt/small 0 7"), "little")
+        with open(self.small, "r+", encoding="ascii") as file:
+            file.write("big")
+        equal(self.vm.sh("mapped /mnt/small 0 7"), "bigtle")
+
+    def test_maps_more_than_the_window(self):
+        self.vm.sh("head -c 21000000 /dev/urandom >/tmp/large && truncate -s 21000000 /mnt/large && "
+                   "mapped /mnt/large 0 21000000 in </tmp/large", 120)
+        wanted = self.vm.sha256("/tmp/large")
+        equal(hashlib.sha256((self.shared / "large").read_bytes()).hexdigest(), wanted)
+        equal(self.vm.sh("mapped /mnt/large 0 21000000 | sha256sum").split()[0], wanted)
+
+    def test_has_devices_use_what_is_mapped(self):
+        self.vm.sh("mapped /mnt/data 4096 262144 /dev/vda")
+        equal(self.disk.read_bytes()[:262144], self.data.read_bytes()[4096:4096 + 262144])
+
+    def test_outlives_the_end_of_a_file(self):
+        self.vm.sh("mapped /mnt/data 0 8192 >/dev/null; mapped /mnt/small 0 7")
+        before = self.data.read_bytes()
+        os.truncate(self.data, 4096)
+        equal(self.vm.sh("mapped /mnt/data 4096 8192 | sha256sum").split()[0],
+              hashlib.sha256(bytes(8192)).hexdigest())
+        # So does a device that looks there.
+        self.vm.sh("mapped /mnt/data 65536 65536 /dev/vda")
+        equal(self.disk.read_bytes()[:65536], bytes(65536))
+        self.data.write_bytes(before)
+        with open(self.small, "a", encoding="ascii") as file:
+            file.write("and more\n")
+        equal(self.vm.sh("touch /mnt/request && mapped /mnt/data 4096 8192 | sha256sum").split()[0],
+              hashlib.sha256(before[4096:4096 + 8192]).hexdigest())
+
+    def test_ends(self):
+        self.vm.sh("umount /mnt")
+        equal(self.is_mapped(self.data), False)
+        # Each file says for itself whether it is mapped.
+        self.vm.sh("mount -t virtiofs shared /mnt && cat /mnt/data /mnt/small >/dev/null")
+        equal([self.is_mapped(path) for path in (self.data, self.small)], [True, False])
+        equal(self.vm.power_off(), 0)

@@ -432,7 +432,10 @@ static int make_device(struct vdrv *vdrv)
 		.escape = nobody_escapes,
 	};
 	err = virtio_dev_new(vdrv->setup.class, 0, vdrv->conf, &vdrv->host, &vdrv->dev);
-	return err ? err : make_transport(vdrv);
+	if (err)
+		return err;
+	vdrv->dev->shm.gpa = VDRV_SHM;
+	return make_transport(vdrv);
 }
 
 static void drop_device(struct vdrv *vdrv)

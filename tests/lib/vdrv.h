@@ -38,6 +38,7 @@
 #endif
 
 #define VDRV_RAM 0x100000ULL /* where guest memory begins */
+#define VDRV_SHM GIB(64) /* and shared memory, of which the bus knows nothing */
 #define VDRV_TIMEOUT_MS 10000
 #define VDRV_POLL_US 50
 

@@ -13,12 +13,14 @@
 #define FAKE_QUEUE_SIZE 64   /* the smallest of its queues' */
 #define FAKE_ANSWER_MAX 4096
 #define FAKE_MOOD_MAX 5
+#define FAKE_SHM_ID 3
 
 struct fake_conf {
 	struct virtio_conf virtio;
 	int init_error, start_error;
 	int queue_error;       /* of queue_start */
 	unsigned int bad_queue; /* and for which */
+	uint64_t shm;        /* bytes of shared memory; 0: none */
 	bool hold;           /* chains stay in flight */
 	bool fail_in_config; /* a configuration write is a fault of the guest's */
 	/* An eventfd, without which no queue stops, as if a disk did not answer; 0: none. */
@@ -71,6 +73,8 @@ static inline int fake_init(struct virtio_dev *dev)
 
 	fake->conf = dev->conf;
 	virtio_withhold(dev, FAKE_WITHHELD);
+	if (fake->conf->shm && virtio_add_shm(dev, FAKE_SHM_ID, fake->conf->shm) < 0)
+		return -ENOMEM;
 	for (unsigned int i = 0; i < FAKE_CONFIG_SIZE; i++)
 		dev->config[i] = (uint8_t)(0xc0 + i);
 	/* Nobody may see what is behind. */

@@ -75,6 +75,32 @@ static void test_add(void **state)
 	teardown(&f);
 }
 
+/* For I/O alone, and behind all RAM. */
+static void test_windows(void **state)
+{
+	_cleanup_(mem_free) struct mem mem = { 0 };
+	uint8_t ram[LEN], window[LEN], byte = 0;
+	struct iovec iov[2];
+
+	(void)state;
+	assert_int_equal(mem_add_at(&mem, A, LEN, ram), 0);
+	assert_int_equal(mem_add_window(&mem, A - LEN, LEN, window), -EEXIST);
+	assert_int_equal(mem_add_window(&mem, A + LEN - 1, LEN, window), -EEXIST);
+	assert_int_equal(mem_add_window(&mem, A + LEN, 0, window), -EINVAL);
+	assert_int_equal(mem_add_window(&mem, A + LEN, LEN, window), 0);
+	assert_int_equal(mem_add_window(&mem, A + LEN, LEN, window), -EEXIST);
+	assert_int_equal(mem.count, 1);
+	assert_int_equal(mem_size(&mem), LEN);
+
+	assert_int_equal(mem_iov(&mem, A + LEN - 1, 2, iov, 2), 2);
+	assert_ptr_equal(iov[0].iov_base, ram + LEN - 1);
+	assert_ptr_equal(iov[1].iov_base, window);
+	assert_int_equal(mem_iov(&mem, A + LEN, LEN + 1, iov, 2), -EFAULT);
+	assert_null(mem_ptr(&mem, A + LEN, 1));
+	assert_int_equal(mem_read(&mem, A + LEN, &byte, 1), -EFAULT);
+	assert_int_equal(mem_write(&mem, A + LEN - 1, ram, 2), -EFAULT);
+}
+
 static void test_ptr(void **state)
 {
 	struct fixture f;
@@ -214,6 +240,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_add),
+		cmocka_unit_test(test_windows),
 		cmocka_unit_test(test_ptr),
 		cmocka_unit_test(test_iov),
 		cmocka_unit_test(test_copies),

@@ -156,6 +156,29 @@ static void test_identity(void **state)
 	teardown(&f);
 }
 
+static uint64_t get_long(struct fixture *f, uint32_t reg)
+{
+	return get(f, reg) | (uint64_t)get(f, reg + 4) << 32;
+}
+
+static void test_shared_memory(void **state)
+{
+	const struct fake_conf conf = { .shm = MIB(2) };
+	struct fixture f;
+
+	(void)state;
+	setup_as(&f, &conf);
+	f.guest.dev->shm.gpa = 0x123400200000;
+	set(&f, VIRTIO_MMIO_SHM_SEL, FAKE_SHM_ID);
+	assert_int_equal(get_long(&f, VIRTIO_MMIO_SHM_LEN_LOW), MIB(2));
+	assert_int_equal(get_long(&f, VIRTIO_MMIO_SHM_BASE_LOW), 0x123400200000);
+	set(&f, VIRTIO_MMIO_SHM_SEL, FAKE_SHM_ID + 1);
+	assert_int_equal(get_long(&f, VIRTIO_MMIO_SHM_LEN_LOW), UINT64_MAX);
+	set(&f, VIRTIO_MMIO_SHM_SEL, FAKE_SHM_ID + 256);
+	assert_int_equal(get_long(&f, VIRTIO_MMIO_SHM_LEN_LOW), UINT64_MAX);
+	teardown(&f);
+}
+
 static void test_life(void **state)
 {
 	const uint64_t data = VQ_RAM_BASE + MIB(4);
@@ -423,6 +446,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_identity),
+		cmocka_unit_test(test_shared_memory),
 		cmocka_unit_test(test_life),
 		cmocka_unit_test(test_interrupt_bits),
 		cmocka_unit_test(test_queue_size),

@@ -38,7 +38,7 @@ struct fixture {
 	/* As the capabilities say. */
 	uint64_t bar, common, isr, notify, device, table, pba;
 	uint32_t notify_multiplier;
-	unsigned int msix, window;
+	unsigned int msix, window, shm;
 	const int *lines; /* the vectors' eventfds */
 };
 
@@ -111,6 +111,9 @@ static void find_virtio_cap(struct fixture *f, unsigned int cap)
 		break;
 	case VIRTIO_PCI_CAP_PCI_CFG:
 		f->window = cap;
+		break;
+	case VIRTIO_PCI_CAP_SHARED_MEMORY_CFG:
+		f->shm = cap;
 		break;
 	default:
 		fail();
@@ -339,6 +342,36 @@ static void test_bar(void **state)
 	assert_int_equal(config_read(&f, PCI_ROM_ADDRESS, 4), 0);
 	config_write(&f, PCI_BASE_ADDRESS_0, 4, 0x12340000);
 	assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_NUMQ, 2), FAKE_QUEUES);
+	teardown(&f);
+}
+
+/* In a BAR of 64 bits, which can be sized as well. */
+static void test_shared_memory(void **state)
+{
+	const struct fake_conf conf = { .shm = GIB(8) };
+	struct virtio_pci_cap64 cap;
+	struct fixture f = { 0 };
+
+	(void)state;
+	assert_int_equal(vq_guest_init(&f.guest, &fake_class, &conf), 0);
+	f.guest.dev->shm.gpa = GIB(24);
+	wire(&f);
+	assert_true(f.shm);
+	for (unsigned int i = 0; i < sizeof(cap); i++)
+		((uint8_t *)&cap)[i] = (uint8_t)config_read(&f, f.shm + i, 1);
+	assert_int_equal(cap.cap.id, FAKE_SHM_ID);
+	assert_int_equal(cap.cap.bar, 2);
+	assert_int_equal(cap.cap.offset | cap.offset_hi | cap.cap.length, 0);
+	assert_int_equal(cap.length_hi, 2);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(config_read(&f, PCI_BASE_ADDRESS_2, 4), 0xc);
+		assert_int_equal(config_read(&f, PCI_BASE_ADDRESS_3, 4), 6);
+		config_write(&f, PCI_BASE_ADDRESS_2, 4, UINT32_MAX);
+		config_write(&f, PCI_BASE_ADDRESS_3, 4, UINT32_MAX);
+		assert_int_equal(config_read(&f, PCI_BASE_ADDRESS_2, 4), 0xc);
+		assert_int_equal(config_read(&f, PCI_BASE_ADDRESS_3, 4), UINT32_MAX - 1);
+		virtio_pci_reset(f.pci);
+	}
 	teardown(&f);
 }
 
@@ -898,6 +931,7 @@ int main(void)
 		cmocka_unit_test(test_empty_slots),
 		cmocka_unit_test(test_every_register),
 		cmocka_unit_test(test_bar),
+		cmocka_unit_test(test_shared_memory),
 		cmocka_unit_test(test_root_is_full),
 		cmocka_unit_test(test_life),
 		cmocka_unit_test(test_features),

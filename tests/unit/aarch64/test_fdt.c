@@ -477,6 +477,23 @@ static void pci_has_one_bus_and_its_msis(void **state)
 	}
 }
 
+/* Shared memory of devices is above RAM. */
+static void pci_has_a_window_of_64_bits(void **state)
+{
+	struct arch_devices devices = pci_machine;
+	const void *fdt;
+	int pci;
+
+	devices.pci_high = (struct mem_range){ GIB(4), MIB(8) };
+	fdt = describe(*state, true, devices, &no_initrd);
+	pci = device_at(fdt, "pcie", arch_layout.pci_ecam);
+	assert_int_equal(cells(fdt, pci, "ranges"), 14);
+	assert_int_equal(cell(fdt, pci, "ranges", 7), 0x43000000);
+	assert_int_equal(wide(fdt, pci, "ranges", 8), GIB(4));
+	assert_int_equal(wide(fdt, pci, "ranges", 10), GIB(4));
+	assert_int_equal(wide(fdt, pci, "ranges", 12), MIB(8));
+}
+
 static void mmio_devices_follow_each_other(void **state)
 {
 	const void *fdt = describe(*state, true, mmio_machine, &no_initrd);
@@ -618,6 +635,7 @@ int main(void)
 		cmocka_unit_test(the_power_button_is_a_line_of_the_pl061),
 		cmocka_unit_test(what_is_not_there_is_not_described),
 		cmocka_unit_test(pci_has_one_bus_and_its_msis),
+		cmocka_unit_test(pci_has_a_window_of_64_bits),
 		cmocka_unit_test(mmio_devices_follow_each_other),
 		cmocka_unit_test(chosen_says_what_to_boot),
 		cmocka_unit_test(every_guest_gets_other_seeds),

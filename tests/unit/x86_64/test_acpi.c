@@ -319,6 +319,18 @@ static void dsdt_of_a_pci_machine(void **state)
 	assert_null(strstr(text, "LNRO0005"));
 }
 
+/* Shared memory of devices is above RAM. */
+static void dsdt_with_a_window_of_64_bits(void **state)
+{
+	struct arch_devices devices = pci_machine;
+	static char text[KIB(64)];
+
+	devices.pci_high = (struct mem_range){ GIB(4), GIB(1) };
+	decompile(*state, &devices, text, sizeof(text));
+	assert_says(text, "0x0000000100000000");
+	assert_says(text, "0x000000013FFFFFFF");
+}
+
 static void dsdt_of_an_mmio_machine(void **state)
 {
 	static const char *const words[] = {
@@ -357,6 +369,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(tables_stay_in_their_place, setup, teardown),
 		cmocka_unit_test(addresses_do_not_collide),
 		cmocka_unit_test_setup_teardown(dsdt_of_a_pci_machine, setup, teardown),
+		cmocka_unit_test_setup_teardown(dsdt_with_a_window_of_64_bits, setup, teardown),
 		cmocka_unit_test_setup_teardown(dsdt_of_an_mmio_machine, setup, teardown),
 		cmocka_unit_test_setup_teardown(dsdt_of_a_bare_machine, setup, teardown),
 	};

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The DAX window: parts of files in the guest's address space, which it then
+ * reads and writes without a request. It is divided into pieces, each of which
+ * shows one piece of one file or nothing; the guest says which.
+ *
+ * A guest touches what lies before the end of a file, as it was told last. When
+ * somebody has cut the file short since, there is nothing to be had: KVM fails,
+ * or on a PC (in Linux 6.1) has the vCPU try for ever. So what lies behind
+ * the end is replaced by zeroes then (the piece is cut), and what is written there
+ * goes nowhere. inotify tells of it, and KVM does where it fails.
+ *
+ * Before a reply is sent all cut pieces are looked at: a file that has grown
+ * is shown before the guest can know of it.
+ */
+#include "devices/fs/server.h"
+
+#include <fcntl.h>
+#include <sys/inotify.h>
+
+/* A smaller file is read as fast as it is mapped. */
+#define DAX_FILE_MIN KIB(32)
+
+int fs_dax_init(struct fs *fs)
+{
+	if (!fs->conf.window)
+		return 0;
+	fs->mappings = calloc(fs->conf.window->len / WINDOW_PIECE, sizeof(*fs->mappings));
+	if (!fs->mappings)
+		return -ENOMEM;
+	fs->notify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	return fs->notify_fd < 0 ? -errno : 0;
+}
+
+void fs_dax_free(struct fs *fs)
+{
+	free(fs->mappings);
+	util_closep(&fs->notify_fd);
+}
+
+size_t fs_dax_pieces(const struct fs *fs)
+{
+	return fs->mappings ? fs->conf.window->len / WINDOW_PIECE : 0;
+}
+
+static uint64_t place_of(size_t piece)
+{
+	return (uint64_t)piece * WINDOW_PIECE;
+}
+
+bool fs_dax_wanted(const struct fs *fs, const struct statx *st)
+{
+	return fs->features & FUSE_HAS_INODE_DAX && S_ISREG(st->stx_mode) &&
+	       st->stx_size >= DAX_FILE_MIN;
+}
+
+/* ---- which piece shows what ---- */
+
+/* Without a watch a file that is cut short is only found where KVM says so. */
+static void watch(struct fs *fs, uint32_t inode)
+{
+	char path[FS_PATH_MAX];
+
+	if (fs_inode_path(fs, inode, path) == 0)
+		fs->inodes[inode].watch = inotify_add_watch(fs->notify_fd, path, IN_MODIFY);
+}
+
+static void set_end(struct fs *fs, struct fs_mapping *mapping, uint32_t end)
+{
+	fs->cuts -= mapping->inode && mapping->end < WINDOW_PIECE;
+	mapping->end = end;
+	fs->cuts += mapping->inode && mapping->end < WINDOW_PIECE;
+}
+
+static void note(struct fs *fs, size_t piece, uint32_t inode, bool writable, uint64_t offset)
+{
+	struct fs_mapping *mapping = &fs->mappings[piece];
+	struct fs_inode *before = &fs->inodes[mapping->inode];
+
+	if (inode && !fs->inodes[inode].mappings++)
+		watch(fs, inode);
+	if (mapping->inode && !--before->mappings && before->watch > 0)
+		inotify_rm_watch(fs->notify_fd, before->watch);
+	set_end(fs, mapping, WINDOW_PIECE);
+	*mapping = (struct fs_mapping){ inode, WINDOW_PIECE, writable, offset };
+}
+
+static int clear(struct fs *fs, uint64_t offset, uint64_t len)
+{
+	int err = window_clear(fs->conf.window, offset, len);
+
+	for (size_t i = offset / WINDOW_PIECE; i < (offset + len) / WINDOW_PIECE; i++)
+		note(fs, i, 0, false, 0);
+	return err;
+}
+
+void fs_dax_drop(struct fs *fs, uint32_t inode)
+{
+	for (size_t i = 0; fs->inodes[inode].mappings && i < fs_dax_pieces(fs); i++)
+		if (fs->mappings[i].inode == inode)
+			(void)clear(fs, place_of(i), WINDOW_PIECE);
+}
+
+void fs_dax_forget(struct fs *fs)
+{
+	if (fs->mappings)
+		(void)clear(fs, 0, fs->conf.window->len);
+}
+
+/* ---- ends of files ---- */
+
+/* Shows the file again from where it was cut to where it ends now. */
+static bool extend(struct fs *fs, size_t piece, uint32_t end)
+{
+	const struct fs_mapping *mapping = &fs->mappings[piece];
+	_cleanup_close_ int fd = fs_inode_open(fs, mapping->inode,
+					       mapping->writable ? O_RDWR : O_RDONLY, false);
+
+	return fd >= 0 && window_map(fs->conf.window, place_of(piece) + mapping->end,
+				     end - mapping->end, fd, mapping->offset + mapping->end,
+				     mapping->writable) == 0;
+}
+
+/* The file as far as it goes, zeroes behind its end. Whether that is not as it was. */
+static bool fit(struct fs *fs, size_t piece)
+{
+	struct fs_mapping *mapping = &fs->mappings[piece];
+	struct window *window = fs->conf.window;
+	uint64_t left = 0, end;
+	struct statx st;
+
+	if (!mapping->inode || fs_inode_stat(fs, mapping->inode, &st) < 0)
+		return false;
+	if (st.stx_size > mapping->offset)
+		left = util_min(st.stx_size - mapping->offset, WINDOW_PIECE);
+	end = util_align_up(left, window->page);
+	if (end == mapping->end)
+		return false;
+	if (end > mapping->end ? !extend(fs, piece, (uint32_t)end) :
+	    window_clear(window, place_of(piece) + end, mapping->end - end) < 0)
+		return false;
+	set_end(fs, mapping, (uint32_t)end);
+	return true;
+}
+
+/*
+ * All that shows a file, where this is or was shorter than the guest may think. Returns how many
+ * pieces were not right.
+ */
+static size_t fit_short(struct fs *fs, uint32_t inode)
+{
+	struct fs_inode *entry = &fs->inodes[inode];
+	struct statx st;
+	size_t count = 0;
+
+	if (fs_inode_stat(fs, inode, &st) < 0)
+		return 0;
+	/* What grows while it writes it is not told. */
+	entry->size = util_max(entry->size, st.stx_size);
+	for (size_t i = 0; i < fs_dax_pieces(fs); i++)
+		if (fs->mappings[i].inode == inode &&
+		    (st.stx_size < entry->size || fs->mappings[i].end < WINDOW_PIECE))
+			count += fit(fs, i);
+	return count;
+}
+
+static size_t fit_all_short(struct fs *fs)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < fs_dax_pieces(fs); i++)
+		if (fs->mappings[i].inode)
+			count += fit_short(fs, fs->mappings[i].inode);
+	return count;
+}
+
+static uint32_t watched(const struct fs *fs, int watch)
+{
+	for (size_t i = 0; i < fs_dax_pieces(fs); i++)
+		if (fs->mappings[i].inode && fs->inodes[fs->mappings[i].inode].watch == watch)
+			return fs->mappings[i].inode;
+	return 0;
+}
+
+void fs_look(struct fs *fs)
+{
+	_Alignas(struct inotify_event) char buffer[1024];
+	const struct inotify_event *event;
+	ssize_t n = read(fs->notify_fd, buffer, sizeof(buffer));
+	uint32_t inode;
+
+	for (ssize_t at = 0; at < n; at += (ssize_t)(sizeof(*event) + event->len)) {
+		event = (const void *)(buffer + at);
+		inode = watched(fs, event->wd);
+		if (event->mask & IN_Q_OVERFLOW)
+			fit_all_short(fs);
+		else if (inode)
+			fit_short(fs, inode);
+	}
+}
+
+size_t fs_mend(struct fs *fs)
+{
+	size_t count = fit_all_short(fs);
+
+	/* A guest that goes beyond an end on its own, or a page that cannot be read. */
+	for (size_t i = 0; !count && i < fs_dax_pieces(fs); i++)
+		count += fit(fs, i);
+	for (size_t i = 0; !count && i < fs_dax_pieces(fs); i++)
+		if (fs->mappings[i].inode)
+			count += window_mend(fs->conf.window, place_of(i), WINDOW_PIECE);
+	return count;
+}
+
+void fs_dax_restore(struct fs *fs)
+{
+	uint64_t offset;
+
+	while (fs->mappings && window_next_torn(fs->conf.window, &offset))
+		if (window_clear(fs->conf.window, offset, WINDOW_PIECE) == 0)
+			set_end(fs, &fs->mappings[offset / WINDOW_PIECE], 0);
+	for (size_t i = 0; fs->cuts && i < fs_dax_pieces(fs); i++)
+		if (fs->mappings[i].end < WINDOW_PIECE)
+			fit(fs, i);
+}
+
+/* ---- requests ---- */
+
+static bool valid(const struct fs *fs, uint64_t offset, uint64_t len)
+{
+	return len && (offset | len) % WINDOW_PIECE == 0 &&
+	       util_within(offset, len, fs->conf.window->len);
+}
+
+/* An open file of the guest's; or, as it mostly names none, one that is opened for this: then it is *opened, too. */
+static int file_of(struct fs *fs, uint32_t inode, uint64_t fh, bool writable, int *opened)
+{
+	struct fs_handle *handle;
+	int err;
+
+	if (fh == UINT64_MAX)
+		return *opened = fs_inode_open(fs, inode, writable ? O_RDWR : O_RDONLY, false);
+	err = fs_handle_get(fs, fh, inode, &handle);
+	return err ? err : handle->fd;
+}
+
+ssize_t fs_setupmapping(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
+{
+	const struct fuse_setupmapping_in *map = in;
+	const bool writable = map->flags & FUSE_SETUPMAPPING_FLAG_WRITE;
+	_cleanup_close_ int opened = -1;
+	int fd, err;
+
+	(void)call;
+	if (!fs->mappings)
+		return -ENOSYS;
+	if (!valid(fs, map->moffset, map->len) || map->foffset % WINDOW_PIECE ||
+	    !util_within(map->foffset, map->len, INT64_MAX))
+		return -EINVAL;
+	fd = file_of(fs, inode, map->fh, writable, &opened);
+	if (fd < 0)
+		return fd;
+	err = window_map(fs->conf.window, map->moffset, map->len, fd, map->foffset, writable);
+	/* What was there is gone either way. */
+	for (uint64_t done = 0; done < map->len; done += WINDOW_PIECE)
+		note(fs, (map->moffset + done) / WINDOW_PIECE, err ? 0 : inode, writable,
+		     map->foffset + done);
+	if (!err)
+		fit_short(fs, inode);
+	return err;
+}
+
+ssize_t fs_removemapping(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
+{
+	const struct fuse_removemapping_in *wanted = in;
+	struct fuse_removemapping_one one;
+	int err = 0;
+
+	(void)inode;
+	if (!fs->mappings)
+		return -ENOSYS;
+	if (wanted->count != call->args_len / sizeof(one))
+		return -EINVAL;
+	for (uint32_t i = 0; !err && i < wanted->count; i++) {
+		memcpy(&one, (const uint8_t *)call->args + i * sizeof(one), sizeof(one));
+		err = valid(fs, one.moffset, one.len) ? clear(fs, one.moffset, one.len) : -EINVAL;
+	}
+	return err;
+}

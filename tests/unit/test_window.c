@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Files that come and go in a window, and their pages that are lost. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <cmocka.h>
+#include "core/util.h"
+#include "core/window.h"
+
+#define LEN (4 * (uint64_t)WINDOW_PIECE)
+
+struct fixture {
+	struct window window;
+	int fd; /* two pieces of a file, of which one is there */
+};
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	assert_int_equal(window_init(&f->window, LEN), 0);
+	f->fd = memfd_create("file", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(f->fd, WINDOW_PIECE), 0);
+	assert_int_equal(pwrite(f->fd, "text", 4, 0), 4);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	window_free(&f->window);
+	assert_null(f->window.hva);
+	window_free(&f->window);
+	close(f->fd);
+	free(f);
+	return 0;
+}
+
+static void test_files_come_and_go(void **state)
+{
+	struct fixture *f = *state;
+	char text[8] = { 0 };
+
+	assert_int_equal((uintptr_t)f->window.hva % WINDOW_PIECE, 0);
+	f->window.hva[LEN - 1] = 'x';
+	assert_int_equal(window_map(&f->window, WINDOW_PIECE, WINDOW_PIECE, f->fd, 0, true), 0);
+	assert_memory_equal(f->window.hva + WINDOW_PIECE, "text", 4);
+	memcpy(f->window.hva + WINDOW_PIECE, "next", 4);
+	assert_int_equal(pread(f->fd, text, 4, 0), 4);
+	assert_string_equal(text, "next");
+	assert_int_equal(f->window.hva[LEN - 1], 'x');
+	assert_int_equal(window_clear(&f->window, 0, LEN), 0);
+	assert_int_equal(f->window.hva[WINDOW_PIECE] | f->window.hva[LEN - 1], 0);
+}
+
+static void test_what_is_not_writable_is_a_copy(void **state)
+{
+	struct fixture *f = *state;
+	char text[8] = { 0 };
+
+	assert_int_equal(window_map(&f->window, 0, WINDOW_PIECE, f->fd, 0, false), 0);
+	assert_int_equal(pwrite(f->fd, "more", 4, 0), 4);
+	assert_memory_equal(f->window.hva, "more", 4);
+	memcpy(f->window.hva, "mine", 4);
+	assert_int_equal(pread(f->fd, text, 4, 0), 4);
+	assert_string_equal(text, "more");
+}
+
+static void test_a_mapping_that_fails_leaves_no_hole(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(window_map(&f->window, 0, WINDOW_PIECE, f->fd, 0, true), 0);
+	assert_true(window_map(&f->window, 0, WINDOW_PIECE, -1, 0, true) < 0);
+	assert_int_equal(f->window.hva[0], 0);
+}
+
+static void test_a_lost_page_is_zeroes(void **state)
+{
+	struct fixture *f = *state;
+	struct window last; /* which has SIGBUS handled again: around each test cmocka has it */
+	uint64_t offset = 0;
+
+	assert_int_equal(window_init(&last, WINDOW_PIECE), 0);
+	assert_int_equal(window_map(&f->window, WINDOW_PIECE, WINDOW_PIECE, f->fd, 0, true), 0);
+	assert_false(window_next_torn(&f->window, &offset));
+	assert_int_equal(ftruncate(f->fd, 0), 0);
+	errno = 12345;
+	assert_int_equal(f->window.hva[WINDOW_PIECE], 0);
+	assert_int_equal(errno, 12345);
+	f->window.hva[WINDOW_PIECE + 100000] = 'x';
+	assert_true(window_next_torn(&f->window, &offset));
+	assert_int_equal(offset, WINDOW_PIECE);
+	assert_false(window_next_torn(&f->window, &offset));
+	window_free(&last);
+}
+
+static void test_lost_pages_are_found(void **state)
+{
+	struct fixture *f = *state;
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	uint64_t offset;
+
+	assert_int_equal(window_map(&f->window, 0, WINDOW_PIECE, f->fd, 0, true), 0);
+	if (madvise(f->window.hva, page, MADV_POPULATE_READ) < 0 ||
+	    madvise(NULL, page, MADV_POPULATE_READ) == 0) {
+		print_message("Linux before 5.14, or qemu-user, cannot say which pages there are\n");
+		skip();
+	}
+	assert_int_equal(window_mend(&f->window, 0, LEN), 0);
+	assert_int_equal(ftruncate(f->fd, WINDOW_PIECE - 3 * (off_t)page + 1), 0);
+	assert_int_equal(window_mend(&f->window, 0, LEN), 2);
+	assert_int_equal(window_mend(&f->window, 0, LEN), 0);
+	assert_memory_equal(f->window.hva, "text", 4);
+	assert_true(window_next_torn(&f->window, &offset));
+	assert_int_equal(offset, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_files_come_and_go, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_is_not_writable_is_a_copy, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_mapping_that_fails_leaves_no_hole, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_a_lost_page_is_zeroes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lost_pages_are_found, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
