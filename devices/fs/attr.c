@@ -114,14 +114,22 @@ ssize_t fs_getattr(struct fs *fs, uint32_t inode, const void *in, struct fs_call
 
 /* ---- changes ---- */
 
-static int change_owner(struct fs *fs, int fd, const struct fuse_setattr_in *set)
+/* Which privileges go then is for the host's kernel, by who asks: the guest's always wants all gone. */
+static int change_owner(struct fs *fs, uint32_t inode, int fd, const struct fuse_setattr_in *set,
+			bool root)
 {
 	uid_t uid = (set->valid & FATTR_UID) ? fs_map_in(&fs->conf.uids, set->uid) : (uid_t)-1;
 	gid_t gid = (set->valid & FATTR_GID) ? fs_map_in(&fs->conf.gids, set->gid) : (gid_t)-1;
+	bool keeps;
+	int err = 0;
 
 	if (fs->conf.squash)
 		return 0;
-	return fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0 ? -errno : 0;
+	keeps = fs_keep_begin(fs, fs->inodes[inode].mode, !root);
+	if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH) < 0)
+		err = -errno;
+	fs_keep_end(fs, keeps);
+	return err;
 }
 
 /* A path: what is open may be so by O_PATH, which fchmod() does not take. */
@@ -211,7 +219,7 @@ ssize_t fs_setattr(struct fs *fs, uint32_t inode, const void *in, struct fs_call
 		return fd;
 	/* The kernel takes privileges from what changes owners, so the mode comes after. */
 	if (set->valid & (FATTR_UID | FATTR_GID))
-		err = change_owner(fs, fd, set);
+		err = change_owner(fs, inode, fd, set, !call->header.uid);
 	if (!err && set->valid & FATTR_SIZE)
 		err = change_size(fs, inode, set);
 	if (!err && set->valid & FATTR_MODE)

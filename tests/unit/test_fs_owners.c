@@ -19,17 +19,28 @@ static void needs_root(void)
 	skip();
 }
 
-/* By a program, which has the capabilities that the server has put aside. */
-static void host_chmod(const struct share *share, const char *name, const char *mode)
+/* A program, which has the capabilities that the server has put aside. */
+static void host_runs(const struct share *share, const char *program, const char *name,
+		      const char *argument)
 {
-	const char *const arguments[] = { "chmod", mode, in_share(share, name), NULL };
+	const char *const arguments[] = { program, argument, in_share(share, name), NULL };
 	int status;
 	pid_t pid;
 
-	assert_int_equal(posix_spawnp(&pid, "chmod", NULL, NULL, (char *const *)arguments,
+	assert_int_equal(posix_spawnp(&pid, program, NULL, NULL, (char *const *)arguments,
 				      environ), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
+}
+
+static void host_chmod(const struct share *share, const char *name, const char *mode)
+{
+	host_runs(share, "chmod", name, mode);
+}
+
+static void host_chgrp(const struct share *share, const char *name, const char *group)
+{
+	host_runs(share, "chgrp", name, group);
 }
 
 static mode_t mode_of(const struct share *share, const char *name)
@@ -38,6 +49,32 @@ static mode_t mode_of(const struct share *share, const char *name)
 
 	assert_int_equal(stat(in_share(share, name), &st), 0);
 	return st.st_mode & 07777;
+}
+
+/* A set-group-ID bit without the right to execute is no privilege: root's change of a group leaves it. */
+static void test_a_change_of_owner_leaves_what_the_host_would(void **state)
+{
+	const struct fuse_setattr_in set = { .valid = FATTR_GID | FATTR_KILL_SUIDGID, .gid = 2000 };
+	static const char *const modes[] = { "2465", "2575", "4755", "6777" };
+	struct share share;
+	uint64_t node;
+
+	(void)state;
+	needs_root();
+	open_share(&share, &plain);
+	host_writes(&share, "file", "");
+	host_writes(&share, "twin", "");
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+		host_chgrp(&share, "file", "1000");
+		host_chgrp(&share, "twin", "1000");
+		host_chmod(&share, "file", modes[i]);
+		host_chmod(&share, "twin", modes[i]);
+		node = lookup(&share, ROOT, "file");
+		assert_true(setattr(&share, node, set) > 0);
+		host_chgrp(&share, "twin", "2000");
+		assert_int_equal(mode_of(&share, "file"), mode_of(&share, "twin"));
+	}
+	close_share(&share);
 }
 
 static void test_owners(void **state)
@@ -529,6 +566,7 @@ static void test_labels_of_what_is_made(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_change_of_owner_leaves_what_the_host_would),
 		cmocka_unit_test(test_owners),
 		cmocka_unit_test(test_groups_of_directories),
 		cmocka_unit_test(test_changes_take_privileges),
