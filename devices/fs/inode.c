@@ -547,7 +547,9 @@ void fs_inode_forget(struct fs *fs, uint32_t inode, uint64_t lookups)
 
 void fs_inode_hold(struct fs *fs, uint32_t inode)
 {
-	if (inode && (at(fs, inode)->links > 1 || S_ISDIR(at(fs, inode)->mode)))
+	/* A guest that writes later may have times to tell of what it has removed. */
+	if (inode && (at(fs, inode)->links > 1 || S_ISDIR(at(fs, inode)->mode) ||
+		      fs->features & FUSE_WRITEBACK_CACHE))
 		(void)fs_inode_fd(fs, inode);
 }
 

@@ -228,9 +228,27 @@ static void test_the_rest(void **state)
 	close_share(&share);
 }
 
+/* A guest that writes later has times to tell of what it has just removed. */
+static void test_what_was_removed_has_times(void **state)
+{
+	const struct fs_conf later = { .xattr = true, .writeback = true, .fds = FS_FDS_MIN };
+	const struct fuse_setattr_in set = { .valid = FATTR_MTIME, .mtime = 5 };
+	struct share share;
+	uint64_t node, fh;
+
+	(void)state;
+	open_share(&share, &later);
+	fh = create(&share, ROOT, "file", 0644, &node);
+	assert_int_equal(release(&share, node, fh), 0);
+	assert_int_equal(ask(&share, FUSE_UNLINK, ROOT, NAME("file"), NULL), 0);
+	assert_true(setattr(&share, node, set) > 0);
+	close_share(&share);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_what_was_removed_has_times),
 		cmocka_unit_test(test_attributes_are_those_of_the_host),
 		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_space_and_holes),
