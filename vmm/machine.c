@@ -358,15 +358,16 @@ static int add_root(struct boot_cmdline *line, const struct virtio_dev *dev)
 static int compose_cmdline(struct machine *machine)
 {
 	const struct config *config = machine->config;
-	_cleanup_free_ struct boot_cmdline *line = calloc(1, sizeof(*line));
+	_cleanup_free_ struct boot_cmdline *line = NULL;
 	const struct virtio_dev *root = root_device(machine);
 	const struct virtio_class *before = NULL;
 	int err;
 
-	if (!line)
-		return report(-ENOMEM, NULL, "--cmdline");
 	if (config->root && !root)
 		return report(-ENODEV, root_hints, "--root %s", config->root);
+	line = calloc(1, sizeof(*line));
+	if (!line)
+		return report(-ENOMEM, NULL, "--cmdline");
 	err = boot_cmdline_add(line, "%s", arch_layout.cmdline);
 	if (!err)
 		err = boot_cmdline_add(line, "%s", config->has_serial ? arch_layout.serial_words

@@ -124,8 +124,9 @@ ssize_t fs_setlk(struct fs *fs, uint32_t inode, const void *in, struct fs_call *
 		return -ENOSYS;
 	if (err)
 		return err;
-	return lk_in->lk_flags & FUSE_LK_FLOCK ? lock_file(handle, lk_in->lk.type) :
-						 lock_range(fs, inode, lk_in);
+	if (lk_in->lk_flags & FUSE_LK_FLOCK)
+		return lock_file(handle, lk_in->lk.type);
+	return lock_range(fs, inode, lk_in);
 }
 
 /* The guest's process that has the lock: it alone sees no other's there. 0: the host's, or several. */
