@@ -13,8 +13,12 @@
 
 #include <assert.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include "core/util.h"
+
+/* Each splits a mapping, of which the kernel allows 65,530 by default. */
+#define TEARS_MAX 1024
 
 static struct window *windows;
 
@@ -34,7 +38,10 @@ static int place_zeroes(const struct window *window, uint64_t offset, uint64_t l
 
 static bool replace_page(struct window *window, uint64_t offset)
 {
-	if (place_zeroes(window, offset, window->page) < 0)
+	const bool one = atomic_fetch_add(&window->tears, 1) < TEARS_MAX;
+	const uint64_t len = one ? window->page : WINDOW_PIECE;
+
+	if (place_zeroes(window, offset & ~(len - 1), len) < 0)
 		return false;
 	window->torn[offset / WINDOW_PIECE] = true;
 	window->any_torn = true;
@@ -152,5 +159,6 @@ bool window_next_torn(struct window *window, uint64_t *ret_offset)
 		*ret_offset = (uint64_t)i * WINDOW_PIECE;
 		return true;
 	}
+	window->tears = 0;
 	return false;
 }

@@ -8,7 +8,8 @@
  * Then whoever touches it has a fault, which the kernel reports as EFAULT where
  * it acts for somebody (KVM, read()) and as SIGBUS to this process. A
  * lost page is replaced by one of zeroes, and its piece is said to be torn,
- * until the owner maps the file anew.
+ * until the owner maps the file anew. After too many the whole piece is
+ * replaced, as a process has only so many mappings.
  */
 #ifndef CORE_WINDOW_H
 #define CORE_WINDOW_H
@@ -26,6 +27,7 @@ struct window {
 	size_t page;
 	_Atomic bool *torn; /* each piece */
 	_Atomic bool any_torn;
+	_Atomic unsigned int tears; /* pages, since nothing was torn */
 	struct window *next; /* of all that there are */
 };
 

@@ -80,8 +80,11 @@ void net_gone(struct net_pair *pair)
 	atomic_store(&pair->net->gone, true);
 	virtq_count(pair->rx, NET_ERRORS, 1);
 	net_set_status(pair->net, 0, VIRTIO_NET_S_LINK_UP);
-	if (pair->netdev->returns)
+	if (pair->netdev->returns) {
+		/* The main thread has it open, too: what runs at its other end would not see it closed. */
+		(void)shutdown(pair->netdev->fd, SHUT_RDWR);
 		netdev_ask(pair->netdev);
+	}
 	if (log_allowed(&pair->net->dev.complaints))
 		log_warn("%s: %s is gone, the guest's link is down", pair->net->dev.name,
 			 pair->netdev->name);

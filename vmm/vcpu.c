@@ -16,6 +16,7 @@
 #include "seccomp/filter.h"
 
 #define STACK_LEN KIB(128)
+#define FAULTS_MAX 16
 
 /* Besides the base set: run the guest, and route the MSIs that it programs. */
 const struct sandbox vcpu_sandbox = SANDBOX(
@@ -138,7 +139,8 @@ static void failed(struct vcpu *vcpu, int err)
 	if (err == EINTR || err == EAGAIN)
 		return;
 	if (err == EFAULT) {
-		if (vcpu->all->mend_memory(vcpu->all->machine))
+		/* Another vCPU's fault may have had it mended. */
+		if (vcpu->all->mend_memory(vcpu->all->machine) || vcpu->faults++ < FAULTS_MAX)
 			return;
 		what = "the host has no page for its memory, or for a file that it maps (is a disk full?)";
 	}
@@ -153,6 +155,7 @@ static void run_once(struct vcpu *vcpu)
 		failed(vcpu, errno);
 		return;
 	}
+	vcpu->faults = 0;
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
 		port_access(vcpu);

@@ -31,6 +31,7 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool started;
+	unsigned int faults; /* in a row, for which nothing was found to mend */
 	/* Guarded by all->lock: */
 	bool parked;
 	int start_err; /* of confining the thread; set before it parks for the first time */

@@ -65,6 +65,22 @@ static void watch(struct fs *fs, uint32_t inode)
 		fs->inodes[inode].watch = inotify_add_watch(fs->notify_fd, path, IN_MODIFY);
 }
 
+/* Whether the piece shows a file with that watch, which inodes of several mounts may share. */
+static bool is_watched(const struct fs *fs, size_t piece, int watch)
+{
+	const uint32_t inode = fs->mappings[piece].inode;
+
+	return inode && fs->inodes[inode].watch == watch;
+}
+
+static void unwatch(struct fs *fs, int watch)
+{
+	for (size_t i = 0; i < fs_dax_pieces(fs); i++)
+		if (is_watched(fs, i, watch))
+			return;
+	inotify_rm_watch(fs->notify_fd, watch);
+}
+
 static void set_end(struct fs *fs, struct fs_mapping *mapping, uint32_t end)
 {
 	fs->cuts -= mapping->inode && mapping->end < WINDOW_PIECE;
@@ -76,13 +92,14 @@ static void note(struct fs *fs, size_t piece, uint32_t inode, bool writable, uin
 {
 	struct fs_mapping *mapping = &fs->mappings[piece];
 	struct fs_inode *before = &fs->inodes[mapping->inode];
+	const bool last = mapping->inode && !--before->mappings;
 
-	if (inode && !fs->inodes[inode].mappings++)
-		watch(fs, inode);
-	if (mapping->inode && !--before->mappings && before->watch > 0)
-		inotify_rm_watch(fs->notify_fd, before->watch);
 	set_end(fs, mapping, WINDOW_PIECE);
 	*mapping = (struct fs_mapping){ inode, WINDOW_PIECE, writable, offset };
+	if (last && before->watch > 0)
+		unwatch(fs, before->watch);
+	if (inode && !fs->inodes[inode].mappings++)
+		watch(fs, inode);
 }
 
 static int clear(struct fs *fs, uint64_t offset, uint64_t len)
@@ -174,12 +191,16 @@ static size_t fit_all_short(struct fs *fs)
 	return count;
 }
 
-static uint32_t watched(const struct fs *fs, int watch)
+static void fit_watched(struct fs *fs, int watch)
 {
-	for (size_t i = 0; i < fs_dax_pieces(fs); i++)
-		if (fs->mappings[i].inode && fs->inodes[fs->mappings[i].inode].watch == watch)
-			return fs->mappings[i].inode;
-	return 0;
+	uint32_t done = 0;
+
+	for (size_t i = 0; i < fs_dax_pieces(fs); i++) {
+		if (!is_watched(fs, i, watch) || fs->mappings[i].inode == done)
+			continue;
+		done = fs->mappings[i].inode;
+		fit_short(fs, done);
+	}
 }
 
 void fs_look(struct fs *fs)
@@ -187,15 +208,13 @@ void fs_look(struct fs *fs)
 	_Alignas(struct inotify_event) char buffer[1024];
 	const struct inotify_event *event;
 	ssize_t n = read(fs->notify_fd, buffer, sizeof(buffer));
-	uint32_t inode;
 
 	for (ssize_t at = 0; at < n; at += (ssize_t)(sizeof(*event) + event->len)) {
 		event = (const void *)(buffer + at);
-		inode = watched(fs, event->wd);
 		if (event->mask & IN_Q_OVERFLOW)
 			fit_all_short(fs);
-		else if (inode)
-			fit_short(fs, inode);
+		else
+			fit_watched(fs, event->wd);
 	}
 }
 

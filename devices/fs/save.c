@@ -61,6 +61,9 @@ static int save_inode(const struct fs *fs, uint32_t inode, struct state *state)
 	};
 	size_t len = entry->name ? strlen(entry->name) : 0;
 
+	/* Some file systems have longer ones: the guest will have to look again. */
+	if (len > NAME_MAX)
+		len = 0;
 	memcpy(saved.name, entry->name ?: "", len);
 	return state_put(state, "fs.inode", 1, &saved, offsetof(struct saved_inode, name) + len + 1);
 }

@@ -254,11 +254,15 @@ static int packed_recover(const struct virtq *queue, struct virtq_position *ret)
 	/* Used entries stand for others: of a chain that has several, or of those before it. */
 	if (!queue->indirect || queue->in_order)
 		return -ENODATA;
-	for (uint16_t index = 0; index < queue->size; index++)
+	for (uint16_t index = 0; index < queue->size; index++) {
+		/* A driver may make chains all the same. One of two whose head was used is not seen. */
+		if (ring_load(&packed_desc(queue, index)->flags) & VRING_DESC_F_NEXT)
+			return -ENODATA;
 		if (packed_came_to(queue, index, &wrap)) {
 			next = index;
 			found++;
 		}
+	}
 	if (!found) {
 		next = packed_full_at(queue);
 		wrap = ring_load(&packed_desc(queue, next)->flags) & FLAG_AVAIL;

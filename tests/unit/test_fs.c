@@ -334,6 +334,10 @@ static void test_writes_by_their_flags(void **state)
 	uint64_t fh;
 
 	(void)state;
+	if (child_emulator()) {
+		print_message("skipped: %s has no flags of pwritev2()\n", child_emulator());
+		skip();
+	}
 	share(&test, "", INLINE);
 	fh = open_file(&test, O_RDWR | O_APPEND);
 	for (unsigned int i = 0; i < ARRAY_SIZE(rows); i++) {

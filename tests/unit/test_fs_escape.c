@@ -32,6 +32,12 @@
 #define REQUESTS 1 /* the queue behind that for FORGET */
 #define CANARY "not for the guest"
 #define RACES 1500
+#ifdef __SANITIZE_THREAD__
+/* It takes fds of one number for the same, whosever table they are in, and looks for words to say so. */
+#define CONFINE false
+#else
+#define CONFINE (!child_emulator())
+#endif
 
 struct guest {
 	char path[32];    /* the canary lies there, */
@@ -206,7 +212,7 @@ static void share(struct guest *guest, const char *dir, const char *options)
 	char text[128];
 	struct vdrv_setup setup = {
 		.class = fs_class_of(), .options = text, .transport = VDRV_PCI,
-		.confine = !child_emulator(),
+		.confine = CONFINE,
 	};
 
 	snprintf(text, sizeof(text), "%s,tag=test%s", dir, options);

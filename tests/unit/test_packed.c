@@ -1008,6 +1008,10 @@ static void test_not_recovered(void **state)
 	post(&f, buffer(DATA, 1, 1, WRITE));
 	f.ring[1].flags = AVAIL | USED;
 	assert_int_equal(f.queue.ring->recover(&f.queue, &position), -ENODATA);
+	/* The rest of a chain that was used. */
+	start(&f, SIZE, INDIRECT);
+	f.ring[1].flags = VRING_DESC_F_NEXT;
+	assert_int_equal(f.queue.ring->recover(&f.queue, &position), -ENODATA);
 	teardown(&f);
 }
 

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <cmocka.h>
 #include "core/util.h"
@@ -100,6 +101,45 @@ static void test_a_lost_page_is_zeroes(void **state)
 	window_free(&last);
 }
 
+/* What the kernel has in the window. */
+static unsigned int count_mappings(const struct window *window)
+{
+	const uintptr_t start = (uintptr_t)window->hva;
+	FILE *maps = fopen("/proc/self/maps", "re");
+	unsigned int count = 0;
+	char line[512];
+
+	assert_non_null(maps);
+	while (fgets(line, sizeof(line), maps))
+		count += strtoul(line, NULL, 16) - start < window->len;
+	fclose(maps);
+	return count;
+}
+
+/* Of every other page each would be a mapping, and those between them. */
+static void test_mappings_do_not_run_out(void **state)
+{
+	const uint64_t len = 16 * (uint64_t)WINDOW_PIECE;
+	struct fixture *f = *state;
+	struct window window;
+	uint64_t offset;
+
+	assert_int_equal(window_init(&window, len), 0);
+	assert_int_equal(ftruncate(f->fd, 0), 0);
+	assert_int_equal(window_map(&window, 0, len, f->fd, 0, true), 0);
+	for (uint64_t at = 0; at < len; at += 2 * window.page)
+		window.hva[at] = 'x';
+	assert_in_range(count_mappings(&window), len / WINDOW_PIECE / 2, 2200);
+	for (unsigned int i = 0; i < len / WINDOW_PIECE; i++)
+		assert_true(window_next_torn(&window, &offset));
+	assert_false(window_next_torn(&window, &offset));
+	assert_int_equal(window_map(&window, 0, len, f->fd, 0, true), 0);
+	window.hva[0] = 'x';
+	window.hva[2 * window.page] = 'x';
+	assert_in_range(count_mappings(&window), 4, 5);
+	window_free(&window);
+}
+
 static void test_lost_pages_are_found(void **state)
 {
 	struct fixture *f = *state;
@@ -129,6 +169,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_mapping_that_fails_leaves_no_hole, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_a_lost_page_is_zeroes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_mappings_do_not_run_out, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_pages_are_found, setup, teardown),
 	};
 
