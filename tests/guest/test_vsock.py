@@ -72,7 +72,7 @@ class Sockets(Group):
             done = subprocess.run([SOCKLOAD, *host, str(count), str(size), "1", str(slow)],
                                   capture_output=True, text=True, timeout=SECONDS)
             result.append((done.returncode, done.stdout.split(), done.stderr))
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=work, daemon=True)
         thread.start()
         try:
             there = self.vm.sh(f"sockload {guest} {count} {size} 2", SECONDS).split()

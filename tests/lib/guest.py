@@ -267,7 +267,8 @@ class Guest:
                 peer.sendall(data)
         self.sh("nc -l -p 5000 >/tmp/data & receiver=$!")
         until(lambda: ":5000 " in self.sh("netstat -ltn"))
-        sender = threading.Thread(target=send)  # in the network of this thread
+        # In the network of this thread; a daemon, as a guest that is lost says no more.
+        sender = threading.Thread(target=send, daemon=True)
         sender.start()
         meanwhile()
         sender.join()
@@ -285,7 +286,7 @@ class Guest:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.create_server((address, 5001), family=family) as listener:
             listener.settimeout(60)
-            taker = threading.Thread(target=take, args=(listener,))
+            taker = threading.Thread(target=take, args=(listener,), daemon=True)
             taker.start()
             self.sh(f"nc {address} 5001 </tmp/data", 120)
             taker.join()
