@@ -9,11 +9,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <linux/magic.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include "core/state.h"
 #include "tests/lib/child.h"
 #include "tests/unit/driver.h"
@@ -330,6 +332,7 @@ static void test_writes_by_their_flags(void **state)
 		{ O_DSYNC, 10 },
 		{ O_SYNC | O_APPEND, KIB(128) },
 	};
+	struct statfs st;
 	struct test test;
 	uint64_t fh;
 
@@ -339,6 +342,12 @@ static void test_writes_by_their_flags(void **state)
 		skip();
 	}
 	share(&test, "", INLINE);
+	assert_int_equal(fstatfs(test.fd, &st), 0);
+	if (st.f_type == OVERLAYFS_SUPER_MAGIC) {
+		unshare_it(&test);
+		print_message("skipped: overlayfs does not pass RWF_APPEND on\n");
+		skip();
+	}
 	fh = open_file(&test, O_RDWR | O_APPEND);
 	for (unsigned int i = 0; i < ARRAY_SIZE(rows); i++) {
 		const char text[] = { (char)('a' + i), 'x', 'y', '\0' };
