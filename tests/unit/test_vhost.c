@@ -75,7 +75,7 @@ static void test_start(void **state)
 	uint8_t ram[2];
 	struct mem_region regions[] = { { 0x1000, 0x3000, &ram[0], -1, false },
 					{ 0x100000000, 0x5000, &ram[1], -1, false } };
-	const struct mem mem = { regions, ARRAY_SIZE(regions) };
+	const struct mem mem = { .regions = regions, .count = ARRAY_SIZE(regions) };
 	struct vhost vhost;
 	unsigned int at = 0;
 

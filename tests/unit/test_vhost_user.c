@@ -205,18 +205,25 @@ static void test_lies(void **state)
 	}
 }
 
+/* A program that keeps to the protocol, and a guest that has its driver ready. */
+static void start(struct program *program, struct vq_guest *guest)
+{
+	char options[100];
+
+	program_start(program, &(struct lie){ 0 });
+	snprintf(options, sizeof(options), "vhost-user=%s", program->path);
+	assert_int_equal(vq_guest_make(guest, &net_class, options), 0);
+	vq_start(guest, 0);
+}
+
 /* A ring goes on where it says, and a reset wants to know nothing. */
 static void test_position(void **state)
 {
 	struct program program;
 	struct vq_guest guest;
-	char options[100];
 
 	(void)state;
-	program_start(&program, &(struct lie){ 0 });
-	snprintf(options, sizeof(options), "vhost-user=%s", program.path);
-	assert_int_equal(vq_guest_make(&guest, &net_class, options), 0);
-	vq_start(&guest, 0);
+	start(&program, &guest);
 	virtio_dev_pause(guest.dev);
 	assert_int_equal(guest.dev->queues[RX].position.next_avail, BASE);
 	assert_int_equal(guest.dev->queues[TX].position.next_used, BASE);
@@ -232,13 +239,9 @@ static void test_again(void **state)
 {
 	struct program program;
 	struct vq_guest guest;
-	char options[100];
 
 	(void)state;
-	program_start(&program, &(struct lie){ 0 });
-	snprintf(options, sizeof(options), "vhost-user=%s", program.path);
-	assert_int_equal(vq_guest_make(&guest, &net_class, options), 0);
-	vq_start(&guest, 0);
+	start(&program, &guest);
 	for (unsigned int i = 0; i < 2; i++) {
 		assert_true(link_up(&guest));
 		kill(program.pid, SIGKILL);
@@ -260,7 +263,7 @@ static void test_again(void **state)
 static void test_refused(void **state)
 {
 	static const struct mem_region region = { VQ_RAM_BASE, 4096, NULL, -1, false };
-	const struct mem mem = { (struct mem_region *)&region, 1 };
+	const struct mem mem = { .regions = (struct mem_region *)&region, .count = 1 };
 	struct vhost_user user;
 	struct vq_guest guest;
 
