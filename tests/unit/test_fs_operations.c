@@ -28,7 +28,7 @@ static void test_attributes_are_those_of_the_host(void **state)
 	assert_true(getattr(&share, lookup(&share, ROOT, "file"), &attr) > 0);
 	st = stat_of(&share, "file");
 	assert_true(attr.ino == st.st_ino && attr.size == 9 && attr.nlink == st.st_nlink);
-	assert_true(attr.blocks == (uint64_t)st.st_blocks && attr.blksize == st.st_blksize);
+	assert_true(attr.blocks == (uint64_t)st.st_blocks && attr.blksize == (uint64_t)st.st_blksize);
 	assert_true(attr.mode == st.st_mode && attr.uid == st.st_uid && attr.gid == st.st_gid);
 	assert_true((int64_t)attr.atime == -5 && attr.atimensec == 7);
 	assert_true((int64_t)attr.mtime == -1 && attr.mtimensec == 999999999);
