@@ -115,6 +115,8 @@ $(BUILD)/tests/unit/test_hotpath: private LDFLAGS += $(addprefix -Wl$(comma)--wr
 
 $(BUILD)/tests/unit/test_vhost $(BUILD)/tests/unit/test_scsi_unit: private LDFLAGS += -Wl,--wrap=ioctl
 
+$(BUILD)/tests/unit/test_rng: private LDFLAGS += -Wl,--wrap=clock_gettime,--wrap=timerfd_settime
+
 $(BUILD)/tests/unit/test_fs: private LDFLAGS += -Wl,--wrap=fsync
 $(BUILD)/tests/unit/test_vsock_vhost: private LDFLAGS += -Wl,--wrap=ioctl,--wrap=vhost_kernel_open
 
@@ -214,7 +216,7 @@ check-unit: $(UNIT) ## the unit tests (of this BUILD)
 	@EMULATOR=$(EMULATOR) tests/unit/run $(UNIT)
 
 # What qemu-user leaves out: filters of system calls, namespaces, io_uring, KVM.
-UNIT_KERNEL := $(filter $(addprefix %/test_,blk block console cpu deadline filter fs fs_escape hotpath irq jail net rng sandbox scsi \
+UNIT_KERNEL := $(filter $(addprefix %/test_,blk block console cpu deadline filter fs fs_escape hotpath irq jail net rng rng_egd sandbox scsi \
 		 scsi_target tap virtio vm vsock_life worker),$(UNIT))
 check-kernel: $(UNIT_KERNEL) host-kernel ## the unit tests that want a kernel of ARCH's, where need be in an emulated host
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 2048 --env BUILD -- tests/unit/run $(UNIT_KERNEL)

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * virtio-rng (section 5.4): entropy from the kernel, or from a character device
- * such as /dev/hwrng. A request for which there is no entropy now, or none left
- * of the rate, stays in the ring; the timer or the source brings us back to it.
+ * virtio-rng (section 5.4): entropy from the kernel, from a character device
+ * such as /dev/hwrng, or from a daemon. A request for which there is no entropy
+ * now, or none left of the rate, stays in the ring; the timer or the source
+ * brings us back to it.
  */
 #include <fcntl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include "core/bucket.h"
-#include "devices/virtio/virtio.h"
+#include "devices/rng_egd.h"
 
 #define RNG_QUEUE_SIZE 64
 #define RNG_REQUEST_MAX KIB(64)
@@ -16,7 +17,7 @@
 
 struct rng_conf {
 	struct virtio_conf virtio;
-	char *source;
+	char *source, *egd;
 	uint64_t rate;
 	uint64_t max_bytes, period; /* in ms; 0: a second */
 };
@@ -25,8 +26,9 @@ struct rng {
 	struct virtio_dev dev;
 	struct bucket bucket;
 	struct timer timer;
-	struct event source; /* fd -1: the kernel's generator */
+	struct event source; /* fd -1: the kernel's generator, or a daemon */
 	bool pollable;
+	struct rng_egd egd;
 };
 
 enum rng_counter { RNG_BYTES, RNG_REQUESTS, RNG_THROTTLED, RNG_ERRORS };
@@ -44,11 +46,13 @@ static struct virtq *rng_queue(const struct rng *rng)
 	return &rng->dev.queues[0];
 }
 
-static ssize_t rng_read(const struct rng *rng, void *buffer, size_t len)
+static ssize_t rng_read(struct rng *rng, void *buffer, size_t len)
 {
-	ssize_t n = rng->source.fd < 0 ? getrandom(buffer, len, 0) :
-					 read(rng->source.fd, buffer, len);
+	ssize_t n;
 
+	if (rng->egd.dev)
+		return rng_egd_read(&rng->egd, buffer, len);
+	n = rng->source.fd < 0 ? getrandom(buffer, len, 0) : read(rng->source.fd, buffer, len);
 	return n < 0 ? -errno : n;
 }
 
@@ -74,12 +78,14 @@ static size_t rng_fill(struct rng *rng, struct cursor *in, size_t len, int *ret_
 }
 
 /*
- * A source that has nothing now is waited for. One that fails or ends is asked
- * again after a while: a guest that waits for entropy is better off than one
- * that gets none without knowing.
+ * A source that has nothing now is waited for; a daemon's answer announces itself.
+ * One that fails or ends is asked again after a while: a guest that waits for entropy
+ * is better off than one that gets none without knowing.
  */
 static void rng_source_dry(struct rng *rng, int error)
 {
+	if (error == -EAGAIN && rng->egd.dev)
+		return;
 	if (error == -EAGAIN && rng->pollable) {
 		loop_mod(&rng->dev.workers[0].loop, &rng->source, EPOLLIN);
 		return;
@@ -216,13 +222,14 @@ static int rng_init(struct virtio_dev *dev)
 	r = rng_limit(rng, rng_conf);
 	if (r < 0)
 		return r;
-	if (rng_conf->source) {
+	if (rng_conf->source)
 		r = rng_open_source(rng, rng_conf->source);
-		if (r < 0)
-			return r;
-	}
+	if (rng_conf->egd)
+		r = rng_egd_open(&rng->egd, dev, rng_conf->egd);
+	if (r < 0)
+		return r;
 	/* The kernel's generator is never dry. */
-	if (!rng->bucket.rate && !rng_conf->source)
+	if (!rng->bucket.rate && !rng_conf->source && !rng_conf->egd)
 		return 0;
 	return worker_timer(&dev->workers[0], &rng->timer, rng_timer);
 }
@@ -231,14 +238,17 @@ static void rng_free(struct virtio_dev *dev)
 {
 	struct rng *rng = container_of(dev, struct rng, dev);
 
+	rng_egd_close(&rng->egd);
 	timer_free(&rng->timer);
 	util_closep(&rng->source.fd);
 }
 
 static const struct opt rng_opts[] = {
-	{ .key = "source", .type = OPT_STRING, .bare = true,
+	{ .key = "source", .type = OPT_STRING, .bare = true, .one_of = true,
 	  .offset = offsetof(struct rng_conf, source), .arg = "PATH",
 	  .help = "a character device instead of the kernel's generator" },
+	{ .key = "egd", .type = OPT_STRING, .one_of = true, .offset = offsetof(struct rng_conf, egd),
+	  .arg = "PATH", .help = "a daemon at a UNIX socket, by EGD's protocol" },
 	{ .key = "rate", .type = OPT_SIZE, .offset = offsetof(struct rng_conf, rate),
 	  .arg = "BYTES", .help = "bytes per second at the most" },
 	{ .key = "max-bytes", .type = OPT_SIZE, .max = 1ULL << 50,
@@ -256,10 +266,13 @@ static const struct hint rng_hints[] = {
 	{ ERANGE, "max-bytes= is less than a byte in a second: give more, or a shorter period" },
 	{ EINVAL, "not a character device: give one such as /dev/hwrng, or leave source out" },
 	{ EACCES, "not readable: run as a user who may read it, or leave source out" },
+	{ ECONNREFUSED, "nobody listens there: start the daemon first, such as egd, prngd or ekeyd" },
+	{ EPROTOTYPE, "not a stream socket: give the one where the daemon listens" },
+	{ ENAMETOOLONG, "the path is too long: a UNIX socket's has 107 bytes at the most" },
 	{ 0 },
 };
 
-static const struct sandbox rng_sandbox = SANDBOX(SC(getrandom));
+static const struct sandbox rng_sandbox = SANDBOX(SC(getrandom), RNG_EGD_CALLS);
 
 const struct virtio_class rng_class = {
 	.name = "rng",

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/timerfd.h>
 #include <termios.h>
 #include "tests/lib/child.h"
 #include "tests/unit/driver.h"
@@ -14,6 +15,35 @@ extern const struct virtio_class rng_class;
 
 /* Guest memory behind the rings. */
 #define DATA (VQ_RAM_BASE + MIB(4))
+
+/* A clock of the test's own, which stands still; 0: the host's. */
+static uint64_t clock_ns;
+static uint64_t armed_ns; /* by it, for how long the timer was set last */
+
+int __real_clock_gettime(clockid_t clock, struct timespec *time);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *time)
+{
+	if (!clock_ns)
+		return __real_clock_gettime(clock, time);
+	*time = (struct timespec){ (time_t)(clock_ns / NS_PER_SEC), (long)(clock_ns % NS_PER_SEC) };
+	return 0;
+}
+
+int __real_timerfd_settime(int fd, int flags, const struct itimerspec *value,
+			   struct itimerspec *old);
+int __wrap_timerfd_settime(int fd, int flags, const struct itimerspec *value,
+			   struct itimerspec *old);
+
+int __wrap_timerfd_settime(int fd, int flags, const struct itimerspec *value,
+			   struct itimerspec *old)
+{
+	if (!clock_ns)
+		return __real_timerfd_settime(fd, flags, value, old);
+	armed_ns = (uint64_t)value->it_value.tv_sec * NS_PER_SEC + (uint64_t)value->it_value.tv_nsec;
+	return 0;
+}
 
 static int make(struct vq_guest *guest, const char *options)
 {
@@ -142,6 +172,53 @@ static void test_period(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		assert_int_equal(make(&guest, bad[i].options), bad[i].result);
 		vq_guest_free(&guest);
+	}
+}
+
+/* A guest that always waits for more, and a host that is late by up to late_ns, for ten seconds. */
+static uint64_t delivered(const char *options, uint64_t late_ns)
+{
+	struct vq_guest guest;
+	uint64_t bytes = 0;
+	uint16_t head;
+	uint32_t len;
+
+	clock_ns = NS_PER_SEC;
+	assert_int_equal(make(&guest, options), 0);
+	vq_start(&guest, 0);
+	for (int i = 0; i < VQ_SIZE; i++)
+		vq_post(&guest, 0, &(struct vq_buffer){ DATA, 64, true }, 1);
+	for (uint64_t turn = 0; clock_ns < 11 * NS_PER_SEC; turn++) {
+		vq_notify(&guest, 0);
+		vq_turn(&guest);
+		while (vq_take(&guest, 0, &head, &len)) {
+			bytes += len;
+			vq_post(&guest, 0, &(struct vq_buffer){ DATA, 64, true }, 1);
+		}
+		clock_ns += armed_ns + turn % 8 * late_ns / 7;
+	}
+	vq_guest_free(&guest);
+	clock_ns = 0;
+	return bytes;
+}
+
+/* By the bucket's clock, whatever this machine does meanwhile: within 5 % of the rate, and the burst. */
+static void test_limits_hold(void **state)
+{
+	static const struct { const char *options; uint64_t rate, burst, late_ns; } table[] = {
+		{ "rate=2000", 2000, 2000, 0 },
+		{ "rate=2000", 2000, 2000, 300 * NS_PER_MS },
+		{ "max-bytes=500,period=50", 10000, 500, 0 },
+		{ "max-bytes=500,period=50", 10000, 500, 40 * NS_PER_MS },
+		{ "max-bytes=100K,period=1000", KIB(100), KIB(100), 5 * NS_PER_MS },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		uint64_t bytes = delivered(table[i].options, table[i].late_ns);
+
+		assert_in_range(bytes, 10 * table[i].rate * 95 / 100,
+				table[i].burst + 10 * table[i].rate * 105 / 100);
 	}
 }
 
@@ -296,6 +373,7 @@ int main(void)
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_rate),
 		cmocka_unit_test(test_period),
+		cmocka_unit_test(test_limits_hold),
 		cmocka_unit_test(test_reset_while_throttled),
 		cmocka_unit_test(test_source),
 		cmocka_unit_test(test_source_gone),
