@@ -76,49 +76,86 @@ int usock_listen(const char *path, int type, int backlog, int *ret_fd)
 	return 0;
 }
 
-/* A message of one byte, as an fd does not go alone. */
-struct parcel {
+/* The kernel's idea of a parcel. */
+struct wrapped {
 	struct msghdr message;
 	struct iovec iov;
-	char byte;
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(USOCK_FILES_MAX * sizeof(int))];
 };
 
-static struct msghdr *wrap(struct parcel *parcel)
+static struct msghdr *wrap(struct wrapped *wrapped, const struct usock_parcel *parcel, size_t count)
 {
-	*parcel = (struct parcel){
-		.iov = { &parcel->byte, 1 },
-		.message = { .msg_iov = &parcel->iov, .msg_iovlen = 1, .msg_control = parcel->control,
-			     .msg_controllen = sizeof(parcel->control) },
+	*wrapped = (struct wrapped){
+		.iov = { parcel->data, parcel->len },
+		.message = { .msg_iov = &wrapped->iov, .msg_iovlen = 1 },
 	};
-	return &parcel->message;
+	if (count) {
+		wrapped->message.msg_control = wrapped->control;
+		wrapped->message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+	}
+	return &wrapped->message;
+}
+
+int usock_send(int sock, const struct usock_parcel *parcel)
+{
+	const size_t len = parcel->count * sizeof(int);
+	struct wrapped wrapped;
+	struct msghdr *message = wrap(&wrapped, parcel, parcel->count);
+	struct cmsghdr *control = CMSG_FIRSTHDR(message);
+
+	if (control) {
+		control->cmsg_level = SOL_SOCKET;
+		control->cmsg_type = SCM_RIGHTS;
+		control->cmsg_len = CMSG_LEN(len);
+		memcpy(CMSG_DATA(control), parcel->fds, len);
+	}
+	return sendmsg(sock, message, USOCK_SEND_FLAGS) < 0 ? -errno : 0;
+}
+
+int usock_receive(int sock, struct usock_parcel *parcel)
+{
+	struct wrapped wrapped;
+	struct msghdr *message = wrap(&wrapped, parcel, USOCK_FILES_MAX);
+	ssize_t n = recvmsg(sock, message, USOCK_RECEIVE_FLAGS);
+	struct cmsghdr *control = n < 0 ? NULL : CMSG_FIRSTHDR(message);
+
+	if (n <= 0)
+		return n < 0 ? -errno : -ECONNRESET;
+	parcel->len = (size_t)n;
+	parcel->count = 0;
+	if (control && control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_RIGHTS) {
+		parcel->count = (unsigned int)((control->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(parcel->fds, CMSG_DATA(control), parcel->count * sizeof(int));
+	}
+	if (!(message->msg_flags & MSG_CTRUNC))
+		return 0;
+	usock_close_files(parcel);
+	return -EMFILE;
+}
+
+void usock_close_files(struct usock_parcel *parcel)
+{
+	while (parcel->count)
+		util_closep(&parcel->fds[--parcel->count]);
 }
 
 int usock_send_fd(int sock, int fd)
 {
-	struct parcel parcel;
-	struct msghdr *message = wrap(&parcel);
-	struct cmsghdr *control = CMSG_FIRSTHDR(message);
-
-	control->cmsg_level = SOL_SOCKET;
-	control->cmsg_type = SCM_RIGHTS;
-	control->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(control), &fd, sizeof(fd));
-	return sendmsg(sock, message, USOCK_SEND_FLAGS) < 0 ? -errno : 0;
+	return usock_send(sock, &(struct usock_parcel){ (char[1]){ 0 }, 1, { fd }, 1 });
 }
 
 int usock_receive_fd(int sock, int *ret_fd)
 {
-	struct parcel parcel;
-	struct msghdr *message = wrap(&parcel);
-	ssize_t n = recvmsg(sock, message, USOCK_RECEIVE_FLAGS);
-	struct cmsghdr *control = CMSG_FIRSTHDR(message);
+	char byte;
+	struct usock_parcel parcel = { &byte, 1, { 0 }, 0 };
+	int rc = usock_receive(sock, &parcel);
 
-	if (n <= 0)
-		return n < 0 ? -errno : -ECONNRESET;
-	/* Truncated: the thread may have no more fds. */
-	if (!control || message->msg_flags & MSG_CTRUNC)
+	if (rc < 0)
+		return rc;
+	if (parcel.count != 1) {
+		usock_close_files(&parcel);
 		return -EMFILE;
-	memcpy(ret_fd, CMSG_DATA(control), sizeof(*ret_fd));
+	}
+	*ret_fd = parcel.fds[0];
 	return 0;
 }

@@ -6,36 +6,23 @@
  * known before the guest runs. It ends when its socket does, and so with us; if
  * it ends before, another is started.
  */
-#include <arpa/inet.h>
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include "core/inet.h"
 #include "core/redial.h"
+#include "core/spawn.h"
 #include "core/util.h"
 #include "devices/netdev/netdev.h"
 
-#define PASST_FD 3
-#define PASST_FD_TEXT "3"
 #define PASST_FORWARDS_MAX 32
-
-static_assert(offsetof(struct sockaddr_in, sin_port) == offsetof(struct sockaddr_in6, sin6_port),
-	      "a port has one place");
-
-union passt_address {
-	struct sockaddr any;
-	struct sockaddr_in v4;
-	struct sockaddr_in6 v6;
-};
 
 /* A port of the host that leads to one of the guest's. */
 struct passt_forward {
 	bool udp;
-	union passt_address host; /* its port included */
+	union inet_address host; /* its port included */
 	char argument[INET6_ADDRSTRLEN + sizeof("/65535:65535")];
 };
 
@@ -43,45 +30,6 @@ struct passt_forwards {
 	struct passt_forward forward[PASST_FORWARDS_MAX];
 	unsigned int count;
 };
-
-/* Takes "PORT" off *text, and the character end behind it. */
-static int passt_parse_port(const char **text, char end, uint16_t *ret_port)
-{
-	char *rest;
-	unsigned long port;
-
-	if (**text < '0' || **text > '9')
-		return -EBADMSG;
-	port = strtoul(*text, &rest, 10);
-	if (*rest != end || !port || port > UINT16_MAX)
-		return -EBADMSG;
-	*ret_port = (uint16_t)port;
-	*text = end ? rest + 1 : rest;
-	return 0;
-}
-
-/*
- * Takes "ADDRESS:" off *text; none is all that the host has. One of IPv6 is in
- * brackets, which keep its colons apart.
- */
-static int passt_parse_address(const char **text, char address[INET6_ADDRSTRLEN],
-			       union passt_address *ret)
-{
-	const bool v6 = **text == '[';
-	const char *begin = *text + v6, *end = strchr(begin, v6 ? ']' : ':');
-	size_t len = end ? (size_t)(end - begin) : 0;
-
-	if (!end || len >= INET6_ADDRSTRLEN || (v6 && end[1] != ':'))
-		return -EBADMSG;
-	memcpy(address, begin, len);
-	address[len] = '\0';
-	*ret = (union passt_address){ .any.sa_family = v6 ? AF_INET6 : AF_INET };
-	if ((v6 || len) && inet_pton(ret->any.sa_family, address,
-				     v6 ? (void *)&ret->v6.sin6_addr : &ret->v4.sin_addr) != 1)
-		return -EBADMSG;
-	*text = end + v6 + 1;
-	return 0;
-}
 
 /* "tcp:[ADDRESS]:PORT-:PORT", the address of the guest being passt's to choose. */
 static int passt_parse(const char *text, struct passt_forward *forward)
@@ -94,16 +42,16 @@ static int passt_parse(const char *text, struct passt_forward *forward)
 	if (!forward->udp && strncmp(text, "tcp:", 4))
 		return -EBADMSG;
 	text += 4;
-	r = passt_parse_address(&text, address, &forward->host);
+	r = inet_take_address(&text, address, &forward->host);
 	if (!r)
-		r = passt_parse_port(&text, '-', &host);
+		r = inet_take_port(&text, '-', &host);
 	if (!r && *text++ != ':')
 		r = -EBADMSG;
 	if (!r)
-		r = passt_parse_port(&text, '\0', &guest);
+		r = inet_take_port(&text, '\0', &guest);
 	if (r < 0)
 		return r;
-	forward->host.v4.sin_port = htons(host);
+	inet_set_port(&forward->host, host);
 	snprintf(forward->argument, sizeof(forward->argument), "%s%s%u:%u", address,
 		 *address ? "/" : "", host, guest);
 	return 0;
@@ -129,7 +77,7 @@ static int passt_parse_all(const char *text, struct passt_forwards *forwards)
 /* Whether passt will get the port: it would only say that it did not. */
 static int passt_try_port(const struct passt_forward *forward)
 {
-	const union passt_address *host = &forward->host;
+	const union inet_address *host = &forward->host;
 	_cleanup_close_ int fd = socket(host->any.sa_family,
 					(forward->udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
 	const int on = 1;
@@ -148,31 +96,15 @@ static int passt_try_port(const struct passt_forward *forward)
 /* Runs it with fd for its only file; 0 when it is ready, and in the background. */
 static int passt_run(const char *const *argv, int fd)
 {
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	sigset_t none;
 	pid_t pid;
-	int r, status;
-
-	sigemptyset(&none);
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawn_file_actions_init(&actions);
+	int status;
 	/* It complains where there is no system logger, too. */
-	for (int i = 0; i < PASST_FD; i++)
-		posix_spawn_file_actions_addopen(&actions, i, "/dev/null", O_RDWR, 0);
-	posix_spawn_file_actions_adddup2(&actions, fd, PASST_FD);
-	/* Others that were inherited are for other devices. */
-	posix_spawn_file_actions_addclosefrom_np(&actions, PASST_FD + 1);
-	r = -posix_spawnp(&pid, argv[0], &actions, &attr, (char *const *)argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	posix_spawnattr_destroy(&attr);
+	int r = spawn_program(argv, fd, true, &pid);
+
+	if (!r)
+		r = spawn_wait(pid, &status);
 	if (r < 0)
-		return r == -ENOENT ? -ENOPKG : r;
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
+		return r;
 	/* How a spawn tells that there was nothing to run, where it could not before. */
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
 		return -ENOPKG;
@@ -188,7 +120,7 @@ struct passt_plan {
 static int passt_spawn(const struct passt_plan *plan, int fd)
 {
 	/* Without a word about ports there are none. */
-	const char *argv[6 + 2 * PASST_FORWARDS_MAX + 1] = { "passt", "--quiet", "--fd", PASST_FD_TEXT };
+	const char *argv[6 + 2 * PASST_FORWARDS_MAX + 1] = { "passt", "--quiet", "--fd", SPAWN_FD_TEXT };
 	const struct passt_forwards *forwards = &plan->forwards;
 	unsigned int count = 4;
 	char mtu_text[sizeof("65535")];
