@@ -50,6 +50,7 @@ struct config {
 	bool no_reboot;   /* a guest that restarts ends the run with status 0 */
 	uint64_t timeout; /* seconds; 0: none */
 	char *summary;    /* the file for the one JSON line of the run */
+	char *screenshot; /* the file for a picture of the first head, at the end */
 	char *pidfile;
 	char *name;
 	int log_level; /* enum log_level */

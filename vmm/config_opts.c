@@ -50,6 +50,8 @@ static const struct opt run_opts[] = {
 	  .help = "a guest that restarts ends the run, with status 0" },
 	{ "summary", OPT_STRING, .offset = offsetof(struct config, summary), .arg = "FILE",
 	  .help = "write one line of JSON about the run" },
+	{ "screenshot-at-exit", OPT_STRING, .offset = offsetof(struct config, screenshot),
+	  .arg = "FILE", .help = "write what each head of the gpu shows at the end as PNG: FILE, FILE-1 ..." },
 	{ "pidfile", OPT_STRING, .offset = offsetof(struct config, pidfile), .arg = "FILE",
 	  .help = "write the process id" },
 	{ "log", OPT_CHOICE, .offset = offsetof(struct config, log_level),

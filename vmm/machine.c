@@ -304,6 +304,7 @@ static int add_devices(struct machine *machine, const struct machine_events *eve
 		.vm_name = config->name ? config->name : "",
 		.confine = !config->no_sandbox,
 		.poll_us = spare_cores(config) ? POLL_US : 0,
+		.display = &machine->display,
 		.blamed = &machine->blamed,
 		.opaque = events->opaque,
 		.escape = events->escape,
@@ -325,6 +326,14 @@ static int add_devices(struct machine *machine, const struct machine_events *eve
 		err = add_device(machine, wanted, index, events);
 	}
 	return err;
+}
+
+/* What it will show devices have opened by now. */
+static int start_display(struct machine *machine)
+{
+	const char *name = machine->config->name ?: "microvm";
+
+	return report(display_start(&machine->display, name), display_hints, "microvm-display");
 }
 
 /* ---- the kernel ---- */
@@ -487,6 +496,8 @@ int machine_build(struct machine *machine, const struct config *config,
 	int err;
 
 	*machine = (struct machine){ .config = config, .kvm_fd = -1, .vm_fd = -1 };
+	display_init(&machine->display);
+	machine->display.shots = config->screenshot;
 	err = open_images(machine);
 	if (!err)
 		err = open_kvm(machine);
@@ -507,6 +518,8 @@ int machine_build(struct machine *machine, const struct config *config,
 		err = add_platforms(machine, events);
 	if (!err)
 		err = add_devices(machine, events);
+	if (!err)
+		err = start_display(machine);
 	return err ? err : compose_cmdline(machine);
 }
 
@@ -663,6 +676,9 @@ void machine_free(struct machine *machine)
 		virtio_mmio_free(device->mmio);
 	}
 	free(machine->devices);
+	/* Zeroed, its files would be the standard input. */
+	if (machine->config)
+		display_close(&machine->display);
 	worker_stop(&machine->serial_worker);
 	uart_free(machine->uart);
 	worker_free(&machine->serial_worker);

@@ -14,6 +14,7 @@
 #include "core/chardev.h"
 #include "core/irq.h"
 #include "core/mem.h"
+#include "devices/display/display.h"
 #include "devices/pci/pci.h"
 #include "devices/platform/platform.h"
 #include "devices/virtio/virtio.h"
@@ -51,6 +52,7 @@ struct machine {
 	struct mem_range high; /* above RAM: where devices have shared memory */
 	uint32_t slot_count;   /* of memory, as KVM has it */
 	struct virtio_host virtio_host;
+	struct display display;
 	struct platform_host platform_host;
 	struct machine_device *devices;
 	size_t device_count;

@@ -22,6 +22,7 @@
 #include "vmm/config.h"
 #include "vmm/deadline.h"
 #include "vmm/machine.h"
+#include "vmm/output.h"
 #include "vmm/summary.h"
 
 /* A guest that was asked to power off gets this long. */
@@ -29,7 +30,7 @@
 /* The devices get this long to stop, when the guest has ended, and to do what the main thread waits for. */
 #define DEADLINE_S 30
 
-#define LEFTOVERS_MAX 8
+#define LEFTOVERS_MAX (8 + DISPLAY_HEADS_MAX)
 
 const struct sandbox main_sandbox = SANDBOX(MAIN_CALLS);
 
@@ -339,20 +340,6 @@ static int init(struct vm *vm, const struct config *config)
 	return err;
 }
 
-static int open_output(const char *option, const char *path, int *ret_fd)
-{
-	/* O_NONBLOCK: a FIFO must not be waited for, the less as signals are blocked. */
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
-	int err = errno;
-
-	if (fd < 0) {
-		log_error("%s %s: it cannot be written: %s", option, path, strerror(err));
-		return -err;
-	}
-	*ret_fd = fd;
-	return 0;
-}
-
 /* Whether somebody else made it, such as /dev/null. */
 static bool is_device(const char *path)
 {
@@ -385,7 +372,7 @@ static int remember(struct vm *vm, const char *path)
 static int write_pidfile(const char *path)
 {
 	_cleanup_close_ int fd = -1;
-	int err = open_output("--pidfile", path, &fd);
+	int err = output_open("--pidfile", path, &fd);
 
 	if (!err && dprintf(fd, "%d\n", getpid()) < 0) {
 		err = -errno;
@@ -404,6 +391,20 @@ static int remember_made(struct vm *vm, const struct config_device *device)
 	return err;
 }
 
+static int remember_display(struct vm *vm)
+{
+	const struct display *display = &vm->machine.display;
+	char path[USOCK_PATH_MAX];
+	int err = 0;
+
+	for (unsigned int i = 0; !err && display->path && i < display->heads; i++) {
+		err = display_socket(display, i, path);
+		if (!err)
+			err = remember(vm, path);
+	}
+	return err;
+}
+
 /* What outlasts the process unless it is removed. -errno, reported. */
 static int open_files(struct vm *vm)
 {
@@ -411,13 +412,17 @@ static int open_files(struct vm *vm)
 	int err = 0;
 
 	if (config->summary)
-		err = open_output("--summary", config->summary, &vm->summary_fd);
+		err = output_open("--summary", config->summary, &vm->summary_fd);
+	if (!err)
+		err = output_open_pictures(config->screenshot, &vm->machine.display);
 	if (!err && config->pidfile)
 		err = write_pidfile(config->pidfile);
 	if (!err)
 		err = remember(vm, config->pidfile);
 	if (!err && config->has_serial)
 		err = remember(vm, config->serial.socket);
+	if (!err)
+		err = remember_display(vm);
 	for (size_t i = 0; !err && i < config->device_count; i++)
 		err = remember_made(vm, &config->devices[i]);
 	return err;
@@ -479,6 +484,7 @@ static int finish(struct vm *vm)
 	else
 		log_info("%s after %.3f seconds, exit status %d", ends[vm->end].name, seconds(vm),
 			 status);
+	output_write_pictures(vm->config->screenshot, &vm->machine.display);
 	if (vm->summary_fd >= 0)
 		summary_write(vm->summary_fd, &vm->machine,
 			      &(struct summary){

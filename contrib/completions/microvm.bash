@@ -44,7 +44,7 @@ _microvm() {
 		return
 	fi
 	case $prev in
-	--kernel | --initrd | --config | --summary | --pidfile)
+	--kernel | --initrd | --config | --summary | --screenshot-at-exit | --pidfile)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return

@@ -35,6 +35,7 @@
 #define VIRTIO_SETS_MAX 16
 #define VIRTIO_CONFIG_MAX 256
 
+struct display;
 struct mem;
 struct virtio_dev;
 struct virtio_host;
@@ -181,6 +182,7 @@ struct virtio_host {
 	const char *vm_name;
 	bool confine;
 	uint64_t poll_us;
+	struct display *display; /* where a person sees and types; NULL: nowhere */
 	void *opaque;
 	/* Where an init that fails tells for which unit; may be NULL. */
 	const struct virtio_conf **blamed;
