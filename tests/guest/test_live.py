@@ -126,7 +126,7 @@ class LiveUnits(Live, Group):
             self.plug()
             self.unplug()
         equal(self.held()[0], fds)
-        if self.held()[1] > kilobytes + 256:
+        if self.held()[1] > kilobytes + 1024:
             equal(self.held()[1], kilobytes)
         self.plug()
         name, = self.vm.units(UNIT)
