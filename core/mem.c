@@ -127,7 +127,13 @@ static void unmap(struct mem_region *region)
 
 int mem_add(struct mem *mem, uint64_t gpa, uint64_t len, const struct mem_backing *backing)
 {
-	struct mem_region region = { .gpa = gpa, .len = len, .fd = -1, .ours = true };
+	struct mem_region region = {
+		.gpa = gpa,
+		.len = len,
+		.fd = -1,
+		.ours = true,
+		.page = backing->hugepage ?: (uint64_t)sysconf(_SC_PAGESIZE),
+	};
 	int err;
 
 	if (!valid_range(gpa, len, backing->hugepage ? backing->hugepage : PAGE))
@@ -268,6 +274,61 @@ int mem_write(const struct mem *mem, uint64_t gpa, const void *buffer, size_t le
 		len -= part.iov_len;
 	}
 	return 0;
+}
+
+static ssize_t discard(const struct mem_region *region, uint64_t offset, uint64_t len)
+{
+	const uint64_t first = util_align_up(offset, region->page);
+	const uint64_t end = (offset + len) & ~(region->page - 1);
+	/* What is shared stays in the file unless there is a hole. */
+	const int advice = region->fd < 0 ? MADV_DONTNEED : MADV_REMOVE;
+
+	if (first >= end)
+		return 0;
+	return madvise(region->hva + first, end - first, advice) < 0 ? -errno : (ssize_t)(end - first);
+}
+
+ssize_t mem_discard(const struct mem *mem, uint64_t gpa, uint64_t len)
+{
+	ssize_t sum = 0;
+
+	if (!backed(mem, gpa, len))
+		return -EFAULT;
+	while (len) {
+		const struct mem_region *region = find(mem, mem->count, gpa);
+		const uint64_t offset = gpa - region->gpa, part = util_min(len, region->len - offset);
+		ssize_t n = region->ours ? discard(region, offset, part) : -EOPNOTSUPP;
+
+		if (n < 0)
+			return n;
+		sum += n;
+		gpa += part;
+		len -= part;
+	}
+	return sum;
+}
+
+int mem_gpa(const struct mem *mem, const void *hva, uint64_t *ret_gpa)
+{
+	for (size_t i = 0; i < mem->count; i++) {
+		const struct mem_region *region = &mem->regions[i];
+		const uint64_t offset = (uintptr_t)hva - (uintptr_t)region->hva;
+
+		if (offset < region->len) {
+			*ret_gpa = region->gpa + offset;
+			return 0;
+		}
+	}
+	return -EFAULT;
+}
+
+uint64_t mem_page(const struct mem *mem)
+{
+	uint64_t page = 0;
+
+	for (size_t i = 0; i < mem->count; i++)
+		page = util_max(page, mem->regions[i].page);
+	return page;
 }
 
 uint64_t mem_size(const struct mem *mem)

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 
 /* A range of guest-physical addresses. */
@@ -30,6 +31,7 @@ struct mem_region {
 	uint8_t *hva;
 	int fd;    /* the memfd behind a shared region, else -1 */
 	bool ours; /* mapped by mem_add(), so mem_free() unmaps it */
+	uint64_t page; /* of ours: the least that can be given back */
 };
 
 struct mem {
@@ -77,6 +79,20 @@ int mem_iov(const struct mem *mem, uint64_t gpa, uint64_t len, struct iovec *iov
 /* Copies in and out across regions. -EFAULT, with nothing copied, when a byte of it is not RAM. */
 int mem_read(const struct mem *mem, uint64_t gpa, void *buffer, size_t len);
 int mem_write(const struct mem *mem, uint64_t gpa, const void *buffer, size_t len);
+
+/*
+ * Gives [gpa, gpa + len) back to the host, as far as whole pages of what backs it lie there: they
+ * read as zeroes, in every process that shares them, until they are written. Any thread, while the
+ * guest and its devices run. Returns the bytes given back; -EFAULT, with nothing done, when a byte
+ * is not RAM; -EOPNOTSUPP for memory of the caller's; -errno of madvise(), with some of it done.
+ */
+ssize_t mem_discard(const struct mem *mem, uint64_t gpa, uint64_t len);
+
+/* The way back from an iovec of mem_iov(): its address. -EFAULT when it is not RAM. */
+int mem_gpa(const struct mem *mem, const void *hva, uint64_t *ret_gpa);
+
+/* The largest page that backs a part of RAM, in bytes. */
+uint64_t mem_page(const struct mem *mem);
 
 /* The sum of the regions of RAM, in bytes. */
 uint64_t mem_size(const struct mem *mem);

@@ -32,7 +32,7 @@ struct virtq;
 #define CHAIN_IOV_MAX 1024
 
 #define VIRTQ_SIZE_MAX 32768
-#define VIRTQ_COUNTERS_MAX 20
+#define VIRTQ_COUNTERS_MAX 24
 
 /* What the core counts for each queue; a class's own counters follow. */
 enum virtq_counter {

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include "core/mem.h"
@@ -238,6 +239,100 @@ static void test_children(void **state)
 	mem_free(&mem);
 }
 
+static bool is_all(const uint8_t *at, size_t len, uint8_t byte)
+{
+	for (size_t i = 0; i < len; i++)
+		if (at[i] != byte)
+			return false;
+	return true;
+}
+
+/* Private memory, shared memory behind it, a gap, and a window. */
+static void test_discard(void **state)
+{
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	const struct mem_backing private = { 0 }, shared = { .shared = true };
+	_cleanup_(mem_free) struct mem mem = { 0 };
+	uint8_t window[16], *at;
+	uint64_t gpa;
+
+	(void)state;
+	if (child_emulator()) {
+		print_message("skipped: %s has no MADV_REMOVE\n", child_emulator());
+		skip();
+	}
+	assert_int_equal(mem_add(&mem, 0, 4 * page, &private), 0);
+	assert_int_equal(mem_add(&mem, 4 * page, 4 * page, &shared), 0);
+	assert_int_equal(mem_add_window(&mem, 16 * page, sizeof(window), window), 0);
+	assert_int_equal(mem_page(&mem), page);
+	memset(mem.regions[0].hva, 'p', 4 * page);
+	memset(mem.regions[1].hva, 's', 4 * page);
+
+	/* Whole pages only, over both regions. */
+	assert_int_equal(mem_discard(&mem, 2 * page + 1, 4 * page), 3 * page);
+	at = mem.regions[0].hva;
+	assert_true(is_all(at, 3 * page, 'p') && is_all(at + 3 * page, page, 0));
+	at = mem.regions[1].hva;
+	assert_true(is_all(at, 2 * page, 0) && is_all(at + 2 * page, 2 * page, 's'));
+	/* Others who have the file see it, too. */
+	at = mmap(NULL, 4 * page, PROT_READ, MAP_SHARED, mem.regions[1].fd, 0);
+	assert_ptr_not_equal(at, MAP_FAILED);
+	assert_true(is_all(at, 2 * page, 0) && is_all(at + 2 * page, 2 * page, 's'));
+	munmap(at, 4 * page);
+
+	assert_int_equal(mem_discard(&mem, page, page - 1), 0);
+	assert_int_equal(mem_discard(&mem, 1, 2 * page - 2), 0);
+	assert_int_equal(mem_discard(&mem, 0, 0), 0);
+	assert_int_equal(mem_discard(&mem, 0, 9 * page), -EFAULT);
+	assert_int_equal(mem_discard(&mem, 16 * page, sizeof(window)), -EFAULT);
+	assert_int_equal(mem_discard(&mem, UINT64_MAX, 1), -EFAULT);
+	assert_true(is_all(mem.regions[0].hva, 3 * page, 'p'));
+
+	assert_int_equal(mem_gpa(&mem, mem.regions[1].hva + page + 3, &gpa), 0);
+	assert_int_equal(gpa, 5 * page + 3);
+	assert_int_equal(mem_gpa(&mem, mem.regions[0].hva - 1, &gpa), -EFAULT);
+	assert_int_equal(mem_gpa(&mem, window, &gpa), -EFAULT);
+	assert_int_equal(gpa, 5 * page + 3);
+}
+
+/* Of memory that is the caller's nothing is known. */
+static void test_discard_foreign(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	setup(&f);
+	assert_int_equal(mem_discard(&f.mem, A, LEN), -EOPNOTSUPP);
+	assert_true(is_all(f.a, LEN, 'a'));
+	teardown(&f);
+}
+
+/* Huge pages, as far as the host has some. */
+static void discard_huge(bool shared)
+{
+	const struct mem_backing huge = { .hugepage = MIB(2), .shared = shared };
+	_cleanup_(mem_free) struct mem mem = { 0 };
+	uint8_t *at;
+
+	if (mem_add(&mem, 0, MIB(4), &huge)) {
+		print_message("skipped: this host has no free huge pages\n");
+		skip();
+	}
+	at = mem.regions[0].hva;
+	memset(at, 'h', MIB(4));
+	assert_int_equal(mem_page(&mem), MIB(2));
+	assert_int_equal(mem_discard(&mem, 0, MIB(2) - LEN), 0);
+	assert_int_equal(mem_discard(&mem, LEN, MIB(4) - LEN), MIB(2));
+	assert_true(is_all(at, MIB(2), 'h') && is_all(at + MIB(2), MIB(2), 0));
+}
+
+static void test_discard_huge(void **state)
+{
+	(void)state;
+	discard_huge(false);
+	discard_huge(true);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -247,6 +342,9 @@ int main(void)
 		cmocka_unit_test(test_iov),
 		cmocka_unit_test(test_copies),
 		cmocka_unit_test(test_backing),
+		cmocka_unit_test(test_discard),
+		cmocka_unit_test(test_discard_foreign),
+		cmocka_unit_test(test_discard_huge),
 		cmocka_unit_test(test_children),
 	};
 
