@@ -10,20 +10,35 @@ LIVE = BUILD / "tests/live/live"
 UNIT = 7  # the number of the one that comes and goes
 
 
-class Live:
-    """What these groups share."""
+class Orders:
+    """What groups with a machine that takes orders share."""
 
     transports = ("pci",)
 
-    def live(self, *arguments, late):
-        """A machine that takes orders, and has the file of a unit that may come."""
-        file = self.stack.enter_context(open(late, "r+b"))
-        self.late, self.fd = late, file.fileno()
+    def obedient(self, *arguments, fds=()):
+        """That machine, which has these files, too."""
         self.orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.orders.settimeout(60)
         with theirs:
-            self.vm = self.boot(*arguments, prefix=(LIVE,), program=theirs.fileno(),
-                                pass_fds=(theirs.fileno(), self.fd)).ready()
+            return self.boot(*arguments, prefix=(LIVE,), program=theirs.fileno(),
+                             pass_fds=(theirs.fileno(), *fds)).ready()
+
+    def answer(self, text):
+        self.orders.send(text.encode())
+        return int(self.orders.recv(64))
+
+    def order(self, text):
+        equal((text, self.answer(text)), (text, 0))
+
+
+class Live(Orders):
+    """What these groups share."""
+
+    def live(self, *arguments, late):
+        """A machine that has the file of a unit that may come."""
+        file = self.stack.enter_context(open(late, "r+b"))
+        self.late, self.fd = late, file.fileno()
+        self.vm = self.obedient(*arguments, fds=(self.fd,))
         for module in "virtio_scsi", "sd_mod":
             self.vm.sh(f"modprobe {module}")
 
@@ -31,10 +46,6 @@ class Live:
         path = self.dir / name
         run(MICROVM, "image", "create", path, 8 * MIB, "--format", "qcow2")
         return path
-
-    def order(self, text):
-        self.orders.send(text.encode())
-        equal((text, int(self.orders.recv(64))), (text, 0))
 
     def plug(self, options="late"):
         self.order(f"plug {UNIT} {self.fd} {options}")

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * microvm whose disks change while the guest runs, by orders that come in the
+ * microvm whose disks and balloon change while the guest runs, by orders that come in the
  * place of a control interface: the same machine, in the same jail, under the
  * same filters, but for the calls that orders take. Its first argument is the fd
  * of a SOCK_SEQPACKET socket, the others are microvm's. An order is a packet, and
- * so is the answer, "0" or -errno:
+ * so is the answer, a number or -errno:
  *
  *	resize-disk DEVICE BYTES   blk0 for one
  *	resize-unit NUMBER BYTES   of scsi0
  *	plug NUMBER FD OPTIONS     a unit of scsi0, with the options of --scsi
  *	unplug NUMBER
+ *	balloon BYTES              what the guest is to have given back
+ *	ask                        the guest for statistics
+ *	counter DEVICE NAME
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -21,6 +24,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include "core/log.h"
+#include "devices/balloon.h"
 #include "devices/block/block.h"
 #include "devices/classes.h"
 #include "devices/scsi.h"
@@ -94,9 +98,20 @@ static int plug(struct virtio_dev *scsi, unsigned int unit, int fd, const char *
 	return r;
 }
 
-static int obey(const struct live *live, const char *order)
+static int64_t count(const struct virtio_dev *dev, const char *name)
 {
-	struct virtio_dev *scsi = find(live, "scsi0"), *dev;
+	const char *found;
+	uint64_t sum;
+
+	for (unsigned int n = 0; dev && (found = virtio_nth_counter(dev, n, &sum)); n++)
+		if (!strcmp(found, name))
+			return (int64_t)sum;
+	return -ENODEV;
+}
+
+static int64_t obey(const struct live *live, const char *order)
+{
+	struct virtio_dev *scsi = find(live, "scsi0"), *balloon = find(live, "balloon0"), *dev;
 	char name[16], text[256];
 	unsigned int unit;
 	uint64_t bytes;
@@ -104,6 +119,12 @@ static int obey(const struct live *live, const char *order)
 
 	if (sscanf(order, "resize-disk %15s %" SCNu64, name, &bytes) == 2)
 		return (dev = find(live, name)) ? virtio_dev_resize_disk(dev, bytes) : -ENODEV;
+	if (sscanf(order, "counter %15s %255s", name, text) == 2)
+		return count(find(live, name), text);
+	if (balloon && sscanf(order, "balloon %" SCNu64, &bytes) == 1)
+		return balloon_resize(balloon, bytes);
+	if (balloon && !strcmp(order, "ask"))
+		return balloon_ask(balloon);
 	if (!scsi)
 		return -ENODEV;
 	if (sscanf(order, "resize-unit %u %" SCNu64, &unit, &bytes) == 2)
@@ -126,7 +147,7 @@ static void on_order(struct event *event, uint32_t revents)
 		loop_del(&live->loop, event);
 		return;
 	}
-	n = snprintf(text, sizeof(text), "%d", obey(live, text));
+	n = snprintf(text, sizeof(text), "%" PRId64, obey(live, text));
 	if (write(event->fd, text, (size_t)n) < 0)
 		end(live, 1);
 }
