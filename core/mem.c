@@ -296,9 +296,13 @@ ssize_t mem_discard(const struct mem *mem, uint64_t gpa, uint64_t len)
 		return -EFAULT;
 	while (len) {
 		const struct mem_region *region = find(mem, mem->count, gpa);
-		const uint64_t offset = gpa - region->gpa, part = util_min(len, region->len - offset);
-		ssize_t n = region->ours ? discard(region, offset, part) : -EOPNOTSUPP;
+		uint64_t offset, part;
+		ssize_t n;
 
+		assert(region);
+		offset = gpa - region->gpa;
+		part = util_min(len, region->len - offset);
+		n = region->ours ? discard(region, offset, part) : -EOPNOTSUPP;
 		if (n < 0)
 			return n;
 		sum += n;
