@@ -170,6 +170,8 @@ static int fs_dev_init(struct virtio_dev *dev)
 		err = worker_watch(&dev->workers[0], &fs_dev->changes, EPOLLIN);
 	if (!err)
 		err = worker_keep_fds(&dev->workers[0], fds, fs_fds(fs_dev->fs, fds));
+	if (!err)
+		err = fs_open_forgets(fs_dev);
 	if (!err && dev_conf->locks)
 		err = fs_open_locks(fs_dev);
 	if (!err && dev_conf->threads > 1)
@@ -183,6 +185,7 @@ static void fs_dev_free(struct virtio_dev *dev)
 
 	helpers_close(&fs_dev->helpers);
 	timer_free(&fs_dev->lock_timer);
+	timer_free(&fs_dev->forget_timer);
 	fs_close(fs_dev->fs);
 }
 

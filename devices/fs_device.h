@@ -23,6 +23,7 @@ struct fs_dev {
 	struct fs_request *waiting; /* for locks, in the order in which they came */
 	struct timer lock_timer;
 	uint64_t lock_ns;
+	struct timer forget_timer; /* for what the guest has forgotten without a doorbell */
 	struct event changes; /* of files that the guest has mapped */
 	_Alignas(8) uint8_t args[FS_ARGS_MAX];
 	_Alignas(8) uint8_t reply[FS_REPLY_MAX];
@@ -40,6 +41,8 @@ static inline struct fs_dev *fs_dev_of(struct virtio_dev *dev)
 int fs_open_helpers(struct fs_dev *fs_dev, unsigned int count);
 /* Has locks waited for. -errno. */
 int fs_open_locks(struct fs_dev *fs_dev);
+/* Has several inodes forgotten at once. -errno. */
+int fs_open_forgets(struct fs_dev *fs_dev);
 
 void fs_kick(struct virtio_dev *dev, struct virtq *queue);
 void fs_queue_stop(struct virtq *queue);

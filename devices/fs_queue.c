@@ -12,6 +12,10 @@
  * the host's processes do not tell: no thread is lost to a lock, and a wait ends as
  * easily as it began. Not all of a queue may wait, so that whoever is to unlock is heard.
  *
+ * Nobody waits for what the high-priority queue brings, FORGET: so once there is one the others of
+ * the next milliseconds need no doorbell, unless they are many, and are served together, which
+ * saves the driver all but one interrupt.
+ *
  * A request is copied once, but for what it reads and writes, which goes
  * between the guest's buffers and the file.
  */
@@ -26,6 +30,9 @@
 /* Between two looks at a lock that somebody has: twice as long each time. */
 #define FS_LOCK_NS_MIN NS_PER_MS
 #define FS_LOCK_NS_MAX (50 * NS_PER_MS)
+/* So long, and so many of its entries, the high-priority queue may have to wait. */
+#define FS_FORGET_NS (5 * NS_PER_MS)
+#define FS_FORGET_PART 4
 
 /* The arguments; those of a write end where its data begin. -E2BIG: nothing we know is so long. */
 static int fs_pull_args(struct fs_dev *fs_dev, struct chain *chain, struct fs_call *call)
@@ -257,6 +264,28 @@ static void fs_request(struct fs_dev *fs_dev, struct fs_request *request)
 		fs_ask_again(fs_dev);
 }
 
+/* ---- what nobody waits for ---- */
+
+static void fs_be_patient(struct fs_dev *fs_dev, struct virtq *queue)
+{
+	if (queue->index || queue->patience || !queue->event_idx)
+		return;
+	queue->patience = queue->size / FS_FORGET_PART;
+	timer_set(&fs_dev->forget_timer, FS_FORGET_NS);
+}
+
+/* Where nothing came meanwhile doorbells are wanted again, and no timer. */
+static void fs_forget_timer(struct timer *timer)
+{
+	struct fs_dev *fs_dev = container_of(timer, struct fs_dev, forget_timer);
+	struct virtq *queue = &fs_dev->dev.queues[0];
+
+	queue->patience = 0;
+	virtio_kick(queue);
+}
+
+/* ---- the queues ---- */
+
 /* Returns false when the driver broke the rules. */
 static bool fs_handle(struct fs_dev *fs_dev, struct chain *chain)
 {
@@ -287,6 +316,7 @@ void fs_kick(struct virtio_dev *dev, struct virtq *queue)
 		chain = virtq_pop(queue);
 		if (!chain)
 			return;
+		fs_be_patient(fs_dev_of(dev), queue);
 		batch += chain->in.left + chain->out.left;
 		if (!fs_handle(fs_dev_of(dev), chain))
 			return;
@@ -302,6 +332,9 @@ void fs_kick(struct virtio_dev *dev, struct virtq *queue)
 
 void fs_queue_stop(struct virtq *queue)
 {
+	/* A save is to find forgotten what is so. */
+	if (!queue->index)
+		virtio_kick(queue);
 	fs_settle(fs_dev_of(queue->dev), queue);
 }
 
@@ -335,4 +368,9 @@ int fs_open_helpers(struct fs_dev *fs_dev, unsigned int count)
 int fs_open_locks(struct fs_dev *fs_dev)
 {
 	return worker_timer(&fs_dev->dev.workers[0], &fs_dev->lock_timer, fs_lock_timer);
+}
+
+int fs_open_forgets(struct fs_dev *fs_dev)
+{
+	return worker_timer(&fs_dev->dev.workers[0], &fs_dev->forget_timer, fs_forget_timer);
 }

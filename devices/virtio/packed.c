@@ -202,12 +202,14 @@ static bool packed_wants_interrupt(const struct virtq *queue, uint32_t count)
 static void packed_want_doorbell(struct virtq *queue, bool wanted)
 {
 	struct vring_packed_desc_event *event = packed_event(queue->device);
-	const struct virtq_position *position = &queue->position;
+	const uint32_t place = (uint32_t)queue->position.next_avail + queue->patience;
+	const bool laps = place >= queue->size;
 
 	/* A place where to ring is none for never: it comes round again in every other lap. */
 	if (wanted && queue->event_idx) {
-		ring_store(&event->off_wrap, (uint16_t)(position->next_avail |
-							(position->avail_wrap ? EVENT_WRAP : 0)));
+		ring_store(&event->off_wrap,
+			   (uint16_t)((laps ? place - queue->size : place) |
+				      (queue->position.avail_wrap != laps ? EVENT_WRAP : 0)));
 		ring_store(&event->flags, VRING_PACKED_EVENT_FLAG_DESC);
 	} else {
 		ring_store(&event->flags, wanted ? VRING_PACKED_EVENT_FLAG_ENABLE :

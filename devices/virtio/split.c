@@ -150,7 +150,7 @@ static void split_want_doorbell(struct virtq *queue, bool wanted)
 	if (!queue->event_idx)
 		ring_store(&used_ring(queue)->flags, wanted ? 0 : VRING_USED_F_NO_NOTIFY);
 	else if (wanted)
-		ring_store(avail_event(queue), queue->position.next_avail);
+		ring_store(avail_event(queue), (uint16_t)(queue->position.next_avail + queue->patience));
 }
 
 static int split_recover(const struct virtq *queue, struct virtq_position *ret)

@@ -114,7 +114,7 @@ bool virtio_look(void *first, bool last)
 
 	for (struct virtq *queue = first; queue; queue = next_queue(queue)) {
 		if (virtio_failed(queue->dev) ||
-		    !(last ? virtq_arm(queue) : virtq_waiting(queue)))
+		    !(last || queue->patience ? virtq_arm(queue) : virtq_waiting(queue)))
 			continue;
 		virtio_kick(queue);
 		found = true;

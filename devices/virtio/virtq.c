@@ -99,6 +99,7 @@ int virtq_activate(struct virtq *queue, const struct mem *mem, uint64_t features
 	queue->empty = queue->quiet = false;
 	queue->unpublished = queue->in_flight = 0;
 	queue->unnoticed = 0;
+	queue->patience = 0;
 	queue->order_first = queue->order_count = 0;
 	for (uint16_t i = 0; i < size; i++)
 		queue->free_blocks[i] = i;

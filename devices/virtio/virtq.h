@@ -100,6 +100,7 @@ struct virtq {
 	struct virtq_position position;
 	uint16_t unpublished; /* used entries that the driver cannot see yet */
 	uint32_t unnoticed;   /* those that it can, but was asked about no interrupt for */
+	uint16_t patience;    /* entries that need no doorbell; heeded with event indices only */
 	uint16_t in_flight;   /* ring entries that were taken and not returned */
 	uint16_t held_flags;  /* packed: of the first unpublished entry */
 	struct chain *slots; /* size_max of them, by head */
