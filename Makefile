@@ -108,7 +108,7 @@ $(UNIT): %: %.o $(LIB)
 
 $(BUILD)/tests/unit/test_vm: $(BUILD)/tests/unit/$(ARCH)/power_off.o
 
-$(BUILD)/tests/unit/test_fs_escape: $(VDRV)
+$(BUILD)/tests/unit/test_fs_escape $(BUILD)/tests/unit/test_fs_forget: $(VDRV)
 
 # Its functions in the place of the C library's.
 $(BUILD)/tests/unit/test_hotpath: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc free pthread_mutex_lock)
@@ -118,6 +118,7 @@ $(BUILD)/tests/unit/test_vhost $(BUILD)/tests/unit/test_scsi_unit: private LDFLA
 $(BUILD)/tests/unit/test_rng: private LDFLAGS += -Wl,--wrap=clock_gettime,--wrap=timerfd_settime
 
 $(BUILD)/tests/unit/test_fs: private LDFLAGS += -Wl,--wrap=fsync
+$(BUILD)/tests/unit/test_fs_forget: private LDFLAGS += -Wl,--wrap=timer_set
 $(BUILD)/tests/unit/test_vsock_vhost: private LDFLAGS += -Wl,--wrap=ioctl,--wrap=vhost_kernel_open
 
 $(BUILD)/tests/unit/test_qcow2_kill: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,pwritev2 fallocate fdatasync)

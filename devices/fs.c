@@ -185,7 +185,7 @@ static void fs_dev_free(struct virtio_dev *dev)
 
 	helpers_close(&fs_dev->helpers);
 	timer_free(&fs_dev->lock_timer);
-	timer_free(&fs_dev->forget_timer);
+	timer_free(&fs_dev->forgets.timer);
 	fs_close(fs_dev->fs);
 }
 

@@ -15,6 +15,13 @@ struct fs_request {
 	struct fs_request *next; /* who waits */
 };
 
+/* What is known of the driver's FORGETs. */
+struct fs_forgets {
+	struct timer timer;
+	unsigned int count;               /* since the timer was set */
+	unsigned int prompt, prompt_next; /* to be served at once, now and after the next doubt */
+};
+
 struct fs_dev {
 	struct virtio_dev dev;
 	struct fs *fs;
@@ -23,7 +30,7 @@ struct fs_dev {
 	struct fs_request *waiting; /* for locks, in the order in which they came */
 	struct timer lock_timer;
 	uint64_t lock_ns;
-	struct timer forget_timer; /* for what the guest has forgotten without a doorbell */
+	struct fs_forgets forgets;
 	struct event changes; /* of files that the guest has mapped */
 	_Alignas(8) uint8_t args[FS_ARGS_MAX];
 	_Alignas(8) uint8_t reply[FS_REPLY_MAX];

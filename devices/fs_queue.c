@@ -12,9 +12,9 @@
  * the host's processes do not tell: no thread is lost to a lock, and a wait ends as
  * easily as it began. Not all of a queue may wait, so that whoever is to unlock is heard.
  *
- * Nobody waits for what the high-priority queue brings, FORGET: so once there is one the others of
- * the next milliseconds need no doorbell, unless they are many, and are served together, which
- * saves the driver all but one interrupt.
+ * Nobody waits for FORGET, which has the other queue nearly to itself: after one the next need no
+ * doorbell unless they are many, and are served together some milliseconds later, for
+ * one interrupt. A driver that waits for each all the same posts none meanwhile, which tells.
  *
  * A request is copied once, but for what it reads and writes, which goes
  * between the guest's buffers and the file.
@@ -30,9 +30,12 @@
 /* Between two looks at a lock that somebody has: twice as long each time. */
 #define FS_LOCK_NS_MIN NS_PER_MS
 #define FS_LOCK_NS_MAX (50 * NS_PER_MS)
-/* So long, and so many of its entries, the high-priority queue may have to wait. */
+/* So long, and for so many of the queue's entries, FORGET may have to wait. */
 #define FS_FORGET_NS (5 * NS_PER_MS)
 #define FS_FORGET_PART 4
+/* Of a driver that seems to wait so many are served at once: twice as many each time. */
+#define FS_PROMPT_MIN 16
+#define FS_PROMPT_MAX KIB(64)
 
 /* The arguments; those of a write end where its data begin. -E2BIG: nothing we know is so long. */
 static int fs_pull_args(struct fs_dev *fs_dev, struct chain *chain, struct fs_call *call)
@@ -200,6 +203,44 @@ static unsigned int fs_wait_no_more(struct fs_dev *fs_dev, const struct virtq *q
 	return count;
 }
 
+/* ---- what nobody waits for ---- */
+
+static void fs_forgot(struct fs_dev *fs_dev, struct virtq *queue)
+{
+	struct fs_forgets *forgets = &fs_dev->forgets;
+
+	if (queue->index || !queue->event_idx)
+		return;
+	forgets->count++;
+	if (queue->patience)
+		return;
+	if (forgets->prompt) {
+		forgets->prompt--;
+		return;
+	}
+	queue->patience = queue->size / FS_FORGET_PART;
+	forgets->count = 0;
+	timer_set(&forgets->timer, FS_FORGET_NS);
+}
+
+static void fs_forget_timer(struct timer *timer)
+{
+	struct fs_forgets *forgets = container_of(timer, struct fs_forgets, timer);
+	struct virtq *queue = &container_of(forgets, struct fs_dev, forgets)->dev.queues[0];
+
+	virtio_kick(queue);
+	if (forgets->count > 1) {
+		forgets->count = forgets->prompt_next = 0;
+		timer_set(timer, FS_FORGET_NS);
+		return;
+	}
+	queue->patience = 0;
+	if (!forgets->count)
+		return;
+	forgets->prompt_next = util_min(2 * forgets->prompt_next + FS_PROMPT_MIN, FS_PROMPT_MAX);
+	forgets->prompt = forgets->prompt_next;
+}
+
 /* ---- one request ---- */
 
 /* What may take the host long: others are not to wait for it with what is done. */
@@ -260,31 +301,11 @@ static void fs_request(struct fs_dev *fs_dev, struct fs_request *request)
 	if (!n && opcode == FUSE_INTERRUPT)
 		n = fs_interrupted(fs_dev);
 	fs_end(fs_dev, request, n);
+	if (!fs_has_reply(opcode))
+		fs_forgot(fs_dev, queue);
 	if (fs_dev->waiting && fs_may_unlock(opcode))
 		fs_ask_again(fs_dev);
 }
-
-/* ---- what nobody waits for ---- */
-
-static void fs_be_patient(struct fs_dev *fs_dev, struct virtq *queue)
-{
-	if (queue->index || queue->patience || !queue->event_idx)
-		return;
-	queue->patience = queue->size / FS_FORGET_PART;
-	timer_set(&fs_dev->forget_timer, FS_FORGET_NS);
-}
-
-/* Where nothing came meanwhile doorbells are wanted again, and no timer. */
-static void fs_forget_timer(struct timer *timer)
-{
-	struct fs_dev *fs_dev = container_of(timer, struct fs_dev, forget_timer);
-	struct virtq *queue = &fs_dev->dev.queues[0];
-
-	queue->patience = 0;
-	virtio_kick(queue);
-}
-
-/* ---- the queues ---- */
 
 /* Returns false when the driver broke the rules. */
 static bool fs_handle(struct fs_dev *fs_dev, struct chain *chain)
@@ -316,7 +337,6 @@ void fs_kick(struct virtio_dev *dev, struct virtq *queue)
 		chain = virtq_pop(queue);
 		if (!chain)
 			return;
-		fs_be_patient(fs_dev_of(dev), queue);
 		batch += chain->in.left + chain->out.left;
 		if (!fs_handle(fs_dev_of(dev), chain))
 			return;
@@ -372,5 +392,5 @@ int fs_open_locks(struct fs_dev *fs_dev)
 
 int fs_open_forgets(struct fs_dev *fs_dev)
 {
-	return worker_timer(&fs_dev->dev.workers[0], &fs_dev->forget_timer, fs_forget_timer);
+	return worker_timer(&fs_dev->dev.workers[0], &fs_dev->forgets.timer, fs_forget_timer);
 }
