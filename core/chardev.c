@@ -1,13 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Nothing here may block the thread of a device, and O_NONBLOCK belongs to the
- * open file, which for stdin and stdout is the shell's as well. So a pipe or a
- * terminal is opened anew by way of /proc/self/fd, non-blocking, as an open
- * file of our own. Where that is refused (a socket, someone else's terminal)
- * the fd stays as it is, is polled before each call, and gets no more than
- * PIPE_BUF bytes at once. Regular files never block; they are used as they
- * are, since their offset is shared on purpose.
- *
  * Watching is edge-triggered: data that the guest has no room for stays where
  * it is without waking anybody, a pty that nobody has open does not spin, and
  * no call is spent on arming. epoll refuses files that are always ready, which
@@ -16,7 +8,7 @@
  * A worker has an fd table of its own, so a peer that it accepted would have a
  * number that means something else to the thread that closes the chardev. One
  * number is set aside when the socket is opened, and peers are moved onto it.
- * In between it is one more fd of the listening socket.
+ * In between it is one more fd of the door.
  */
 #include "core/chardev.h"
 
@@ -25,25 +17,13 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <termios.h>
+#include "core/chardev_stdio.h"
 #include "core/usock.h"
 
 #define CTRL_A 1
-
-/*
- * The process's one standard input and output. Global because a handler of a
- * fatal signal has to restore the terminal and is given no argument.
- */
-static struct {
-	bool taken;
-	_Atomic int terminal; /* -1: there is nothing to restore */
-	struct termios saved;
-} stdio = { .terminal = -1 };
 
 const struct opt chardev_opts[] = {
 	CHARDEV_OPTS(0),
@@ -51,105 +31,9 @@ const struct opt chardev_opts[] = {
 };
 
 const struct hint chardev_hints[] = {
-	{ EINVAL, "give one of stdio, pty, file=PATH, socket=PATH and none" },
-	{ EBUSY, "stdio serves another port: give one of them pty, file=PATH or socket=PATH" },
-	{ EADDRINUSE, "another process listens on this socket: choose another path" },
-	{ EEXIST, "the path is there and is not a socket: remove it or choose another" },
-	{ ENAMETOOLONG, "the path is too long: a UNIX socket's has 107 bytes at the most" },
-	{ ENXIO, "nobody reads this FIFO: start its reader first" },
+	CHARDEV_HINTS,
 	{ 0 },
 };
-
-void chardev_restore_terminal(void)
-{
-	int fd = atomic_load(&stdio.terminal);
-
-	if (fd >= 0)
-		tcsetattr(fd, TCSANOW, &stdio.saved);
-}
-
-/* stderr, where it is the same terminal: every thread has it in its fd table. */
-static int terminal_fd(int fd)
-{
-	struct stat terminal, err;
-
-	if (fstat(fd, &terminal) == 0 && fstat(STDERR_FILENO, &err) == 0 && S_ISCHR(err.st_mode) &&
-	    terminal.st_rdev == err.st_rdev)
-		return STDERR_FILENO;
-	return fd;
-}
-
-static void on_fatal(int signal)
-{
-	/* The handler is reset: the fault happens again, or abort() raises again, and ends us. */
-	(void)signal;
-	chardev_restore_terminal();
-}
-
-static void restore_when_fatal(void)
-{
-	static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
-	const struct sigaction action = { .sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND };
-
-	for (size_t i = 0; i < ARRAY_SIZE(fatal); i++)
-		sigaction(fatal[i], &action, NULL);
-}
-
-/*
- * False for what is no terminal, and for a background process's: the shell
- * uses that one now and keeps its modes.
- */
-static bool terminal_make_raw(int fd)
-{
-	struct termios raw;
-	pid_t foreground = tcgetpgrp(fd);
-
-	if ((foreground > 0 && foreground != getpgrp()) || tcgetattr(fd, &stdio.saved) < 0)
-		return false;
-	raw = stdio.saved;
-	cfmakeraw(&raw);
-	restore_when_fatal();
-	atomic_store(&stdio.terminal, terminal_fd(fd));
-	if (tcsetattr(fd, TCSANOW, &raw) == 0)
-		return true;
-	atomic_store(&stdio.terminal, -1);
-	return false;
-}
-
-/* An fd for stdin's or stdout's file that never blocks; if there is none, the fd itself, shared. */
-static int stdio_own(int fd, int mode, bool *ret_shared)
-{
-	char path[32];
-	struct stat st;
-	int own;
-
-	if (fstat(fd, &st) < 0)
-		return -1;
-	if (S_ISREG(st.st_mode))
-		return fd;
-	if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		own = open(path, mode | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-		if (own >= 0)
-			return own;
-	}
-	*ret_shared = true;
-	return fd;
-}
-
-static int open_stdio(struct chardev *chardev)
-{
-	if (stdio.taken)
-		return -EBUSY;
-	stdio.taken = chardev->stdio = true;
-	signal(SIGTTIN, SIG_IGN);
-	signal(SIGTTOU, SIG_IGN);
-	chardev->in = stdio_own(STDIN_FILENO, O_RDONLY, &chardev->shared_in);
-	chardev->out = stdio_own(STDOUT_FILENO, O_WRONLY, &chardev->shared_out);
-	chardev->ended = chardev->in < 0;
-	chardev->terminal = terminal_make_raw(chardev->in);
-	return 0;
-}
 
 static int open_pty(struct chardev *chardev)
 {
@@ -199,15 +83,37 @@ static int open_socket(struct chardev *chardev, const char *path)
 	if (chardev->peer < 0)
 		return -errno;
 	memcpy(chardev->path, path, strlen(path) + 1);
-	chardev->listen = util_steal_fd(&fd);
+	chardev->door = util_steal_fd(&fd);
+	return 0;
+}
+
+static int dial(const void *path, int *ret_fd)
+{
+	return usock_connect(path, SOCK_STREAM, ret_fd);
+}
+
+/* A confined thread has no paths: when the peer has left, a process outside connects again. */
+static int open_connection(struct chardev *chardev, const char *path)
+{
+	_cleanup_close_ int fd = -1;
+	int rc = dial(path, &fd);
+
+	if (rc == 0)
+		rc = redial_start(dial, path, &chardev->door);
+	if (rc < 0)
+		return rc;
+	chardev->dials = true;
+	chardev->peers = 1;
+	chardev->in = chardev->out = chardev->peer = util_steal_fd(&fd);
 	return 0;
 }
 
 int chardev_open(struct chardev *chardev, const struct chardev_conf *conf)
 {
-	int named = conf->stdio + conf->pty + conf->none + !!conf->file + !!conf->socket;
+	int named = conf->stdio + conf->pty + conf->none + !!conf->file + !!conf->socket +
+		    !!conf->connect;
 
-	*chardev = (struct chardev){ .in = -1, .out = -1, .listen = -1, .peer = -1 };
+	*chardev = (struct chardev){ .in = -1, .out = -1, .door = -1, .peer = -1 };
 	if (named > 1)
 		return -EINVAL;
 	/* A reader that leaves is an error of write(). */
@@ -218,8 +124,10 @@ int chardev_open(struct chardev *chardev, const struct chardev_conf *conf)
 		return open_file(chardev, conf->file);
 	if (conf->socket)
 		return open_socket(chardev, conf->socket);
+	if (conf->connect)
+		return open_connection(chardev, conf->connect);
 	if (!conf->none)
-		return open_stdio(chardev);
+		return chardev_stdio_open(chardev);
 	chardev->ended = true;
 	return 0;
 }
@@ -233,22 +141,17 @@ static void close_own(int fd)
 void chardev_close(struct chardev *chardev)
 {
 	chardev_detach(chardev);
-	if (chardev->terminal) {
-		chardev_restore_terminal();
-		atomic_store(&stdio.terminal, -1);
-	}
-	if (chardev->stdio)
-		stdio.taken = false;
-	if (chardev->listen <= 0)
+	chardev_stdio_close(chardev);
+	if (chardev->door <= 0)
 		close_own(chardev->in);
 	if (chardev->out != chardev->in)
 		close_own(chardev->out);
 	close_own(chardev->peer);
-	close_own(chardev->listen);
+	close_own(chardev->door);
 	/* In the jail there is no such path: whoever made the jail removes it then. */
-	if (chardev->listen > 0)
+	if (chardev->door > 0 && !chardev->dials)
 		(void)unlinkat(AT_FDCWD, chardev->path, 0);
-	*chardev = (struct chardev){ .in = -1, .out = -1, .listen = -1, .peer = -1, .ended = true };
+	*chardev = (struct chardev){ .in = -1, .out = -1, .door = -1, .peer = -1, .ended = true };
 }
 
 static short poll_fd(int fd, short events, int timeout_ms)
@@ -305,8 +208,12 @@ static void hangup(struct chardev *chardev)
 {
 	if (chardev->loop)
 		loop_del(chardev->loop, &chardev->in_event);
+	/* Other threads may have copies of it: closing ours would tell nobody. */
+	(void)shutdown(chardev->peer, SHUT_RDWR);
 	chardev->in = chardev->out = -1;
-	dup3(chardev->listen, chardev->peer, O_CLOEXEC);
+	dup3(chardev->door, chardev->peer, O_CLOEXEC);
+	if (chardev->dials)
+		redial_ask(chardev->door);
 }
 
 /* Takes the connection over, or turns it away while there is another peer. */
@@ -317,20 +224,37 @@ static void greet(struct chardev *chardev, int fd)
 		hangup(chardev);
 	if (chardev->in < 0 && dup3(fd, chardev->peer, O_CLOEXEC) >= 0) {
 		chardev->in = chardev->out = chardev->peer;
+		chardev->peers++;
 		if (watch_streams(chardev) < 0)
 			hangup(chardev);
 	}
 	close(fd);
 }
 
-static void on_connection(struct event *event, uint32_t revents)
+static int next_peer(const struct chardev *chardev, int *ret_fd)
 {
-	struct chardev *chardev = container_of(event, struct chardev, listen_event);
 	int fd;
 
+	if (chardev->dials)
+		return redial_take(chardev->door, ret_fd);
+	fd = accept4(chardev->door, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+static void on_door(struct event *event, uint32_t revents)
+{
+	struct chardev *chardev = container_of(event, struct chardev, door_event);
+	int fd = -1, rc;
+
 	(void)revents;
-	while ((fd = accept4(chardev->listen, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
+	while ((rc = next_peer(chardev, &fd)) == 0)
 		greet(chardev, fd);
+	/* Who would have connected is gone. */
+	if (rc == -ECONNRESET && chardev->dials)
+		loop_del(chardev->loop, event);
 	chardev->ready(chardev->opaque);
 }
 
@@ -344,9 +268,9 @@ int chardev_attach(struct chardev *chardev, struct loop *loop, void (*ready)(voi
 	chardev->opaque = opaque;
 	chardev->in_event = (struct event){ .fd = -1, .fn = on_input };
 	chardev->out_event = (struct event){ .fd = -1, .fn = on_output };
-	chardev->listen_event = (struct event){ .fd = -1, .fn = on_connection };
+	chardev->door_event = (struct event){ .fd = -1, .fn = on_door };
 	rc = watch_streams(chardev);
-	return rc < 0 ? rc : watch(chardev, &chardev->listen_event, chardev->listen, EPOLLIN);
+	return rc < 0 ? rc : watch(chardev, &chardev->door_event, chardev->door, EPOLLIN);
 }
 
 void chardev_detach(struct chardev *chardev)
@@ -355,13 +279,13 @@ void chardev_detach(struct chardev *chardev)
 		return;
 	loop_del(chardev->loop, &chardev->in_event);
 	loop_del(chardev->loop, &chardev->out_event);
-	loop_del(chardev->loop, &chardev->listen_event);
+	loop_del(chardev->loop, &chardev->door_event);
 	chardev->loop = NULL;
 }
 
 size_t chardev_fds(const struct chardev *chardev, int fds[CHARDEV_FDS_MAX])
 {
-	const int all[] = { chardev->in, chardev->out, chardev->listen, chardev->peer };
+	const int all[] = { chardev->in, chardev->out, chardev->door, chardev->peer };
 	size_t count = 0;
 
 	static_assert(ARRAY_SIZE(all) <= CHARDEV_FDS_MAX, "fds holds all of them");
@@ -406,7 +330,7 @@ static ssize_t no_input(struct chardev *chardev, int err)
 	/* EIO: a process in the background of its terminal, or a pty that nobody has open. */
 	if (err == EAGAIN || (err == EIO && isatty(chardev->in)))
 		return 0;
-	if (chardev->listen >= 0) {
+	if (chardev->door >= 0) {
 		hangup(chardev);
 		return 0;
 	}
@@ -454,9 +378,9 @@ ssize_t chardev_write(struct chardev *chardev, const void *buffer, size_t len)
 {
 	ssize_t n;
 
-	if (chardev->out < 0)
-		return (ssize_t)len;
-	if (chardev->pty && poll_fd(chardev->out, 0, 0) & POLLHUP)
+	chardev->unheard = chardev->out < 0 ? chardev->door >= 0 :
+			   chardev->pty && poll_fd(chardev->out, 0, 0) & POLLHUP;
+	if (chardev->out < 0 || chardev->unheard)
 		return (ssize_t)len;
 	if (chardev->shared_out) {
 		if (!poll_fd(chardev->out, POLLOUT, 0))
@@ -470,11 +394,18 @@ ssize_t chardev_write(struct chardev *chardev, const void *buffer, size_t len)
 		return n;
 	if (errno == EAGAIN)
 		return 0;
-	if (chardev->listen < 0)
+	if (chardev->door < 0)
 		return -errno;
 	/* The peer left; what it sent before may still be read. */
 	chardev->out = -1;
+	chardev->unheard = true;
 	return (ssize_t)len;
+}
+
+void chardev_hang_up(struct chardev *chardev)
+{
+	if (chardev->door >= 0 && chardev->in >= 0)
+		hangup(chardev);
 }
 
 bool chardev_wait(const struct chardev *chardev, int timeout_ms)

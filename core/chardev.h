@@ -12,6 +12,7 @@
 #include <sys/types.h>
 #include "core/loop.h"
 #include "core/opt.h"
+#include "core/redial.h"
 #include "core/util.h"
 
 /* What the option table fills: at most one of them is set (stdio when none is). */
@@ -21,9 +22,10 @@ struct chardev_conf {
 	bool none;
 	char *file;
 	char *socket;
+	char *connect;
 };
 
-/* The keys stdio, pty, none, file=PATH, socket=PATH of a chardev_conf at base of a struct. */
+/* The keys stdio, pty, none, file=PATH, socket=PATH, connect=PATH of a chardev_conf at base of a struct. */
 #define CHARDEV_OPTS(base) \
 	{ .key = "stdio", .type = OPT_BOOL, .offset = (base) + offsetof(struct chardev_conf, stdio), \
 	  .one_of = true, .terminal = true, \
@@ -35,12 +37,23 @@ struct chardev_conf {
 	{ .key = "socket", .type = OPT_STRING, .one_of = true, .made = true, .arg = "PATH", \
 	  .offset = (base) + offsetof(struct chardev_conf, socket), \
 	  .help = "a UNIX socket to listen on, for one peer at a time" }, \
+	{ .key = "connect", .type = OPT_STRING, .one_of = true, .arg = "PATH", \
+	  .offset = (base) + offsetof(struct chardev_conf, connect), \
+	  .help = "a UNIX socket where a program listens, again whenever it has left" }, \
 	{ .key = "none", .type = OPT_BOOL, .offset = (base) + offsetof(struct chardev_conf, none), \
 	  .one_of = true, .help = "no input, and output is dropped" }
 
 /* Of a chardev_conf alone. */
 extern const struct opt chardev_opts[];
 extern const struct hint chardev_hints[];
+#define CHARDEV_HINTS \
+	{ EINVAL, "give one of stdio, pty, file=PATH, socket=PATH, connect=PATH and none" }, \
+	{ EBUSY, "stdio serves another port: give one of them pty, file=PATH or socket=PATH" }, \
+	{ EADDRINUSE, "another process listens on this socket: choose another path" }, \
+	{ ECONNREFUSED, "nobody listens on this socket: start the program that does first" }, \
+	{ EEXIST, "the path is there and is not a socket: remove it or choose another" }, \
+	{ ENAMETOOLONG, "the path is too long: a UNIX socket's has 107 bytes at the most" }, \
+	{ ENXIO, "nobody reads this FIFO: start its reader first" }
 
 /* Commands that a person types on a terminal after Ctrl-A: X and C. */
 enum chardev_escape { CHARDEV_ESCAPE_NONE, CHARDEV_ESCAPE_QUIT, CHARDEV_ESCAPE_STATUS };
@@ -48,8 +61,10 @@ enum chardev_escape { CHARDEV_ESCAPE_NONE, CHARDEV_ESCAPE_QUIT, CHARDEV_ESCAPE_S
 struct chardev {
 	int in;          /* -1: there is no input now */
 	int out;         /* -1: what is written is dropped; may be the same fd as in */
-	int listen;      /* a listening UNIX socket, else -1; one peer at a time */
-	int peer;        /* with listen: the fd number of whoever is the peer, or of nobody */
+	int door;        /* where peers come from: a listening UNIX socket, or a redial; else -1 */
+	int peer;        /* with a door: the fd number of whoever is the peer, or of nobody */
+	unsigned int peers; /* how many there were */
+	bool dials;      /* the door is a redial */
 	bool stdio;
 	bool pty;
 	bool shared_in;  /* the open file is others' too and may block: it is polled first */
@@ -57,10 +72,11 @@ struct chardev {
 	bool terminal;   /* in is a terminal in raw mode, and Ctrl-A is an escape */
 	bool escaped;    /* Ctrl-A was the last byte */
 	bool ended;      /* no input will come any more */
-	char path[108];  /* of the pty or the socket, for people; empty for the others */
+	bool unheard;    /* what was written last is lost, as nobody listened */
+	char path[108];  /* of the pty or the socket that was made, for people; empty for the others */
 
 	struct loop *loop;
-	struct event in_event, out_event, listen_event;
+	struct event in_event, out_event, door_event;
 	void (*ready)(void *opaque);
 	void *opaque;
 };
@@ -86,6 +102,8 @@ void chardev_detach(struct chardev *chardev);
 /* The fds that the loop's thread needs; returns how many. */
 #define CHARDEV_FDS_MAX 4
 size_t chardev_fds(const struct chardev *chardev, int fds[CHARDEV_FDS_MAX]);
+/* The calls of the loop's thread, beyond those that every thread may make. */
+#define CHARDEV_CALLS SC(accept4), SC(dup3), SC(shutdown), REDIAL_CALLS
 
 /*
  * Reads up to len bytes, len being 2 at least; 0 when none is there now,
@@ -97,9 +115,18 @@ ssize_t chardev_read(struct chardev *chardev, void *buffer, size_t len,
 
 /*
  * Writes what it can without blocking; 0 when the reader is slow, len where
- * nobody listens. -errno when these bytes cannot be delivered at all.
+ * nobody listens (then unheard is set). -errno when these bytes cannot be delivered at all.
  */
 ssize_t chardev_write(struct chardev *chardev, const void *buffer, size_t len);
+
+/* Whether somebody is at the other end. Of a pty nothing tells: it always counts as such. */
+static inline bool chardev_connected(const struct chardev *chardev)
+{
+	return chardev->door < 0 || chardev->in >= 0;
+}
+
+/* Ends a peer's connection, after what was written; what it sent and nobody read is lost. Another may come. */
+void chardev_hang_up(struct chardev *chardev);
 
 /* Waits until more can be written; false when that took longer than timeout_ms. */
 bool chardev_wait(const struct chardev *chardev, int timeout_ms);

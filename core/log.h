@@ -3,7 +3,7 @@
  * One line per message on stderr, "microvm: text". Library code returns errors
  * and does not log; the assembly does, and virtio_fail() for a guest's faults.
  * Level and prefix are global; so is what a signal handler needs (in filter.c,
- * chardev.c and deadline.c), and nothing else.
+ * chardev_stdio.c and deadline.c), and nothing else.
  */
 #ifndef CORE_LOG_H
 #define CORE_LOG_H

@@ -366,7 +366,8 @@ static int complete(struct config_source *source)
 	if (!config->cpus)
 		config->cpus = DEFAULT_CPUS;
 	config->has_serial = was_given(source, "serial", 0) && !serial->none;
-	if (config->has_serial && !serial->pty && !serial->file && !serial->socket)
+	if (config->has_serial && !serial->pty && !serial->file && !serial->socket &&
+	    !serial->connect)
 		serial->stdio = true;
 	err = check_memory(config, source->error);
 	if (!err)

@@ -20,7 +20,7 @@
 #define POLL_US 100
 
 /* A peer may come to its socket. */
-const struct sandbox serial_sandbox = SANDBOX(SC(accept4), SC(dup3));
+const struct sandbox serial_sandbox = SANDBOX(CHARDEV_CALLS);
 
 static const struct hint memory_hints[] = {
 	{ ENOMEM, "the host has not that much memory, or not enough free huge pages (see "

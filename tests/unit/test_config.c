@@ -498,7 +498,7 @@ static void test_help_says_what_may_be_given(void **state)
 	_cleanup_free_ char *console_help = help("console"), *disk_help = help("disk");
 
 	(void)state;
-	assert_non_null(strstr(console_help, "--console stdio|pty|file=PATH|socket=PATH|none: "));
+	assert_non_null(strstr(console_help, "--console stdio|pty|file=PATH|socket=PATH|connect=PATH|none: "));
 	assert_non_null(strstr(disk_help, "--disk KEY=VALUE,KEY,...: "));
 }
 
