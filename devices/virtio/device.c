@@ -55,14 +55,15 @@ static uint16_t queue_size(const struct virtio_dev *dev, unsigned int index)
 {
 	const struct virtio_conf *conf = dev->conf;
 	const struct virtio_class *class = dev->class;
+	const unsigned int head = class->head_count;
 
-	if (index < class->head_count)
+	if (index < head && class->head_sizes[index])
 		return class->head_sizes[index];
-	index -= class->head_count;
-	if (index == dev->set_count * class->queue_count)
+	if (index == head + dev->set_count * class->queue_count)
 		return class->control_size;
-	return conf->queue_size ? (uint16_t)conf->queue_size :
-				  class->queue_sizes[index % class->queue_count];
+	if (conf->queue_size)
+		return (uint16_t)conf->queue_size;
+	return class->queue_sizes[(index < head ? index : index - head) % class->queue_count];
 }
 
 static int add_queue(struct virtio_dev *dev)
@@ -89,7 +90,7 @@ static int furnish(struct virtio_dev *dev)
 {
 	const struct virtio_conf *conf = dev->conf;
 	const struct virtio_class *class = dev->class;
-	unsigned int sets = (unsigned int)util_max(conf->queues, 1);
+	unsigned int sets = class->sets ? class->sets(conf) : (unsigned int)util_max(conf->queues, 1);
 	unsigned int queues = class->head_count + sets * class->queue_count + !!class->control_size;
 	unsigned int workers = class->one_worker && class->one_worker(conf) ? 1 : sets;
 	int err = 0;

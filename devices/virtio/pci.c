@@ -520,11 +520,10 @@ struct saved_pci {
 	uint32_t device_word, driver_word;
 	uint16_t queue;
 	uint16_t vectors[VIRTIO_QUEUES_MAX + 1];
-	uint16_t zero;
 	uint8_t config[PCI_CONFIG_LEN];
 };
 
-static_assert(sizeof(struct saved_pci) == 12 + 2 * (VIRTIO_QUEUES_MAX + 1) + PCI_CONFIG_LEN, "no holes");
+static_assert(sizeof(struct saved_pci) == 10 + 2 * (VIRTIO_QUEUES_MAX + 1) + PCI_CONFIG_LEN, "no holes");
 
 int virtio_pci_save(struct virtio_pci *pci, struct state *state)
 {
@@ -540,7 +539,7 @@ int virtio_pci_save(struct virtio_pci *pci, struct state *state)
 	pthread_mutex_lock(&pci->root->lock);
 	memcpy(saved.config, pci->function.config, sizeof(saved.config));
 	pthread_mutex_unlock(&pci->root->lock);
-	err = state_put(state, "virtio-pci", 1, &saved, sizeof(saved));
+	err = state_put(state, "virtio-pci", 2, &saved, sizeof(saved));
 	return err ? err : msix_save(pci->msix, state);
 }
 
@@ -548,7 +547,7 @@ int virtio_pci_load(struct virtio_pci *pci, struct state_reader *reader)
 {
 	struct pci_function *function = &pci->function;
 	struct saved_pci saved;
-	int err = state_get(reader, "virtio-pci", 1, &saved, sizeof(saved));
+	int err = state_get(reader, "virtio-pci", 2, &saved, sizeof(saved));
 
 	if (err)
 		return err;

@@ -31,7 +31,7 @@
 #include "devices/virtio/virtq.h"
 #include "seccomp/worker.h"
 
-#define VIRTIO_QUEUES_MAX 33
+#define VIRTIO_QUEUES_MAX 34
 #define VIRTIO_SETS_MAX 16
 #define VIRTIO_CONFIG_MAX 256
 
@@ -95,7 +95,8 @@ struct virtio_class {
 	const char *sample;  /* the option's value for a device that needs nothing of the host: what tests build */
 	uint16_t id;         /* VIRTIO_ID_... */
 	uint32_t pci_class;  /* base class, subclass, interface: 0x010000 */
-	const uint16_t *head_sizes;  /* of queues in front of all sets, which the first worker serves */
+	/* Of queues in front of all sets, which the first worker serves; 0: like those of the sets. */
+	const uint16_t *head_sizes;
 	unsigned int head_count;
 	const uint16_t *queue_sizes; /* of the queues of one set, unless queue-size= says otherwise */
 	unsigned int queue_count;    /* of one set */
@@ -121,6 +122,8 @@ struct virtio_class {
 	const char *root_words;
 	size_t root_name;
 
+	/* How many sets of queues there are, maybe none. Missing: as queues= says. */
+	unsigned int (*sets)(const void *conf);
 	/* Whether one worker is to have all sets of queues. Missing: each has its own. */
 	bool (*one_worker)(const void *conf);
 	/*
