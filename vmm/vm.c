@@ -30,7 +30,7 @@
 /* The devices get this long to stop, when the guest has ended, and to do what the main thread waits for. */
 #define DEADLINE_S 30
 
-#define LEFTOVERS_MAX (8 + DISPLAY_HEADS_MAX)
+#define LEFTOVERS_MAX (24 + DISPLAY_HEADS_MAX)
 
 const struct sandbox main_sandbox = SANDBOX(MAIN_CALLS);
 
