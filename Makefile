@@ -18,12 +18,12 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # What it takes to build, and what the tests and the demo take besides: tools of this machine's, libraries of ARCH's.
 DEPS_TOOLS = gcc make pkg-config clang clang-tidy cppcheck libclang-rt-14-dev llvm mandoc strace \
 	python3 util-linux qemu-utils busybox-static cpio kmod lz4 xz-utils zstd gzip \
-	binutils shellcheck mmdebstrap e2fsprogs iproute2 iputils-ping ethtool passt iperf3 fakeroot bc bison flex libelf-dev libssl-dev perl \
+	libvncserver-dev binutils shellcheck mmdebstrap e2fsprogs iproute2 iputils-ping ethtool passt iperf3 fakeroot bc bison flex libelf-dev libssl-dev perl \
 	$(if $(CROSS),gcc-$(ARCH)-linux-gnu qemu-user qemu-user-static arch-test) $(DEPS_TOOLS_$(ARCH))
 DEPS_TOOLS_x86_64 := acpica-tools qemu-system-x86
 DEPS_TOOLS_aarch64 := device-tree-compiler qemu-system-arm
 DEPS_LIBS = libc6-dev linux-libc-dev libseccomp-dev libcap-ng-dev liburing-dev libjansson-dev libcmocka-dev \
-	zlib1g-dev libzstd-dev $(DEPS_LIBS_$(ARCH))
+	zlib1g-dev libzstd-dev libpng-dev libvncserver1 libvncclient1 $(DEPS_LIBS_$(ARCH))
 DEPS_LIBS_aarch64 := libfdt-dev
 DEBIAN_ARCH_x86_64 := amd64
 DEBIAN_ARCH_aarch64 := arm64
@@ -39,6 +39,7 @@ SRC := $(foreach folder,$(FOLDERS),$(wildcard $(folder)/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/%.o)
 LIB := $(BUILD)/libmicrovm.a
 UNIT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c tests/unit/$(ARCH)/test_*.c))
+DISPLAY := $(patsubst %.c,$(BUILD)/%.o,$(wildcard display/*.c))
 VDRV := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/vdrv*.c))
 FUZZ := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c tests/fuzz/$(ARCH)/fuzz_*.c))
 CORE := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/bench/core*.c))
@@ -74,11 +75,16 @@ FLAGS := $(BUILD)/flags
 .DELETE_ON_ERROR:
 
 .PHONY: all
-all: $(BUILD)/microvm ## build the program (also: CC=, BUILD=, OPTIMISE=)
+all: $(BUILD)/microvm $(BUILD)/microvm-display ## build the programs (also: CC=, BUILD=, OPTIMISE=)
 
 $(BUILD)/microvm: $(BUILD)/vmm/main.o $(LIB) $(FLAGS)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter-out $(FLAGS),$^) $(LDLIBS)
+
+# Debian's development files of libvncserver are there for one architecture at a time, and its headers are the same for all.
+$(BUILD)/microvm-display: $(DISPLAY) $(LIB) $(FLAGS)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter-out $(FLAGS),$^) $(LDLIBS) -l:libvncserver.so.1 -lpng
 
 $(FLAGS): FORCE
 	@# make expands the whole recipe before it runs its first line.
@@ -105,6 +111,9 @@ $(BUILD)/seccomp/filter.o: $(BUILD)/syscall-names.h
 $(UNIT): %: %.o $(LIB)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIB) $(LDLIBS) -lcmocka
+
+$(BUILD)/tests/unit/test_viewer: $(BUILD)/microvm-display
+$(BUILD)/tests/unit/test_viewer: private LDLIBS += -l:libvncclient.so.1 -lpng
 
 $(BUILD)/tests/unit/test_vm: $(BUILD)/tests/unit/$(ARCH)/power_off.o
 
@@ -186,14 +195,15 @@ static: ## build one static-pie binary, stripped: $(BUILD)/static/microvm
 	+@$(MAKE) --no-print-directory BUILD=$(BUILD)/static STATIC=1 OPTIMISE=-O2 $(BUILD)/static/microvm
 	$(Q)$(CROSS)strip $(BUILD)/static/microvm
 
-install: $(BUILD)/microvm ## install to DESTDIR and PREFIX: program, man page, completion
+install: $(BUILD)/microvm $(BUILD)/microvm-display ## install to DESTDIR and PREFIX: programs, man page, completion
 	install -D -m 755 $(BUILD)/microvm $(DESTDIR)$(PREFIX)/bin/microvm
+	install -D -m 755 $(BUILD)/microvm-display $(DESTDIR)$(PREFIX)/libexec/microvm-display
 	install -D -m 644 docs/microvm.1 $(DESTDIR)$(PREFIX)/share/man/man1/microvm.1
 	install -D -m 644 contrib/completions/microvm.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/microvm
 
 uninstall: ## remove what install put there
-	rm -f $(DESTDIR)$(PREFIX)/bin/microvm $(DESTDIR)$(PREFIX)/share/man/man1/microvm.1 \
+	rm -f $(DESTDIR)$(PREFIX)/bin/microvm $(DESTDIR)$(PREFIX)/libexec/microvm-display $(DESTDIR)$(PREFIX)/share/man/man1/microvm.1 \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/microvm
 
 demo: deps ## install, build, and boot a Linux guest with disk, network and entropy
@@ -286,7 +296,7 @@ layers: ## dependencies only point down
 	@tests/layers
 
 lint: $(BUILD)/syscall-names.h ## clang-tidy, cppcheck, gcc -fanalyzer, mandoc
-	@ARCH=$(ARCH) CC=$(CC) tests/lint $(SRC) -- $(CPPFLAGS) -std=gnu17 $(PACKAGES)
+	@ARCH=$(ARCH) CC=$(CC) tests/lint $(SRC) $(wildcard display/*.c) -- $(CPPFLAGS) -std=gnu17 $(PACKAGES)
 
 # What guests run.
 $(addprefix $(BUILD)/tests/bench/,init files talk): $(BUILD)/%: %.c
@@ -349,4 +359,4 @@ bench-core: $(BUILD)/tests/bench/core $(bench_needs) ## devices without a VM aga
 check-syscalls: $(BUILD)/tests/bench/core $(bench_needs) ## no system call of a disk under load but the backend's
 	@env BUILD=$(BUILD) $(call bench_host) tests/bench/syscalls $< $(bench_disks)
 
--include $(OBJ:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(IMAGE:.o=.d) $(VDRV:.o=.d) $(CONFORM:.o=.d) $(CORE:.o=.d) $(BUILD)/tests/live/live.d
+-include $(OBJ:.o=.d) $(DISPLAY:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(IMAGE:.o=.d) $(VDRV:.o=.d) $(CONFORM:.o=.d) $(CORE:.o=.d) $(BUILD)/tests/live/live.d

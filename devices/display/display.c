@@ -101,7 +101,7 @@ static int listen_at_ports(struct display *display, const char *text)
 
 	if (!r)
 		r = *word ? inet_take_port(&text, '\0', &port) : -EBADMSG;
-	if (r < 0)
+	if (r)
 		return r;
 	if (display->password < 0 && !inet_is_loopback(&address))
 		return -ENOKEY;

@@ -49,7 +49,7 @@ static int passt_parse(const char *text, struct passt_forward *forward)
 		r = -EBADMSG;
 	if (!r)
 		r = inet_take_port(&text, '\0', &guest);
-	if (r < 0)
+	if (r)
 		return r;
 	inet_set_port(&forward->host, host);
 	snprintf(forward->argument, sizeof(forward->argument), "%s%s%u:%u", address,
@@ -103,7 +103,7 @@ static int passt_run(const char *const *argv, int fd)
 
 	if (!r)
 		r = spawn_wait(pid, &status);
-	if (r < 0)
+	if (r)
 		return r;
 	/* How a spawn tells that there was nothing to run, where it could not before. */
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "display/program.h"
+
+static void set_surface(struct head *head, const struct display_message *message)
+{
+	const bool sane = message->rect.width && message->rect.width <= DISPLAY_WIDTH_MAX &&
+			  message->rect.height && message->rect.height <= DISPLAY_HEIGHT_MAX;
+
+	head->width = sane ? message->rect.width : 0;
+	head->height = sane ? message->rect.height : 0;
+	viewers_surface(head);
+}
+
+/* What of it is on the surface. */
+static void add_damage(struct head *head, const struct display_message *message)
+{
+	struct rect rect = { message->rect.x, message->rect.y, 0, 0 };
+
+	if (rect.x >= head->width || rect.y >= head->height)
+		return;
+	rect.width = (uint32_t)util_min(message->rect.width, head->width - rect.x);
+	rect.height = (uint32_t)util_min(message->rect.height, head->height - rect.y);
+	if (rect.width && rect.height)
+		viewers_damage(head, &rect);
+}
+
+static void set_cursor(struct head *head, const struct display_message *message)
+{
+	head->cursor = *message;
+	viewers_cursor(head);
+}
+
+int heads_update(struct program *program)
+{
+	struct display_message message;
+	int r;
+
+	while ((r = display_receive(program->gpu.fd, &message)) == 0 || r == -EBADMSG) {
+		struct head *head = &program->heads[message.head % DISPLAY_HEADS_MAX];
+
+		if (r < 0 || message.head >= program->head_count)
+			continue;
+		if (message.type == DISPLAY_SURFACE)
+			set_surface(head, &message);
+		else if (message.type == DISPLAY_DAMAGE)
+			add_damage(head, &message);
+		else if (message.type == DISPLAY_CURSOR)
+			set_cursor(head, &message);
+	}
+	return r == -EAGAIN ? 0 : r;
+}

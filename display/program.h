@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * microvm-display: what its process has that speaks with microvm. It gives each
+ * viewer and each picture a process of its own, so that whoever fools the
+ * libraries, is slow or uses a lot of memory does it to nobody else.
+ */
+#ifndef DISPLAY_PROGRAM_H
+#define DISPLAY_PROGRAM_H
+
+#include "core/loop.h"
+#include "devices/display/control.h"
+
+#define VIEWERS_MAX 16
+#define PASSWORD_MAX 8 /* all of it that VNC looks at */
+
+struct program;
+
+struct rect {
+	uint32_t x, y, width, height; /* no width: nothing */
+};
+
+/* What the gpu said of a head last; sizes are within limits. */
+struct head {
+	struct program *program;
+	struct event listener;
+	uint32_t width, height; /* 0: it is dark */
+	struct display_message cursor;
+	unsigned int viewers;
+	bool count_pending; /* the gpu has still to be told of them */
+	int picture; /* the file for it; -1: none */
+};
+
+/* A viewer's process, and what it has still to be told. */
+struct viewer {
+	struct event feed; /* fd -1: this one is free */
+	struct head *head;
+	bool typed;
+	unsigned int news; /* bits by viewers.c */
+	struct rect damage;
+};
+
+/* An input device's end: viewers send there themselves, only the last word is ours. */
+struct input {
+	struct program *program;
+	struct event event; /* watched while it was not said */
+};
+
+struct program {
+	struct loop loop;
+	struct event control, gpu;
+	struct input inputs[DISPLAY_ROLES];
+	const struct display_head *memory;
+	unsigned int head_count;
+	struct head heads[DISPLAY_HEADS_MAX];
+	struct viewer viewers[VIEWERS_MAX];
+	char name[DISPLAY_NAME_MAX];
+	char password[PASSWORD_MAX + 1]; /* empty: none */
+};
+
+/* ---- heads.c: what the gpu says ---- */
+
+/* Takes all that has arrived; -ECONNRESET: there is no gpu any more. */
+int heads_update(struct program *program);
+
+/* ---- viewers.c: those who look ---- */
+
+/* A viewer is at the listener. */
+void viewers_accept(struct event *listener, uint32_t revents);
+/* Tells all that look at the head. */
+void viewers_surface(struct head *head);
+void viewers_damage(struct head *head, const struct rect *rect);
+void viewers_cursor(struct head *head);
+/* Tells the gpu what it did not take before. */
+void viewers_tell_gpu(struct program *program);
+/* The event of an input: there is room again. */
+void viewers_release(struct event *event, uint32_t revents);
+
+/*
+ * For a new process that needs nothing of the program's but keep[count] and what is in memory: all other
+ * files are closed, and it ends when the program does.
+ */
+void program_leave(const int *keep, size_t count);
+
+#endif

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Each viewer is a process (vnc.c), fed by a SOCK_SEQPACKET pair of its own with
+ * the gpu's messages about its head. What its socket does not take becomes one
+ * rectangle, one size, one cursor, so nobody waits and nothing grows. The viewer's
+ * process sends to the input devices itself, and says here only that it did, by
+ * any word: then it is for us, who outlive it, to have released what it held.
+ */
+#include <sys/socket.h>
+#include "display/program.h"
+#include "display/vnc.h"
+
+enum news {
+	NEWS_SURFACE = 1 << 0,
+	NEWS_DAMAGE = 1 << 1,
+	NEWS_CURSOR = 1 << 2,
+	NEWS_SHAPE = 1 << 3, /* of the cursor */
+};
+
+/* ---- the gpu ---- */
+
+void viewers_tell_gpu(struct program *program)
+{
+	bool pending = false;
+
+	for (unsigned int i = 0; i < program->head_count; i++) {
+		struct head *head = &program->heads[i];
+		const struct display_message message = {
+			.type = DISPLAY_LOOKING,
+			.head = (uint16_t)i,
+			.value = head->viewers,
+		};
+
+		if (head->count_pending)
+			head->count_pending = display_send(program->gpu.fd, &message) == -EAGAIN;
+		pending |= head->count_pending;
+	}
+	(void)loop_mod(&program->loop, &program->gpu, pending ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+static void count_viewer(struct head *head, int more)
+{
+	head->viewers += (unsigned int)more;
+	head->count_pending = true;
+	viewers_tell_gpu(head->program);
+}
+
+/* ---- feeding ---- */
+
+/* What the viewer is to be told next; returns the bits of the news that it is, 0: there are none. */
+static unsigned int next_message(const struct viewer *viewer, struct display_message *ret)
+{
+	const struct head *head = viewer->head;
+
+	*ret = (struct display_message){ 0 };
+	if (viewer->news & NEWS_SURFACE) {
+		ret->type = DISPLAY_SURFACE;
+		ret->rect.width = head->width;
+		ret->rect.height = head->height;
+		return NEWS_SURFACE;
+	}
+	if (viewer->news & NEWS_DAMAGE) {
+		ret->type = DISPLAY_DAMAGE;
+		ret->rect.x = viewer->damage.x;
+		ret->rect.y = viewer->damage.y;
+		ret->rect.width = viewer->damage.width;
+		ret->rect.height = viewer->damage.height;
+		return NEWS_DAMAGE;
+	}
+	*ret = head->cursor;
+	ret->cursor.changed = !!(viewer->news & NEWS_SHAPE);
+	return viewer->news & (NEWS_CURSOR | NEWS_SHAPE);
+}
+
+static void feed(struct viewer *viewer)
+{
+	struct display_message message;
+	unsigned int told;
+	int r = 0;
+
+	while (!r && (told = next_message(viewer, &message))) {
+		r = display_send(viewer->feed.fd, &message);
+		if (!r)
+			viewer->news &= ~told;
+	}
+	(void)loop_mod(&viewer->head->program->loop, &viewer->feed,
+		       r == -EAGAIN ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+/* The next viewer of the head from index *n on; NULL: there is none. */
+static struct viewer *next_viewer(struct head *head, size_t *n)
+{
+	while (*n < VIEWERS_MAX) {
+		struct viewer *viewer = &head->program->viewers[(*n)++];
+
+		if (viewer->feed.fd >= 0 && viewer->head == head)
+			return viewer;
+	}
+	return NULL;
+}
+
+void viewers_surface(struct head *head)
+{
+	struct viewer *viewer;
+
+	for (size_t n = 0; (viewer = next_viewer(head, &n));) {
+		viewer->news |= NEWS_SURFACE;
+		viewer->news &= ~NEWS_DAMAGE;
+		feed(viewer);
+	}
+}
+
+static void grow(struct rect *rect, const struct rect *by)
+{
+	const uint64_t right = util_max(rect->x + rect->width, by->x + by->width);
+	const uint64_t bottom = util_max(rect->y + rect->height, by->y + by->height);
+
+	rect->x = (uint32_t)util_min(rect->x, by->x);
+	rect->y = (uint32_t)util_min(rect->y, by->y);
+	rect->width = (uint32_t)right - rect->x;
+	rect->height = (uint32_t)bottom - rect->y;
+}
+
+void viewers_damage(struct head *head, const struct rect *rect)
+{
+	struct viewer *viewer;
+
+	for (size_t n = 0; (viewer = next_viewer(head, &n));) {
+		if (viewer->news & NEWS_DAMAGE)
+			grow(&viewer->damage, rect);
+		else
+			viewer->damage = *rect;
+		viewer->news |= NEWS_DAMAGE;
+		feed(viewer);
+	}
+}
+
+void viewers_cursor(struct head *head)
+{
+	struct viewer *viewer;
+
+	for (size_t n = 0; (viewer = next_viewer(head, &n));) {
+		viewer->news |= NEWS_CURSOR | (head->cursor.cursor.changed ? NEWS_SHAPE : 0);
+		feed(viewer);
+	}
+}
+
+/* ---- the end of one ---- */
+
+void viewers_release(struct event *event, uint32_t revents)
+{
+	static const struct display_message message = { .type = DISPLAY_RELEASE };
+	struct input *input = container_of(event, struct input, event);
+
+	(void)revents;
+	loop_del(&input->program->loop, event);
+	if (display_send(event->fd, &message) == -EAGAIN)
+		(void)loop_add(&input->program->loop, event, EPOLLOUT);
+}
+
+static void forget(struct viewer *viewer)
+{
+	struct program *program = viewer->head->program;
+
+	loop_del(&program->loop, &viewer->feed);
+	util_closep(&viewer->feed.fd);
+	for (size_t i = 0; viewer->typed && i < DISPLAY_ROLES; i++)
+		if (program->inputs[i].event.fd >= 0)
+			viewers_release(&program->inputs[i].event, 0);
+	count_viewer(viewer->head, -1);
+}
+
+static void on_feed(struct event *event, uint32_t revents)
+{
+	struct viewer *viewer = container_of(event, struct viewer, feed);
+	char word;
+	ssize_t n;
+
+	if (revents & EPOLLOUT)
+		feed(viewer);
+	if (!(revents & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+		return;
+	n = read(event->fd, &word, sizeof(word));
+	if (n > 0)
+		viewer->typed = true;
+	else if (n == 0 || errno != EAGAIN)
+		forget(viewer);
+}
+
+/* ---- a new one ---- */
+
+_Noreturn static void serve(const struct head *head, int client, int feed)
+{
+	const struct program *program = head->program;
+	const size_t index = (size_t)(head - program->heads);
+	const struct vnc_task task = {
+		.client = client,
+		.feed = feed,
+		.gpu = program->gpu.fd,
+		.keyboard = program->inputs[DISPLAY_KEYBOARD].event.fd,
+		.pointers = {
+			program->inputs[DISPLAY_TABLET].event.fd,
+			program->inputs[DISPLAY_TOUCH].event.fd,
+			program->inputs[DISPLAY_MOUSE].event.fd,
+		},
+		.head = (uint16_t)index,
+		.memory = &program->memory[index],
+		.name = program->name,
+		.password = *program->password ? program->password : NULL,
+	};
+	const int keep[] = { client, feed, task.gpu, task.keyboard,
+			     task.pointers[0], task.pointers[1], task.pointers[2] };
+
+	program_leave(keep, ARRAY_SIZE(keep));
+	vnc_serve(&task);
+}
+
+static int start(struct viewer *viewer, struct head *head, int client)
+{
+	struct program *program = head->program;
+	_cleanup_close_ int ours = -1, its = -1;
+	int fds[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
+		return -errno;
+	ours = fds[0];
+	its = fds[1];
+	pid = fork();
+	if (pid == 0)
+		serve(head, client, its);
+	if (pid < 0)
+		return -errno;
+	*viewer = (struct viewer){
+		.feed = { .fd = util_steal_fd(&ours), .fn = on_feed },
+		.head = head,
+		.news = NEWS_SURFACE | NEWS_CURSOR | NEWS_SHAPE,
+	};
+	if (loop_add(&program->loop, &viewer->feed, EPOLLIN) < 0) {
+		util_closep(&viewer->feed.fd);
+		return -ENOMEM;
+	}
+	feed(viewer);
+	count_viewer(head, 1);
+	return 0;
+}
+
+void viewers_accept(struct event *listener, uint32_t revents)
+{
+	struct head *head = container_of(listener, struct head, listener);
+	_cleanup_close_ int client = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+
+	(void)revents;
+	if (client < 0)
+		return;
+	/* With too many, or where the host has no room for a process, it finds its connection closed. */
+	for (size_t i = 0; i < VIEWERS_MAX; i++) {
+		struct viewer *viewer = &head->program->viewers[i];
+
+		if (viewer->feed.fd >= 0)
+			continue;
+		(void)start(viewer, head, client);
+		return;
+	}
+}

@@ -1,0 +1,701 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * microvm-display, as a process: this test is microvm, the gpu and the input devices
+ * on one side, and viewers, by libvncclient, on the other.
+ */
+#include "tests/lib/child.h"
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/input-event-codes.h>
+#include <png.h>
+#include <poll.h>
+#include <rfb/rfbclient.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include "devices/display/display.h"
+
+#define PATIENCE_MS 30000
+#define HEADS 2
+#define MANY 16 /* viewers, which is all that there can be */
+
+struct fixture {
+	struct display display;
+	struct display_head *heads;
+	char dir[32], socket[64], program[PATH_MAX];
+	int gpu, keyboard, tablet;
+};
+
+/* ---- the machine ---- */
+
+static int start(struct fixture *f, const char *password)
+{
+	struct display_conf conf = { 0 };
+	char viewer[80], file[80] = "";
+	int fd;
+
+	snprintf(viewer, sizeof(viewer), "vnc:%s", f->socket);
+	conf.viewer = viewer;
+	if (password) {
+		snprintf(file, sizeof(file), "%s/password", f->dir);
+		fd = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+		dprintf(fd, "%s\n", password);
+		close(fd);
+		conf.password_file = file;
+	}
+	assert_int_equal(display_open(&f->display, &conf, HEADS, &f->heads), 0);
+	f->display.path = f->socket;
+	assert_int_equal(display_connect(&f->display, DISPLAY_GPU, &f->gpu), 0);
+	assert_int_equal(display_connect(&f->display, DISPLAY_KEYBOARD, &f->keyboard), 0);
+	assert_int_equal(display_connect(&f->display, DISPLAY_TABLET, &f->tablet), 0);
+	if (*file)
+		unlink(file);
+	return display_start(&f->display, "a guest");
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	ssize_t len = readlink("/proc/self/exe", f->program, sizeof(f->program) - 1);
+
+	assert_true(len > 0);
+	for (int i = 0; i < 3; i++)
+		*strrchr(f->program, '/') = '\0';
+	strcat(f->program, "/microvm-display");
+	display_init(&f->display);
+	f->display.program = f->program;
+	f->gpu = f->keyboard = f->tablet = -1;
+	strcpy(f->dir, "/tmp/viewer.XXXXXX");
+	assert_non_null(mkdtemp(f->dir));
+	snprintf(f->socket, sizeof(f->socket), "%s/sock", f->dir);
+	signal(SIGPIPE, SIG_IGN);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	char path[USOCK_PATH_MAX];
+
+	for (unsigned int i = 0; i < f->display.heads; i++) {
+		assert_int_equal(display_socket(&f->display, i, path), 0);
+		unlink(path);
+	}
+	display_unmap(f->heads, f->display.heads);
+	display_close(&f->display);
+	util_closep(&f->gpu);
+	util_closep(&f->keyboard);
+	util_closep(&f->tablet);
+	rmdir(f->dir);
+	free(f);
+	return 0;
+}
+
+static struct fixture *started(void **state, const char *password)
+{
+	struct fixture *f = *state;
+
+	/* The program is not run by the emulator, nor does that know filters. */
+	if (child_emulator()) {
+		print_message("skipped: not under %s, which has no seccomp filters\n", child_emulator());
+		skip();
+	}
+	assert_int_equal(start(f, password), 0);
+	return f;
+}
+
+/* The next message at the end; false: none came. */
+static bool hear(int end, struct display_message *message)
+{
+	struct pollfd pollfd = { .fd = end, .events = POLLIN };
+
+	return poll(&pollfd, 1, PATIENCE_MS) == 1 && display_receive(end, message) == 0;
+}
+
+/* Until the gpu hears that so many look at the head. */
+static void expect_looking(struct fixture *f, unsigned int head, uint32_t count)
+{
+	struct display_message message;
+
+	do
+		assert_true(hear(f->gpu, &message));
+	while (message.type != DISPLAY_LOOKING || message.head != head || message.value != count);
+}
+
+static void say_rect(struct fixture *f, uint16_t type, uint16_t head, struct display_message message)
+{
+	message.type = type;
+	message.head = head;
+	assert_int_equal(display_send(f->gpu, &message), 0);
+}
+
+static void say_surface(struct fixture *f, uint16_t head, uint32_t width, uint32_t height)
+{
+	say_rect(f, DISPLAY_SURFACE, head, (struct display_message){ .rect = { 0, 0, width, height } });
+}
+
+/* No two pixels in a row, no two rows, and no two of these pictures are the same. */
+static void draw(struct display_head *head, uint32_t width, uint32_t height, uint32_t nth)
+{
+	uint32_t *pixels = (uint32_t *)head->pixels;
+
+	for (uint32_t y = 0; y < height; y++)
+		for (uint32_t x = 0; x < width; x++)
+			pixels[y * width + x] = (x * 7 + y * 13 + nth * 101) * 0x010305;
+}
+
+/* ---- a viewer ---- */
+
+static char *right_password(rfbClient *client)
+{
+	(void)client;
+	return strdup("correct1");
+}
+
+static char *wrong_password(rfbClient *client)
+{
+	(void)client;
+	return strdup("correct2");
+}
+
+/* NULL: it was not let in. */
+static rfbClient *look(const struct fixture *f, unsigned int head, const char *encodings,
+		       GetPasswordProc password)
+{
+	rfbClient *client = rfbGetClient(8, 3, 4);
+	char path[USOCK_PATH_MAX];
+
+	rfbEnableClientLogging = FALSE;
+	assert_non_null(client);
+	assert_int_equal(display_socket(&f->display, head, path), 0);
+	free(client->serverHost);
+	client->serverHost = strdup(path);
+	client->appData.encodingsString = encodings;
+	client->appData.enableJPEG = FALSE;
+	client->appData.useRemoteCursor = TRUE;
+	client->canHandleNewFBSize = TRUE;
+	client->GetPassword = password;
+	/* As the surface has it. */
+	client->format.redShift = 16;
+	client->format.blueShift = 0;
+	return rfbInitClient(client, NULL, NULL) ? client : NULL;
+}
+
+static void leave(rfbClient *client)
+{
+	/* What the library leaves to its user. */
+	free(client->frameBuffer);
+	free(client->rcSource);
+	free(client->rcMask);
+	rfbClientCleanup(client);
+}
+
+static bool shows(const rfbClient *client, const struct display_head *head, int width, int height)
+{
+	const uint32_t *want = (const uint32_t *)head->pixels, *have = (const uint32_t *)client->frameBuffer;
+
+	if (client->width != width || client->height != height)
+		return false;
+	for (int i = 0; i < width * height; i++)
+		if ((want[i] ^ have[i]) & 0xffffff)
+			return false;
+	return true;
+}
+
+/* Takes one message of the server's: who does not read is not read, either. */
+static void take(rfbClient *client)
+{
+	assert_true(WaitForMessage(client, PATIENCE_MS * 1000) > 0);
+	assert_true(HandleRFBServerMessage(client));
+}
+
+static void expect_shows(rfbClient *client, const struct display_head *head, int width, int height)
+{
+	while (!shows(client, head, width, height))
+		take(client);
+}
+
+static int connect_raw(const struct fixture *f)
+{
+	int fd;
+
+	assert_int_equal(usock_connect(f->socket, SOCK_STREAM, &fd), 0);
+	return fd;
+}
+
+/* Whether the connection ends, whatever comes before. */
+static bool ends(int fd)
+{
+	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
+	char unused[4096];
+	ssize_t n;
+
+	do {
+		if (poll(&pollfd, 1, PATIENCE_MS) != 1)
+			return false;
+		n = read(fd, unused, sizeof(unused));
+	} while (n > 0);
+	return true;
+}
+
+/* ---- pictures ---- */
+
+static void picture_equals(const char *path, const struct display_head *head, uint32_t width, uint32_t height)
+{
+	png_image image = { .version = PNG_IMAGE_VERSION };
+	_cleanup_free_ uint32_t *have = malloc((size_t)width * height * 4);
+	const uint32_t *want = (const uint32_t *)head->pixels;
+
+	assert_true(png_image_begin_read_from_file(&image, path));
+	assert_int_equal(image.width, width);
+	assert_int_equal(image.height, height);
+	image.format = PNG_FORMAT_BGRA;
+	assert_true(png_image_finish_read(&image, NULL, have, 0, NULL));
+	for (size_t i = 0; i < (size_t)width * height; i++)
+		assert_int_equal(have[i], want[i] | 0xff000000);
+}
+
+static void test_takes_pictures(void **state)
+{
+	struct fixture *f = started(state, NULL);
+	char paths[HEADS][64];
+
+	for (uint16_t i = 0; i < HEADS; i++) {
+		_cleanup_close_ int fd = -1;
+
+		assert_int_equal(display_shoot(&f->display, i), -EBADF);
+		snprintf(paths[i], sizeof(paths[i]), "%s/%u.png", f->dir, i);
+		fd = open(paths[i], O_WRONLY | O_CREAT, 0600);
+		assert_int_equal(display_give_file(&f->display, i, fd), 0);
+		assert_int_equal(display_shoot(&f->display, i), -ENODATA);
+		draw(&f->heads[i], 321 + i, 77, i);
+		say_surface(f, i, 321 + i, 77);
+		assert_int_equal(display_shoot(&f->display, i), 0);
+		picture_equals(paths[i], &f->heads[i], 321 + i, 77);
+	}
+	/* Nothing is left of a larger one. */
+	draw(&f->heads[0], 3, 2, 9);
+	say_surface(f, 0, 3, 2);
+	assert_int_equal(display_shoot(&f->display, 0), 0);
+	picture_equals(paths[0], &f->heads[0], 3, 2);
+	say_surface(f, 0, 0, 0);
+	assert_int_equal(display_shoot(&f->display, 0), -ENODATA);
+	assert_int_equal(display_shoot(&f->display, HEADS), -EBADF);
+	for (int i = 0; i < HEADS; i++)
+		unlink(paths[i]);
+}
+
+static void test_tells_what_cannot_be_written(void **state)
+{
+	struct fixture *f = started(state, NULL);
+	_cleanup_close_ int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
+
+	assert_int_equal(display_give_file(&f->display, 0, fd), 0);
+	say_surface(f, 0, 640, 480);
+	assert_int_equal(display_shoot(&f->display, 0), -ENOSPC);
+}
+
+/* ---- looking ---- */
+
+static void test_shows_each_head(void **state)
+{
+	static const char *const encodings[] = { "raw", "hextile", "zlib", "zrle", "tight" };
+	struct fixture *f = started(state, NULL);
+
+	for (uint16_t i = 0; i < HEADS; i++) {
+		draw(&f->heads[i], 333 + i, 99, i);
+		say_surface(f, i, 333 + i, 99);
+	}
+	for (size_t n = 0; n < ARRAY_SIZE(encodings); n++) {
+		for (uint16_t i = 0; i < HEADS; i++) {
+			rfbClient *client = look(f, i, encodings[n], NULL);
+
+			assert_non_null(client);
+			assert_string_equal(client->desktopName, "a guest");
+			expect_looking(f, i, 1);
+			expect_shows(client, &f->heads[i], 333 + i, 99);
+			leave(client);
+			expect_looking(f, i, 0);
+		}
+	}
+}
+
+static void test_follows_damage_and_size(void **state)
+{
+	struct fixture *f = started(state, NULL);
+	uint32_t *pixels = (uint32_t *)f->heads[0].pixels;
+	rfbClient *client;
+
+	client = look(f, 0, "zrle", NULL);
+	assert_non_null(client);
+	draw(&f->heads[0], 400, 300, 0);
+	say_surface(f, 0, 400, 300);
+	expect_shows(client, &f->heads[0], 400, 300);
+	for (uint32_t i = 0; i < 20; i++) {
+		pixels[(i + 100) * 400 + 399] = i;
+		/* What is not on the surface is left out. */
+		say_rect(f, DISPLAY_DAMAGE, 0, (struct display_message){ .rect = { 399, i + 100, 5, i + 1 } });
+	}
+	say_rect(f, DISPLAY_DAMAGE, 0, (struct display_message){ .rect = { 400, 0, 1, 1 } });
+	say_rect(f, DISPLAY_DAMAGE, 0, (struct display_message){ .rect = { 0, UINT32_MAX, UINT32_MAX, 2 } });
+	expect_shows(client, &f->heads[0], 400, 300);
+	draw(&f->heads[0], 1026, 5, 1);
+	say_surface(f, 0, 1026, 5);
+	expect_shows(client, &f->heads[0], 1026, 5);
+	leave(client);
+}
+
+static void got_shape(rfbClient *client, int hot_x, int hot_y, int width, int height, int bytes)
+{
+	int *shape = rfbClientGetClientData(client, got_shape);
+
+	(void)bytes;
+	if (!width)
+		return;
+	shape[0] = hot_x;
+	shape[1] = hot_y;
+	shape[2] = width;
+	shape[3] = height;
+	shape[4] = ((uint32_t *)client->rcSource)[DISPLAY_CURSOR_SIZE + 1] & 0xffffff;
+	shape[5] = client->rcMask[DISPLAY_CURSOR_SIZE + 1];
+	shape[6] = client->rcMask[DISPLAY_CURSOR_SIZE + 2];
+}
+
+static void test_shows_the_cursor(void **state)
+{
+	struct fixture *f = started(state, NULL);
+	int shape[7] = { 0 };
+	rfbClient *client;
+
+	((uint32_t *)f->heads[0].cursor)[DISPLAY_CURSOR_SIZE + 1] = 0xff123456;
+	say_surface(f, 0, 640, 480);
+	client = look(f, 0, "raw", NULL);
+	assert_non_null(client);
+	rfbClientSetClientData(client, got_shape, shape);
+	client->GotCursorShape = got_shape;
+	say_rect(f, DISPLAY_CURSOR, 0,
+		 (struct display_message){ .cursor = { .x = 10, .y = 20, .hot_x = 3, .hot_y = 999, .visible = 1,
+						       .changed = 1 } });
+	while (!shape[2])
+		take(client);
+	assert_int_equal(shape[0], 3);
+	assert_int_equal(shape[1], DISPLAY_CURSOR_SIZE - 1);
+	assert_int_equal(shape[2], DISPLAY_CURSOR_SIZE);
+	assert_int_equal(shape[3], DISPLAY_CURSOR_SIZE);
+	assert_int_equal(shape[4], 0x123456);
+	assert_true(shape[5] && !shape[6]);
+	leave(client);
+}
+
+/* ---- typing and pointing ---- */
+
+static void test_types(void **state)
+{
+	static const struct {
+		uint32_t keysym;
+		uint16_t code;
+	} keys[] = {
+		{ XK_a, KEY_A }, { XK_A, KEY_A }, { XK_exclam, KEY_1 }, { XK_asciitilde, KEY_GRAVE },
+		{ XK_Shift_L, KEY_LEFTSHIFT }, { XK_Return, KEY_ENTER }, { XK_F12, KEY_F12 },
+		{ XK_KP_Enter, KEY_KPENTER }, { XK_Delete, KEY_DELETE }, { XK_space, KEY_SPACE },
+		{ 0xfe20, KEY_TAB }, { 0xfe03, KEY_RIGHTALT },
+	};
+	static const uint32_t none[] = { 0, 0x7f, XK_adiaeresis, 0xfe00, 0x1008ff11, 0xffffffff };
+	struct fixture *f = started(state, NULL);
+	struct display_message message;
+	rfbClient *client;
+
+	draw(&f->heads[0], 64, 64, 0);
+	say_surface(f, 0, 64, 64);
+	client = look(f, 0, "raw", NULL);
+	assert_non_null(client);
+	expect_shows(client, &f->heads[0], 64, 64);
+	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
+		assert_true(SendKeyEvent(client, none[i], TRUE));
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(keys); i++) {
+		assert_true(SendKeyEvent(client, keys[i / 2].keysym, i % 2 == 0));
+		assert_true(hear(f->keyboard, &message));
+		assert_int_equal(message.type, DISPLAY_KEY);
+		assert_int_equal(message.key.code, keys[i / 2].code);
+		assert_int_equal(message.key.value, i % 2 == 0);
+	}
+	leave(client);
+	assert_true(hear(f->keyboard, &message));
+	assert_int_equal(message.type, DISPLAY_RELEASE);
+	assert_true(hear(f->tablet, &message));
+	assert_int_equal(message.type, DISPLAY_RELEASE);
+}
+
+/* A device that does not listen: what is lost is a release of all, and the viewer notices nothing. */
+static void test_loses_no_release(void **state)
+{
+	struct fixture *f = started(state, NULL);
+	struct display_message message;
+	rfbClient *client;
+	unsigned int count = 0;
+
+	draw(&f->heads[0], 640, 480, 0);
+	say_surface(f, 0, 640, 480);
+	client = look(f, 0, "raw", NULL);
+	assert_non_null(client);
+	expect_shows(client, &f->heads[0], 640, 480);
+	for (int i = 0; i < 5000; i++)
+		assert_true(SendKeyEvent(client, XK_a, TRUE));
+	draw(&f->heads[0], 640, 480, 1);
+	say_rect(f, DISPLAY_DAMAGE, 0, (struct display_message){ .rect = { 0, 0, 640, 480 } });
+	expect_shows(client, &f->heads[0], 640, 480);
+	do {
+		assert_true(hear(f->keyboard, &message));
+		count++;
+	} while (message.type == DISPLAY_KEY && count <= 5000);
+	assert_int_equal(message.type, DISPLAY_RELEASE);
+	leave(client);
+}
+
+static void expect_pointer(struct fixture *f, int x, int y, int wheel, int buttons)
+{
+	struct display_message message;
+
+	assert_true(hear(f->tablet, &message));
+	assert_int_equal(message.type, DISPLAY_POINTER);
+	assert_int_equal(message.pointer.x, x);
+	assert_int_equal(message.pointer.y, y);
+	assert_int_equal(message.pointer.wheel, wheel);
+	assert_int_equal(message.pointer.buttons, buttons);
+}
+
+static void test_points(void **state)
+{
+	struct fixture *f = started(state, NULL);
+	rfbClient *client;
+
+	draw(&f->heads[0], 640, 480, 0);
+	say_surface(f, 0, 640, 480);
+	client = look(f, 0, "raw", NULL);
+	assert_non_null(client);
+	expect_shows(client, &f->heads[0], 640, 480);
+	SendPointerEvent(client, 0, 0, 0);
+	expect_pointer(f, 0, 0, 0, 0);
+	SendPointerEvent(client, 639, 479, rfbButton1Mask);
+	expect_pointer(f, DISPLAY_AXIS_MAX, DISPLAY_AXIS_MAX, 0, 1);
+	SendPointerEvent(client, 0xffff, 0xffff, rfbButton1Mask | rfbButton3Mask);
+	expect_pointer(f, DISPLAY_AXIS_MAX, DISPLAY_AXIS_MAX, 0, 5);
+	SendPointerEvent(client, 320, 240, rfbButton4Mask);
+	expect_pointer(f, 320 * DISPLAY_AXIS_MAX / 639, 240 * DISPLAY_AXIS_MAX / 479, 1, 0);
+	SendPointerEvent(client, 320, 240, rfbButton5Mask);
+	expect_pointer(f, 320 * DISPLAY_AXIS_MAX / 639, 240 * DISPLAY_AXIS_MAX / 479, -1, 0);
+	leave(client);
+}
+
+static void test_asks_for_a_size(void **state)
+{
+	struct fixture *f = started(state, NULL);
+	struct display_message message;
+	rfbClient *client;
+
+	draw(&f->heads[1], 64, 48, 0);
+	say_surface(f, 1, 64, 48);
+	client = look(f, 1, "raw", NULL);
+	assert_non_null(client);
+	expect_looking(f, 1, 1);
+	expect_shows(client, &f->heads[1], 64, 48);
+	while (!client->screen.width)
+		take(client);
+	/* Only sizes that a surface can have. */
+	assert_true(SendExtDesktopSize(client, DISPLAY_WIDTH_MAX + 1, 600));
+	assert_true(SendExtDesktopSize(client, 800, 600));
+	assert_true(hear(f->gpu, &message));
+	assert_int_equal(message.type, DISPLAY_RESIZE);
+	assert_int_equal(message.head, 1);
+	assert_int_equal(message.rect.width, 800);
+	assert_int_equal(message.rect.height, 600);
+	draw(&f->heads[1], 800, 600, 1);
+	say_surface(f, 1, 800, 600);
+	expect_shows(client, &f->heads[1], 800, 600);
+	leave(client);
+}
+
+/* ---- strangers ---- */
+
+static void test_asks_for_the_password(void **state)
+{
+	struct fixture *f = started(state, "correct1 and more");
+	rfbClient *client;
+
+	draw(&f->heads[0], 64, 64, 0);
+	say_surface(f, 0, 64, 64);
+	assert_null(look(f, 0, "raw", wrong_password));
+	client = look(f, 0, "raw", right_password);
+	assert_non_null(client);
+	expect_shows(client, &f->heads[0], 64, 64);
+	leave(client);
+}
+
+static void test_wants_a_password_in_the_file(void **state)
+{
+	struct fixture *f = *state;
+
+	if (child_emulator())
+		skip();
+	assert_int_equal(start(f, ""), -EKEYREJECTED);
+}
+
+/* A challenge that comes again would let in whoever has heard an answer. */
+static void test_challenges_differ(void **state)
+{
+	struct fixture *f = started(state, "correct1");
+	uint8_t challenges[2][16];
+
+	for (int i = 0; i < 2; i++) {
+		_cleanup_close_ int fd = connect_raw(f);
+		uint8_t greeting[12 + 2];
+
+		fcntl(fd, F_SETFL, 0);
+		assert_int_equal(recv(fd, greeting, 12, MSG_WAITALL), 12);
+		assert_int_equal(write(fd, "RFB 003.008\n", 12), 12);
+		assert_int_equal(recv(fd, greeting, 2, MSG_WAITALL), 2);
+		assert_int_equal(greeting[1], 2);
+		assert_int_equal(write(fd, &greeting[1], 1), 1);
+		assert_int_equal(recv(fd, challenges[i], 16, MSG_WAITALL), 16);
+	}
+	assert_memory_not_equal(challenges[0], challenges[1], 16);
+}
+
+/* Nobody waits for somebody else. */
+static void test_serves_viewers_apart(void **state)
+{
+	struct fixture *f = started(state, NULL);
+	rfbClient *slow, *quick;
+
+	draw(&f->heads[0], 1600, 1200, 0);
+	say_surface(f, 0, 1600, 1200);
+	slow = look(f, 0, "raw", NULL);
+	quick = look(f, 0, "tight", NULL);
+	assert_true(slow && quick);
+	/* Each picture is more than its socket takes. */
+	for (uint32_t i = 1; i < 5; i++) {
+		draw(&f->heads[0], 1600, 1200, i);
+		say_rect(f, DISPLAY_DAMAGE, 0, (struct display_message){ .rect = { 0, 0, 1600, 1200 } });
+		assert_true(SendFramebufferUpdateRequest(slow, 0, 0, 1600, 1200, FALSE));
+		expect_shows(quick, &f->heads[0], 1600, 1200);
+	}
+	leave(quick);
+	/* It gets the last picture when it reads again. */
+	expect_shows(slow, &f->heads[0], 1600, 1200);
+	leave(slow);
+}
+
+static void test_survives_garbage(void **state)
+{
+	struct fixture *f = started(state, NULL);
+	unsigned int seed = 1;
+	rfbClient *client;
+
+	for (int i = 0; i < 24; i++) {
+		_cleanup_close_ int fd = connect_raw(f);
+		uint8_t bytes[512];
+
+		fcntl(fd, F_SETFL, 0);
+		/* Every other one gets past the greeting, and every third is let in. */
+		if (i % 2)
+			(void)!write(fd, "RFB 003.008\n\1", 13);
+		if (i % 6 == 5)
+			(void)!write(fd, "\1", 1);
+		for (size_t n = 0; n < sizeof(bytes); n++)
+			bytes[n] = (uint8_t)(rand_r(&seed) >> 8);
+		(void)!write(fd, bytes, sizeof(bytes));
+		shutdown(fd, SHUT_WR);
+		assert_true(ends(fd));
+	}
+	draw(&f->heads[0], 64, 64, 0);
+	say_surface(f, 0, 64, 64);
+	client = look(f, 0, "raw", NULL);
+	assert_non_null(client);
+	expect_shows(client, &f->heads[0], 64, 64);
+	leave(client);
+}
+
+static void test_has_a_limit_of_viewers(void **state)
+{
+	struct fixture *f = started(state, NULL);
+	int fds[MANY], more;
+
+	for (int i = 0; i < MANY; i++) {
+		fds[i] = connect_raw(f);
+		expect_looking(f, 0, (uint32_t)i + 1);
+	}
+	more = connect_raw(f);
+	assert_true(ends(more));
+	close(more);
+	close(fds[0]);
+	expect_looking(f, 0, MANY - 1);
+	fds[0] = connect_raw(f);
+	expect_looking(f, 0, MANY);
+	/* With the program its viewers go. */
+	display_close(&f->display);
+	for (int i = 0; i < MANY; i++) {
+		assert_true(ends(fds[i]));
+		close(fds[i]);
+	}
+}
+
+/* What a broken gpu, or a guest that owns it, may say. */
+static void test_survives_the_gpu(void **state)
+{
+	struct fixture *f = started(state, NULL);
+	rfbClient *client = look(f, 0, "raw", NULL);
+	struct display_message message;
+	unsigned int seed = 1;
+	uint8_t bytes[sizeof(message)];
+
+	assert_non_null(client);
+	for (int i = 0; i < 3000; i++) {
+		for (size_t n = 0; n < sizeof(bytes); n++)
+			bytes[n] = (uint8_t)(rand_r(&seed) >> 8);
+		memcpy(&message, bytes, sizeof(message));
+		message.type %= 4;
+		message.head %= HEADS + 1;
+		/* Sizes, too, that are almost right. */
+		if (i % 2) {
+			message.rect.width %= DISPLAY_WIDTH_MAX + 2;
+			message.rect.height %= 40;
+			message.rect.x %= 4200;
+			message.rect.y %= 40;
+		}
+		while (write(f->gpu, &message, i % 7 ? sizeof(message) : 1 + (size_t)i % 19) < 0)
+			assert_int_equal(errno, EAGAIN);
+	}
+	leave(client);
+	draw(&f->heads[0], 64, 64, 0);
+	say_surface(f, 0, 64, 64);
+	client = look(f, 0, "raw", NULL);
+	assert_non_null(client);
+	expect_shows(client, &f->heads[0], 64, 64);
+	leave(client);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_takes_pictures),
+		TEST(test_tells_what_cannot_be_written),
+		TEST(test_shows_each_head),
+		TEST(test_follows_damage_and_size),
+		TEST(test_shows_the_cursor),
+		TEST(test_types),
+		TEST(test_loses_no_release),
+		TEST(test_points),
+		TEST(test_asks_for_a_size),
+		TEST(test_asks_for_the_password),
+		TEST(test_wants_a_password_in_the_file),
+		TEST(test_challenges_differ),
+		TEST(test_serves_viewers_apart),
+		TEST(test_survives_garbage),
+		TEST(test_has_a_limit_of_viewers),
+		TEST(test_survives_the_gpu),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
