@@ -30,7 +30,7 @@ DEBIAN_ARCH_aarch64 := arm64
 DEBIAN_ARCH := $(DEBIAN_ARCH_$(ARCH))
 
 FOLDERS := core seccomp devices/block devices/netdev devices/vhost devices/display devices/pci devices/platform \
-	   arch/$(ARCH) boot devices/scsi devices/fs devices/vsock devices/virtio devices vmm
+	   arch/$(ARCH) boot devices/scsi devices/fs devices/vsock devices/gpu devices/virtio devices vmm
 LIBS := libseccomp libcap-ng liburing jansson zlib libzstd
 # It comes without a file for pkg-config.
 PLAIN_LIBS_aarch64 := -lfdt

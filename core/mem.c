@@ -209,7 +209,7 @@ static struct iovec piece(const struct mem *mem, size_t regions, uint64_t gpa, u
 }
 
 /* Regions end below 2^64, so gpa cannot wrap round within them. */
-static bool backed(const struct mem *mem, uint64_t gpa, uint64_t len)
+bool mem_is_ram(const struct mem *mem, uint64_t gpa, uint64_t len)
 {
 	while (len) {
 		uint64_t part = piece(mem, mem->count, gpa, len).iov_len;
@@ -244,7 +244,7 @@ int mem_read(const struct mem *mem, uint64_t gpa, void *buffer, size_t len)
 {
 	uint8_t *to = buffer;
 
-	if (!backed(mem, gpa, len))
+	if (!mem_is_ram(mem, gpa, len))
 		return -EFAULT;
 	while (len) {
 		struct iovec part = piece(mem, mem->count, gpa, len);
@@ -262,7 +262,7 @@ int mem_write(const struct mem *mem, uint64_t gpa, const void *buffer, size_t le
 {
 	const uint8_t *from = buffer;
 
-	if (!backed(mem, gpa, len))
+	if (!mem_is_ram(mem, gpa, len))
 		return -EFAULT;
 	while (len) {
 		struct iovec part = piece(mem, mem->count, gpa, len);
@@ -292,7 +292,7 @@ ssize_t mem_discard(const struct mem *mem, uint64_t gpa, uint64_t len)
 {
 	ssize_t sum = 0;
 
-	if (!backed(mem, gpa, len))
+	if (!mem_is_ram(mem, gpa, len))
 		return -EFAULT;
 	while (len) {
 		const struct mem_region *region = find(mem, mem->count, gpa);

@@ -69,6 +69,9 @@ void mem_keep_from_children(const struct mem *mem);
 /* A pointer to [gpa, gpa + len) when it lies within one region, else NULL. */
 void *mem_ptr(const struct mem *mem, uint64_t gpa, uint64_t len);
 
+/* Whether all of [gpa, gpa + len) is RAM. */
+bool mem_is_ram(const struct mem *mem, uint64_t gpa, uint64_t len);
+
 /*
  * Describes [gpa, gpa + len) by at most max iovecs, several where it crosses
  * regions, for I/O. Returns their number; -EFAULT when a byte of it is neither RAM

@@ -34,6 +34,7 @@ const struct hint display_hints[] = {
 	{ ENOKEY, "others could reach that address of display=: it needs password-file=, or take 127.0.0.1" },
 	{ EKEYREJECTED, "password-file= cannot be read, or has nothing in its first line" },
 	{ ENOPKG, "there is no microvm-display beside microvm or in ../libexec: install it there" },
+	{ EINVAL, "size= is two numbers from 64 to 4095, such as 1280x800" },
 	{ ECONNRESET, "microvm-display does not run: its libraries, libvncserver and libpng, may not be installed" },
 	{ 0 },
 };

@@ -103,6 +103,9 @@ void virtio_dev_resize(struct virtio_dev *dev);
 int virtio_dev_resize_disk(struct virtio_dev *dev, uint64_t bytes);
 /* The class's set_link; -EOPNOTSUPP where it has none. */
 int virtio_dev_set_link(struct virtio_dev *dev, bool up);
+/* The class's set_monitor; -EOPNOTSUPP where it has none. */
+int virtio_dev_set_monitor(struct virtio_dev *dev, unsigned int head, uint32_t width,
+			   uint32_t height);
 /* The class's retry, for each queue that is active. */
 void virtio_dev_retry(struct virtio_dev *dev);
 

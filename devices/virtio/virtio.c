@@ -249,6 +249,20 @@ static int set_link(void *arg)
 	return change->dev->class->set_link(change->dev, change->up);
 }
 
+struct monitor {
+	struct virtio_dev *dev;
+	unsigned int head;
+	uint32_t width, height;
+};
+
+static int set_monitor(void *arg)
+{
+	const struct monitor *monitor = arg;
+
+	return monitor->dev->class->set_monitor(monitor->dev, monitor->head, monitor->width,
+						monitor->height);
+}
+
 static int retry_queues(void *first)
 {
 	for (struct virtq *queue = first; queue; queue = next_queue(queue))
@@ -631,6 +645,16 @@ int virtio_dev_set_link(struct virtio_dev *dev, bool up)
 	if (dev->served_by)
 		restart(dev);
 	return err;
+}
+
+int virtio_dev_set_monitor(struct virtio_dev *dev, unsigned int head, uint32_t width,
+			   uint32_t height)
+{
+	struct monitor monitor = { dev, head, width, height };
+
+	if (!dev->class->set_monitor)
+		return -EOPNOTSUPP;
+	return worker_call(&dev->workers[0], set_monitor, &monitor);
 }
 
 void virtio_dev_retry(struct virtio_dev *dev)

@@ -6,7 +6,7 @@
  *
  * Threads: a device has one worker, or with several sets of queues one for
  * each set; a queue belongs to exactly one. init, save, load, restore and free run on the main
- * thread; start, reset, config_write, drain, resize, resize_disk, set_link and mend on the first worker; kick, retry,
+ * thread; start, reset, config_write, drain, resize, resize_disk, set_link, set_monitor and mend on the first worker; kick, retry,
  * queue_start, queue_stop, queue_reset, queue_error and the queue's event handlers on the queue's. The
  * transports call the functions in transport.h from vCPU threads.
  */
@@ -171,6 +171,8 @@ struct virtio_class {
 	int (*resize_disk)(struct virtio_dev *dev, uint64_t bytes);
 	/* A person's request: plugs the network's cable in, or pulls it. -ENODEV: there is nobody at its end. */
 	int (*set_link)(struct virtio_dev *dev, bool up);
+	/* A person's request: a monitor of that size at the head, or with 0 x 0 none. -ENODEV: no such head. */
+	int (*set_monitor)(struct virtio_dev *dev, unsigned int head, uint32_t width, uint32_t height);
 	/* KVM got no page of shm for a vCPU: replaces what was lost. In how many places; 0: nothing was. */
 	size_t (*mend)(struct virtio_dev *dev);
 	/* A person's request: what a host's error stopped is to be tried again. On the queue's worker. */

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What heads show. The display's memory always has what was flushed last, whether or not
+ * anybody looks: a picture may be asked for at any time. Only telling of it can wait, as
+ * one rectangle around all that has changed.
+ */
+#include "devices/gpu/gpu.h"
+
+static bool is_empty(const struct gpu_rect *rect)
+{
+	return !rect->width || !rect->height;
+}
+
+static void extend(struct gpu_rect *sum, const struct gpu_rect *rect)
+{
+	uint32_t right, bottom;
+
+	if (is_empty(sum)) {
+		*sum = *rect;
+		return;
+	}
+	right = (uint32_t)util_max(sum->x + sum->width, rect->x + rect->width);
+	bottom = (uint32_t)util_max(sum->y + sum->height, rect->y + rect->height);
+	sum->x = (uint32_t)util_min(sum->x, rect->x);
+	sum->y = (uint32_t)util_min(sum->y, rect->y);
+	sum->width = right - sum->x;
+	sum->height = bottom - sum->y;
+}
+
+/* What both have, as seen from the corner of bounds. Whatever rect is: a driver's, in 32 bits. */
+static struct gpu_rect intersect(const struct gpu_rect *bounds, const struct gpu_rect *rect)
+{
+	uint64_t left = util_max(bounds->x, rect->x), top = util_max(bounds->y, rect->y);
+	uint64_t right = util_min((uint64_t)bounds->x + bounds->width, (uint64_t)rect->x + rect->width);
+	uint64_t bottom = util_min((uint64_t)bounds->y + bounds->height,
+				   (uint64_t)rect->y + rect->height);
+
+	if (left >= right || top >= bottom)
+		return (struct gpu_rect){ 0 };
+	return (struct gpu_rect){ (uint32_t)(left - bounds->x), (uint32_t)(top - bounds->y),
+				  (uint32_t)(right - left), (uint32_t)(bottom - top) };
+}
+
+/* part is of the head. What is not there is left out: a guest may take its memory back. */
+static void copy(struct gpu_screen *screen, struct gpu_head *head,
+		 const struct gpu_resource *resource, const struct gpu_rect *part)
+{
+	const struct gpu_image *image = &head->now.image;
+	const struct gpu_rect *rect = &head->now.rect;
+	const bool plain = gpu_format_plain(image->format);
+	const size_t len = (size_t)part->width * GPU_PIXEL, pitch = (size_t)rect->width * GPU_PIXEL;
+	uint64_t from = image->offset + (uint64_t)(rect->y + part->y) * image->stride +
+			(uint64_t)(rect->x + part->x) * GPU_PIXEL;
+	uint8_t *to;
+
+	if (!screen->memory)
+		return;
+	to = screen->memory[head - screen->heads].pixels + part->y * pitch +
+	     (size_t)part->x * GPU_PIXEL;
+	for (uint32_t y = 0; y < part->height; y++) {
+		if (gpu_resource_read(screen->table, resource, from, plain ? to : (void *)screen->line,
+				      len) < 0)
+			return;
+		if (!plain)
+			gpu_pixels_convert(image->format, (uint32_t *)(void *)to, screen->line,
+					   part->width);
+		from += image->stride;
+		to += pitch;
+	}
+	screen->copied += len * part->height;
+}
+
+static uint32_t check_image(const struct gpu_resource *resource, const struct gpu_image *image,
+			    const struct gpu_rect *rect)
+{
+	const uint64_t line = (uint64_t)image->width * GPU_PIXEL;
+
+	if (!resource)
+		return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+	if (!gpu_format_known(image->format) || image->stride < line || is_empty(rect) ||
+	    !gpu_rect_within(rect, image->width, image->height) ||
+	    rect->width > DISPLAY_WIDTH_MAX || rect->height > DISPLAY_HEIGHT_MAX)
+		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	/* Its last line ends within the resource; the sum of it could exceed 64 bits. */
+	if (!util_within(image->offset, line, resource->size) ||
+	    image->height - 1 > (resource->size - image->offset - line) / image->stride)
+		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	return 0;
+}
+
+uint32_t gpu_scanout_set(struct gpu_screen *screen, struct gpu_head *head,
+			 const struct gpu_image *image, const struct gpu_rect *rect)
+{
+	const struct gpu_resource *resource = gpu_table_find(screen->table, image->resource);
+	const struct gpu_image no_image = { 0 };
+	const struct gpu_rect no_rect = { 0 };
+	struct gpu_scanout *now = &head->now;
+	uint32_t err = image->resource ? check_image(resource, image, rect) : 0;
+	bool resized;
+
+	if (err)
+		return err;
+	if (!image->resource) {
+		image = &no_image;
+		rect = &no_rect;
+	}
+	resized = rect->width != now->rect.width || rect->height != now->rect.height;
+	now->image = *image;
+	now->rect = *rect;
+	if (!resized)
+		return 0;
+	head->tell_surface = true;
+	head->damage = no_rect;
+	/* What was there before lies there in lines of another length. */
+	if (resource)
+		copy(screen, head, resource, &(struct gpu_rect){ 0, 0, rect->width, rect->height });
+	return 0;
+}
+
+uint32_t gpu_scanout_flush(struct gpu_screen *screen, const struct gpu_resource *resource,
+			   const struct gpu_rect *rect)
+{
+	/* A blob has a size in bytes only. */
+	if (resource->format && !gpu_rect_within(rect, resource->width, resource->height))
+		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	for (unsigned int i = 0; i < screen->count; i++) {
+		struct gpu_head *head = &screen->heads[i];
+		struct gpu_rect part = intersect(&head->now.rect, rect);
+
+		if (head->now.image.resource != resource->id || is_empty(&part))
+			continue;
+		copy(screen, head, resource, &part);
+		extend(&head->damage, &part);
+	}
+	return 0;
+}
+
+void gpu_scanout_forget(struct gpu_screen *screen, uint32_t resource)
+{
+	for (unsigned int i = 0; i < screen->count; i++) {
+		struct gpu_head *head = &screen->heads[i];
+
+		if (head->now.image.resource == resource)
+			gpu_scanout_set(screen, head, &(struct gpu_image){ 0 }, NULL);
+		if (head->now.cursor.resource == resource)
+			gpu_cursor_set(screen, head, 0, 0, 0);
+	}
+}
+
+/* ---- cursors ---- */
+
+/* A smaller picture is at the top left, of a larger one that much is seen; a blob is as large as it should be. */
+static void copy_cursor(struct gpu_screen *screen, const struct gpu_resource *resource,
+			struct display_head *memory)
+{
+	uint32_t width = resource->format ? resource->width : DISPLAY_CURSOR_SIZE;
+	uint32_t height = resource->format ? resource->height : DISPLAY_CURSOR_SIZE;
+	uint32_t format = resource->format ?: VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM;
+	uint32_t seen = (uint32_t)util_min(width, DISPLAY_CURSOR_SIZE);
+	uint32_t(*to)[DISPLAY_CURSOR_SIZE] = (void *)memory->cursor;
+
+	memset(memory->cursor, 0, sizeof(memory->cursor));
+	for (uint32_t y = 0; y < util_min(height, DISPLAY_CURSOR_SIZE); y++)
+		if (gpu_resource_read(screen->table, resource, (uint64_t)y * width * GPU_PIXEL,
+				      screen->line, (size_t)seen * GPU_PIXEL) == 0)
+			gpu_pixels_convert(format, to[y], screen->line, seen);
+}
+
+uint32_t gpu_cursor_set(struct gpu_screen *screen, struct gpu_head *head, uint32_t resource,
+			uint32_t hot_x, uint32_t hot_y)
+{
+	const struct gpu_resource *picture = gpu_table_find(screen->table, resource);
+
+	if (resource && !picture)
+		return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+	if (picture && screen->memory)
+		copy_cursor(screen, picture, &screen->memory[head - screen->heads]);
+	head->now.cursor.resource = resource;
+	head->now.cursor.hot_x = (uint32_t)util_min(hot_x, DISPLAY_CURSOR_SIZE - 1);
+	head->now.cursor.hot_y = (uint32_t)util_min(hot_y, DISPLAY_CURSOR_SIZE - 1);
+	head->tell_cursor = true;
+	head->tell_picture |= picture != NULL;
+	return 0;
+}
+
+void gpu_cursor_move(struct gpu_head *head, uint32_t x, uint32_t y)
+{
+	head->now.cursor.x = x;
+	head->now.cursor.y = y;
+	head->tell_cursor = true;
+}
+
+void gpu_screen_reset(struct gpu_screen *screen)
+{
+	for (unsigned int i = 0; i < screen->count; i++) {
+		gpu_scanout_set(screen, &screen->heads[i], &(struct gpu_image){ 0 }, NULL);
+		gpu_cursor_set(screen, &screen->heads[i], 0, 0, 0);
+		gpu_cursor_move(&screen->heads[i], 0, 0);
+	}
+}
