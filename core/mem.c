@@ -276,19 +276,20 @@ int mem_write(const struct mem *mem, uint64_t gpa, const void *buffer, size_t le
 	return 0;
 }
 
-static ssize_t discard(const struct mem_region *region, uint64_t offset, uint64_t len)
+static ssize_t advise_region(const struct mem_region *region, uint64_t offset, uint64_t len,
+			     int advice)
 {
 	const uint64_t first = util_align_up(offset, region->page);
 	const uint64_t end = (offset + len) & ~(region->page - 1);
-	/* What is shared stays in the file unless there is a hole. */
-	const int advice = region->fd < 0 ? MADV_DONTNEED : MADV_REMOVE;
 
+	if (!region->ours)
+		return -EOPNOTSUPP;
 	if (first >= end)
 		return 0;
 	return madvise(region->hva + first, end - first, advice) < 0 ? -errno : (ssize_t)(end - first);
 }
 
-ssize_t mem_discard(const struct mem *mem, uint64_t gpa, uint64_t len)
+static ssize_t advise(const struct mem *mem, uint64_t gpa, uint64_t len, int private, int shared)
 {
 	ssize_t sum = 0;
 
@@ -302,7 +303,7 @@ ssize_t mem_discard(const struct mem *mem, uint64_t gpa, uint64_t len)
 		assert(region);
 		offset = gpa - region->gpa;
 		part = util_min(len, region->len - offset);
-		n = region->ours ? discard(region, offset, part) : -EOPNOTSUPP;
+		n = advise_region(region, offset, part, region->fd < 0 ? private : shared);
 		if (n < 0)
 			return n;
 		sum += n;
@@ -310,6 +311,17 @@ ssize_t mem_discard(const struct mem *mem, uint64_t gpa, uint64_t len)
 		len -= part;
 	}
 	return sum;
+}
+
+ssize_t mem_discard(const struct mem *mem, uint64_t gpa, uint64_t len)
+{
+	/* What is shared stays in the file unless there is a hole. */
+	return advise(mem, gpa, len, MADV_DONTNEED, MADV_REMOVE);
+}
+
+ssize_t mem_cool(const struct mem *mem, uint64_t gpa, uint64_t len)
+{
+	return advise(mem, gpa, len, MADV_COLD, MADV_COLD);
 }
 
 int mem_gpa(const struct mem *mem, const void *hva, uint64_t *ret_gpa)

@@ -91,6 +91,9 @@ int mem_write(const struct mem *mem, uint64_t gpa, const void *buffer, size_t le
  */
 ssize_t mem_discard(const struct mem *mem, uint64_t gpa, uint64_t len);
 
+/* The same, but that all stays as it is: when the host is short of memory it takes those pages first. */
+ssize_t mem_cool(const struct mem *mem, uint64_t gpa, uint64_t len);
+
 /* The way back from an iovec of mem_iov(): its address. -EFAULT when it is not RAM. */
 int mem_gpa(const struct mem *mem, const void *hva, uint64_t *ret_gpa);
 

@@ -11,6 +11,11 @@
  * a window of files, is counted and ignored. What else uses a page meanwhile, a
  * disk or the rings themselves, finds zeroes, which the guest wanted so.
  *
+ * Hints, too, name free pages, but the driver may use one again at any time,
+ * before we see it named or after (section 5.5.6.5). So it is not given back:
+ * the host's kernel is told that it is cold, which changes nothing in it. Then we need
+ * no hint any more, and the driver has its pages back as soon as it has named all.
+ *
  * The target is ours and outlives resets. The rest of the configuration is
  * what the driver says. madvise() is in the base set of system calls.
  */
@@ -31,7 +36,7 @@ struct balloon_conf {
 	struct virtio_conf virtio;
 	uint64_t size;
 	uint64_t stats; /* in seconds; 0: only when asked for */
-	bool deflate_on_oom, reporting;
+	bool deflate_on_oom, reporting, hinting;
 };
 
 /* What a queue is for: its number, as the specification has it. */
@@ -51,6 +56,9 @@ struct balloon {
 	struct virtio_dev dev;
 	struct balloon_gathered gathered;
 	uint32_t target; /* in pages */
+	uint32_t command; /* free_page_hint_cmd_id: of the round of hints, or that there is none */
+	uint32_t rounds;  /* their last number */
+	bool hinting;     /* the driver has begun the round */
 	uint32_t poison; /* what free pages are filled with, where it was agreed */
 	struct chain *stats; /* the driver's buffer, until we want another */
 	struct timer timer;
@@ -58,13 +66,15 @@ struct balloon {
 
 /* Those of statistics are as the driver says them, in the order of their tags. */
 enum balloon_counter { BALLOON_TARGET, BALLOON_ACTUAL, BALLOON_RELEASED, BALLOON_REPORTED,
-		       BALLOON_REFUSED, BALLOON_ERRORS, BALLOON_UPDATES, BALLOON_TAGS };
+		       BALLOON_HINTED, BALLOON_ROUNDS, BALLOON_REFUSED, BALLOON_ERRORS, BALLOON_UPDATES, BALLOON_TAGS };
 
 static const char *const balloon_counters[] = {
 	[BALLOON_TARGET] = "target",
 	[BALLOON_ACTUAL] = "actual",
 	[BALLOON_RELEASED] = "released",
 	[BALLOON_REPORTED] = "reported",
+	[BALLOON_HINTED] = "hinted",
+	[BALLOON_ROUNDS] = "hint_rounds",
 	[BALLOON_REFUSED] = "refused",
 	[BALLOON_ERRORS] = "errors",
 	[BALLOON_UPDATES] = "stats_updates",
@@ -100,7 +110,7 @@ static void balloon_show(struct balloon *balloon, unsigned int counter, uint64_t
 
 /* ---- giving back ---- */
 
-/* A range that grows as long as what comes touches it, so that one call gives it back. */
+/* A range that grows as long as what comes touches it, so that one call is enough for it. */
 struct balloon_run {
 	struct balloon *balloon;
 	enum balloon_counter counter;
@@ -109,7 +119,9 @@ struct balloon_run {
 
 static void run_end(struct balloon_run *run)
 {
-	ssize_t n = mem_discard(run->balloon->dev.mem, run->gpa, run->len);
+	const struct mem *mem = run->balloon->dev.mem;
+	ssize_t n = run->counter == BALLOON_HINTED ? mem_cool(mem, run->gpa, run->len) :
+						     mem_discard(mem, run->gpa, run->len);
 
 	balloon_count(run->balloon, n < 0 ? BALLOON_ERRORS : run->counter, n < 0 ? 1 : (uint64_t)n);
 	run->len = 0;
@@ -228,15 +240,13 @@ static void take_stats(struct balloon *balloon, struct chain *chain)
 	balloon_count(balloon, BALLOON_UPDATES, 1);
 }
 
-static const char *take_report(struct balloon *balloon, const struct chain *chain)
+/* Pages that are a chain's buffers. */
+static void take_buffers(struct balloon *balloon, enum balloon_counter counter,
+			 const struct chain *chain)
 {
-	const bool poisoned = virtio_has(&balloon->dev, VIRTIO_BALLOON_F_PAGE_POISON) && balloon->poison;
-	struct balloon_run run = { balloon, BALLOON_REPORTED, 0, 0 };
+	struct balloon_run run = { balloon, counter, 0, 0 };
 
-	if (!chain->in.left)
-		return "a report without pages";
-	/* They are to stay as they are, or be what they were filled with. */
-	for (unsigned int i = 0; !poisoned && i < chain->in.count; i++) {
+	for (unsigned int i = 0; i < chain->in.count; i++) {
 		const struct iovec *iov = &chain->in.iov[i];
 		uint64_t gpa;
 
@@ -246,7 +256,49 @@ static const char *take_report(struct balloon *balloon, const struct chain *chai
 			run_add(&run, gpa, iov->iov_len);
 	}
 	run_end(&run);
+}
+
+static const char *take_report(struct balloon *balloon, const struct chain *chain)
+{
+	if (!chain->in.left)
+		return "a report without pages";
+	/* If they were filled with something they are to stay so. */
+	if (!virtio_has(&balloon->dev, VIRTIO_BALLOON_F_PAGE_POISON) || !balloon->poison)
+		take_buffers(balloon, BALLOON_REPORTED, chain);
 	return NULL;
+}
+
+static void balloon_command(struct balloon *balloon, uint32_t command)
+{
+	balloon->command = command;
+	balloon->hinting = false;
+	virtio_config_update(&balloon->dev,
+			     offsetof(struct virtio_balloon_config, free_page_hint_cmd_id), &command,
+			     sizeof(command));
+}
+
+/* The driver says of which round the pages are that follow, or that there are no more. */
+static const char *take_command(struct balloon *balloon, struct chain *chain)
+{
+	uint32_t command;
+
+	if (chain_pull(chain, &command, sizeof(command)) < sizeof(command))
+		return "a command of hints that is too short";
+	if (command == VIRTIO_BALLOON_CMD_ID_STOP && balloon->hinting) {
+		balloon_command(balloon, VIRTIO_BALLOON_CMD_ID_DONE);
+		balloon_count(balloon, BALLOON_ROUNDS, 1);
+	}
+	balloon->hinting = command > VIRTIO_BALLOON_CMD_ID_DONE && command == balloon->command;
+	return NULL;
+}
+
+static const char *take_hint(struct balloon *balloon, struct chain *chain)
+{
+	const char *fault = chain->out.left ? take_command(balloon, chain) : NULL;
+
+	if (balloon->hinting)
+		take_buffers(balloon, BALLOON_HINTED, chain);
+	return fault;
 }
 
 /*
@@ -282,6 +334,18 @@ static void balloon_hold(struct balloon *balloon, struct virtq *queue)
 		timer_set(&balloon->timer, conf->stats * NS_PER_SEC);
 }
 
+static const char *take(struct balloon *balloon, enum balloon_role role, struct chain *chain)
+{
+	switch (role) {
+	case BALLOON_HINTS:
+		return take_hint(balloon, chain);
+	case BALLOON_REPORTS:
+		return take_report(balloon, chain);
+	default:
+		return take_list(balloon, role, chain);
+	}
+}
+
 static void balloon_kick(struct virtio_dev *dev, struct virtq *queue)
 {
 	const enum balloon_role role = balloon_role(queue);
@@ -291,11 +355,10 @@ static void balloon_kick(struct virtio_dev *dev, struct virtq *queue)
 
 	if (role == BALLOON_STATS)
 		balloon_hold(balloon, queue);
-	if (role != BALLOON_INFLATE && role != BALLOON_DEFLATE && role != BALLOON_REPORTS)
+	if (role == BALLOON_STATS || role == BALLOON_ROLES)
 		return;
 	while (!fault && (chain = virtq_pop(queue))) {
-		fault = role == BALLOON_REPORTS ? take_report(balloon, chain) :
-						  take_list(balloon, role, chain);
+		fault = take(balloon, role, chain);
 		if (!fault)
 			virtq_done(queue, chain);
 	}
@@ -312,7 +375,7 @@ static void balloon_queue_stop(struct virtq *queue)
 		balloon->stats = NULL;
 }
 
-/* ---- statistics on request ---- */
+/* ---- on request ---- */
 
 static int balloon_request(void *arg)
 {
@@ -336,6 +399,26 @@ int balloon_ask(struct virtio_dev *dev)
 	return worker_call(&dev->workers[0], balloon_request, balloon_of(dev));
 }
 
+static int balloon_begin(void *arg)
+{
+	struct balloon *balloon = arg;
+	struct virtio_dev *dev = &balloon->dev;
+
+	if (!(atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER_OK) || virtio_failed(dev) ||
+	    !virtio_has(dev, VIRTIO_BALLOON_F_FREE_PAGE_HINT))
+		return -EAGAIN;
+	/* Never the last one again. */
+	if (++balloon->rounds <= VIRTIO_BALLOON_CMD_ID_DONE)
+		balloon->rounds = VIRTIO_BALLOON_CMD_ID_DONE + 1;
+	balloon_command(balloon, balloon->rounds);
+	return 0;
+}
+
+int balloon_hint(struct virtio_dev *dev)
+{
+	return worker_call(&dev->workers[0], balloon_begin, balloon_of(dev));
+}
+
 /* ---- configuration ---- */
 
 static uint32_t balloon_max(const struct balloon *balloon)
@@ -353,7 +436,7 @@ static void balloon_config_write(struct virtio_dev *dev, uint32_t offset, uint32
 	pthread_mutex_lock(&dev->config_lock);
 	memcpy(&config, dev->config, sizeof(config));
 	config.num_pages = balloon->target;
-	config.free_page_hint_cmd_id = VIRTIO_BALLOON_CMD_ID_STOP;
+	config.free_page_hint_cmd_id = balloon->command;
 	memcpy(dev->config, &config, sizeof(config));
 	pthread_mutex_unlock(&dev->config_lock);
 	balloon->poison = config.poison_val;
@@ -393,6 +476,16 @@ int balloon_resize(struct virtio_dev *dev, uint64_t bytes)
 
 /* ---- life ---- */
 
+/* A round that was on when the device was paused or saved is over: the driver may have its pages back. */
+static int balloon_start(struct virtio_dev *dev)
+{
+	struct balloon *balloon = balloon_of(dev);
+
+	if (balloon->command > VIRTIO_BALLOON_CMD_ID_DONE)
+		balloon_command(balloon, VIRTIO_BALLOON_CMD_ID_DONE);
+	return 0;
+}
+
 /* The driver has forgotten what it gave; what it is to give stays. */
 static void balloon_reset(struct virtio_dev *dev)
 {
@@ -401,6 +494,8 @@ static void balloon_reset(struct virtio_dev *dev)
 	pthread_mutex_lock(&dev->config_lock);
 	memset(dev->config, 0, sizeof(struct virtio_balloon_config));
 	pthread_mutex_unlock(&dev->config_lock);
+	balloon->command = VIRTIO_BALLOON_CMD_ID_STOP;
+	balloon->hinting = false;
 	balloon_config_write(dev, 0, 0);
 	gathered_forget(&balloon->gathered);
 }
@@ -412,10 +507,10 @@ static int balloon_load(struct virtio_dev *dev)
 	struct virtio_balloon_config config;
 
 	memcpy(&config, dev->config, sizeof(config));
-	if (config.num_pages > balloon_max(balloon) ||
-	    config.free_page_hint_cmd_id != VIRTIO_BALLOON_CMD_ID_STOP)
+	if (config.num_pages > balloon_max(balloon))
 		return -EINVAL;
 	balloon->target = config.num_pages;
+	balloon->command = balloon->rounds = config.free_page_hint_cmd_id;
 	balloon_show(balloon, BALLOON_TARGET, (uint64_t)config.num_pages * BALLOON_PAGE);
 	balloon_config_write(dev, 0, 0);
 	return 0;
@@ -441,6 +536,8 @@ static int balloon_init(struct virtio_dev *dev)
 		virtio_withhold(dev, VIRTIO_BALLOON_F_REPORTING);
 		virtio_withhold(dev, VIRTIO_BALLOON_F_PAGE_POISON);
 	}
+	if (!conf->hinting)
+		virtio_withhold(dev, VIRTIO_BALLOON_F_FREE_PAGE_HINT);
 	return conf->stats ? worker_timer(&dev->workers[0], &balloon->timer, balloon_timer) : 0;
 }
 
@@ -462,6 +559,8 @@ static const struct opt balloon_opts[] = {
 	  .help = "the guest may take it again before it kills a process for want of memory" },
 	{ .key = "reporting", .type = OPT_BOOL, .offset = offsetof(struct balloon_conf, reporting),
 	  .help = "the guest gives back all that is free, by and by" },
+	{ .key = "hinting", .type = OPT_BOOL, .offset = offsetof(struct balloon_conf, hinting),
+	  .help = "the guest names what is free when it is asked to" },
 	{ .key = "stats", .type = OPT_UINT, .min = 1, .max = 86400,
 	  .offset = offsetof(struct balloon_conf, stats), .arg = "SECONDS",
 	  .help = "ask the guest for statistics of its memory so often; only once unless given" },
@@ -478,14 +577,15 @@ const struct virtio_class balloon_class = {
 	.name = "balloon",
 	.option = "balloon",
 	.summary = "a balloon, by which the guest gives back memory",
-	.sample = "deflate-on-oom,reporting",
+	.sample = "deflate-on-oom,reporting,hinting",
 	.id = VIRTIO_ID_BALLOON,
 	.pci_class = 0xff0000,
 	.queue_sizes = (const uint16_t[BALLOON_ROLES]){ 128, 128, 16, 128, 128 },
 	.queue_count = BALLOON_ROLES,
 	.features = 1ULL << VIRTIO_BALLOON_F_MUST_TELL_HOST | 1ULL << VIRTIO_BALLOON_F_STATS_VQ |
-		    1ULL << VIRTIO_BALLOON_F_DEFLATE_ON_OOM | 1ULL << VIRTIO_BALLOON_F_PAGE_POISON |
-		    1ULL << VIRTIO_BALLOON_F_REPORTING,
+		    1ULL << VIRTIO_BALLOON_F_DEFLATE_ON_OOM |
+		    1ULL << VIRTIO_BALLOON_F_FREE_PAGE_HINT |
+		    1ULL << VIRTIO_BALLOON_F_PAGE_POISON | 1ULL << VIRTIO_BALLOON_F_REPORTING,
 	.config_size = sizeof(struct virtio_balloon_config),
 	.dev_size = sizeof(struct balloon),
 	.opts = balloon_opts,
@@ -494,6 +594,7 @@ const struct virtio_class balloon_class = {
 	.counters = balloon_counters,
 	.max = 1,
 	.init = balloon_init,
+	.start = balloon_start,
 	.kick = balloon_kick,
 	.queue_stop = balloon_queue_stop,
 	.config_write = balloon_config_write,

@@ -16,4 +16,10 @@ int balloon_resize(struct virtio_dev *dev, uint64_t bytes);
  */
 int balloon_ask(struct virtio_dev *dev);
 
+/*
+ * Asks the driver once which pages are free; the host takes these first when it is short of memory.
+ * The counter "hint_rounds" has one more when all were named. -EAGAIN: there is no driver that could.
+ */
+int balloon_hint(struct virtio_dev *dev);
+
 #endif

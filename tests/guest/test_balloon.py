@@ -10,14 +10,14 @@ MIB = 1 << 20
 
 
 class Balloon(Orders, Group):
-    """256 MiB, of which the guest uses and gives back parts."""
+    """320 MiB, of which the guest uses and gives back parts."""
 
-    backing, options = "", "reporting,stats=1,deflate-on-oom"
+    backing, options = "", "reporting,hinting,stats=1,deflate-on-oom"
 
     def start(self):
         if self.backing and not self.long:
             raise Skip("only with --long")
-        self.vm = self.obedient("--memory", f"256M{self.backing}", "--balloon", self.options)
+        self.vm = self.obedient("--memory", f"320M{self.backing}", "--balloon", self.options)
         self.vm.sh("modprobe virtio_balloon; mkdir /ram; mount -t tmpfs -o size=90% ram /ram")
 
     def counter(self, name):
@@ -50,19 +50,19 @@ class Balloon(Orders, Group):
 
     def test_half_and_back_under_pressure(self):
         # Linux counts a balloon as its own memory if it may have it again.
-        total, hidden = self.meminfo("MemTotal"), 0 if "oom" in self.options else 128 * MIB
+        total, hidden = self.meminfo("MemTotal"), 0 if "oom" in self.options else 160 * MIB
         self.fill("kept", 20, "urandom")
         checksum = self.vm.sha256("/ram/kept")
         self.fill("used", 100)
         # What is asked for is in use, or will be.
         self.vm.sh("rm /ram/used; (while :; do dd if=/dev/zero of=/ram/busy bs=1M count=20; done) "
                    ">/dev/null 2>&1 & busy=$!")
-        self.set_target(128)
+        self.set_target(160)
         equal(self.meminfo("MemTotal"), total - hidden)
-        if self.resident() > 256 - 128 + 20:
-            raise Failure(f"{self.resident()} MiB resident, and the guest has 128")
-        if self.counter("released") < 128 * MIB:
-            equal(self.counter("released"), 128 * MIB)
+        if self.resident() > 160 + 20:
+            raise Failure(f"{self.resident()} MiB resident, and the guest has 160")
+        if self.counter("released") < 160 * MIB:
+            equal(self.counter("released"), 160 * MIB)
         self.set_target(0)
         self.vm.sh("kill $busy; wait $busy; rm /ram/busy; true")
         equal(self.meminfo("MemTotal"), total)
@@ -83,6 +83,16 @@ class Balloon(Orders, Group):
                 raise Failure(f"{name} is 0")
         self.fill("free", 50)
         until(lambda: abs(self.counter("free_memory") - self.meminfo("MemFree")) < 20 * MIB)
+
+    def test_what_is_free_is_hinted(self):
+        self.vm.sh("rm -f /ram/*")
+        free = self.meminfo("MemFree")
+        self.order("hint")
+        until(lambda: self.counter("hint_rounds") == 1)
+        if self.counter("hinted") < free // 2:
+            equal(self.counter("hinted"), free // 2)
+        # It may use them again.
+        until(lambda: self.meminfo("MemFree") > free - 20 * MIB)
 
     def test_no_process_is_killed(self):
         self.vm.sh("rm -f /ram/*; echo 3 >/proc/sys/vm/drop_caches")

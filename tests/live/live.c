@@ -12,6 +12,7 @@
  *	unplug NUMBER
  *	balloon BYTES              what the guest is to have given back
  *	ask                        the guest for statistics
+ *	hint                       likewise for what is free
  *	counter DEVICE NAME
  */
 #include <fcntl.h>
@@ -125,6 +126,8 @@ static int64_t obey(const struct live *live, const char *order)
 		return balloon_resize(balloon, bytes);
 	if (balloon && !strcmp(order, "ask"))
 		return balloon_ask(balloon);
+	if (balloon && !strcmp(order, "hint"))
+		return balloon_hint(balloon);
 	if (!scsi)
 		return -ENODEV;
 	if (sscanf(order, "resize-unit %u %" SCNu64, &unit, &bytes) == 2)

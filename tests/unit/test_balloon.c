@@ -300,6 +300,103 @@ static void test_poison(void **state)
 	}
 }
 
+/* ---- hints ---- */
+
+static const uint64_t hinting = FEATURE(FREE_PAGE_HINT) | FEATURE(STATS_VQ);
+
+static void say(struct vq_guest *guest, uint32_t command)
+{
+	*(uint32_t *)vq_ptr(guest, LIST, sizeof(command)) = command;
+	give(guest, HINTS, &(struct vq_buffer){ LIST, sizeof(command), false }, 1);
+	assert_true(is_used(guest, HINTS));
+}
+
+static void hint(struct vq_guest *guest)
+{
+	give(guest, HINTS, &(struct vq_buffer){ DATA, 2 * PAGE, true }, 1);
+	assert_true(is_used(guest, HINTS));
+}
+
+static uint32_t command(const struct vq_guest *guest)
+{
+	return config(guest).free_page_hint_cmd_id;
+}
+
+/* Pages count between the round's number and the driver's end of it, and stay as they are. */
+static void test_hints(void **state)
+{
+	struct vq_guest guest;
+	uint32_t first;
+
+	(void)state;
+	assert_int_equal(make(&guest, "hinting"), 0);
+	assert_int_equal(balloon_hint(guest.dev), -EAGAIN);
+	vq_start(&guest, hinting);
+	assert_int_equal(command(&guest), VIRTIO_BALLOON_CMD_ID_STOP);
+	say(&guest, VIRTIO_BALLOON_CMD_ID_STOP);
+	hint(&guest);
+	assert_int_equal(balloon_hint(guest.dev), 0);
+	assert_int_equal(guest.config_interrupts, 1);
+	first = command(&guest);
+	assert_true(first > VIRTIO_BALLOON_CMD_ID_DONE);
+	hint(&guest);
+	say(&guest, first + 1);
+	hint(&guest);
+	assert_int_equal(vq_counter(&guest, "hinted"), 0);
+	say(&guest, first);
+	hint(&guest);
+	assert_int_equal(vq_counter(&guest, "hinted"), 2 * PAGE);
+	assert_gone(&guest, 0);
+	assert_int_equal(vq_counter(&guest, "hint_rounds"), 0);
+
+	/* The driver has its pages back as soon as it has named all. */
+	say(&guest, VIRTIO_BALLOON_CMD_ID_STOP);
+	assert_int_equal(command(&guest), VIRTIO_BALLOON_CMD_ID_DONE);
+	assert_int_equal(guest.config_interrupts, 2);
+	assert_int_equal(vq_counter(&guest, "hint_rounds"), 1);
+	say(&guest, VIRTIO_BALLOON_CMD_ID_DONE);
+	say(&guest, first);
+	hint(&guest);
+	assert_int_equal(vq_counter(&guest, "hinted"), 2 * PAGE);
+	assert_int_equal(balloon_hint(guest.dev), 0);
+	assert_true(command(&guest) > first);
+
+	give(&guest, HINTS, &(struct vq_buffer){ LIST, 3, false }, 1);
+	assert_true(vq_failed(&guest));
+	assert_int_equal(balloon_hint(guest.dev), -EAGAIN);
+	vq_guest_free(&guest);
+}
+
+/* A round does not outlive a pause, nor a reset. */
+static void test_hints_life(void **state)
+{
+	struct vq_guest guest;
+	uint32_t first;
+
+	(void)state;
+	assert_int_equal(make(&guest, "hinting"), 0);
+	vq_start(&guest, hinting);
+	assert_int_equal(balloon_hint(guest.dev), 0);
+	first = command(&guest);
+	say(&guest, first);
+	virtio_dev_pause(guest.dev);
+	virtio_dev_resume(guest.dev);
+	assert_int_equal(command(&guest), VIRTIO_BALLOON_CMD_ID_DONE);
+	hint(&guest);
+	assert_int_equal(balloon_hint(guest.dev), 0);
+	say(&guest, command(&guest));
+	vq_reset(&guest);
+	assert_int_equal(command(&guest), VIRTIO_BALLOON_CMD_ID_STOP);
+	vq_start(&guest, hinting);
+	hint(&guest);
+	assert_int_equal(vq_counter(&guest, "hinted"), 0);
+
+	vq_reset(&guest);
+	vq_start(&guest, FEATURE(STATS_VQ));
+	assert_int_equal(balloon_hint(guest.dev), -EAGAIN);
+	vq_guest_free(&guest);
+}
+
 /* A window shows files, of which nobody may lose a page. */
 static void test_window(void **state)
 {
@@ -457,6 +554,7 @@ static void test_features(void **state)
 	static const struct { const char *options; uint64_t features; } table[] = {
 		{ "", FEATURE(STATS_VQ) },
 		{ "deflate-on-oom", FEATURE(STATS_VQ) | FEATURE(DEFLATE_ON_OOM) },
+		{ "hinting", FEATURE(STATS_VQ) | FEATURE(FREE_PAGE_HINT) },
 		{ "reporting", FEATURE(STATS_VQ) | FEATURE(REPORTING) | FEATURE(PAGE_POISON) },
 	};
 
@@ -543,6 +641,8 @@ int main(void)
 		cmocka_unit_test(test_report),
 		cmocka_unit_test(test_report_by_number),
 		cmocka_unit_test(test_poison),
+		cmocka_unit_test(test_hints),
+		cmocka_unit_test(test_hints_life),
 		cmocka_unit_test(test_window),
 		cmocka_unit_test(test_stats),
 		cmocka_unit_test(test_stats_life),

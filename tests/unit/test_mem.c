@@ -288,6 +288,10 @@ static void test_discard(void **state)
 	assert_int_equal(mem_discard(&mem, UINT64_MAX, 1), -EFAULT);
 	assert_true(is_all(mem.regions[0].hva, 3 * page, 'p'));
 
+	assert_int_equal(mem_cool(&mem, 1, 8 * page - 1), 7 * page);
+	assert_int_equal(mem_cool(&mem, 0, 8 * page + 1), -EFAULT);
+	assert_true(is_all(mem.regions[0].hva, 3 * page, 'p'));
+
 	assert_int_equal(mem_gpa(&mem, mem.regions[1].hva + page + 3, &gpa), 0);
 	assert_int_equal(gpa, 5 * page + 3);
 	assert_int_equal(mem_gpa(&mem, mem.regions[0].hva - 1, &gpa), -EFAULT);
