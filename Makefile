@@ -124,6 +124,8 @@ $(BUILD)/tests/unit/test_hotpath: private LDFLAGS += $(addprefix -Wl$(comma)--wr
 
 $(BUILD)/tests/unit/test_vhost $(BUILD)/tests/unit/test_scsi_unit: private LDFLAGS += -Wl,--wrap=ioctl
 
+$(BUILD)/tests/unit/test_input_evdev: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,ioctl read write)
+
 $(BUILD)/tests/unit/test_rng: private LDFLAGS += -Wl,--wrap=clock_gettime,--wrap=timerfd_settime
 
 $(BUILD)/tests/unit/test_fs: private LDFLAGS += -Wl,--wrap=fsync

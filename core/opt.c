@@ -366,7 +366,8 @@ static int fail_none(struct opt_error *error, const struct opt *table)
 	for (const struct opt *opt = table; opt->key; opt++) {
 		if (!opt->one_of)
 			continue;
-		append(error, "%s%s=%s", separator, opt->key, opt->arg ? opt->arg : "...");
+		append(error, "%s%s%s%s", separator, opt->key, opt->type == OPT_BOOL ? "" : "=",
+		       opt->type == OPT_BOOL ? "" : opt->arg ? opt->arg : "...");
 		separator = " or ";
 	}
 	return -EINVAL;

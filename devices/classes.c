@@ -4,7 +4,7 @@
 #include "devices/virtio/virtio.h"
 
 extern const struct virtio_class console_class, blk_class, scsi_class, net_class, vsock_class,
-	fs_class, rng_class, balloon_class, port_class, gpu_class;
+	fs_class, rng_class, balloon_class, port_class, gpu_class, input_class;
 
 const struct virtio_class *const virtio_classes[] = {
 	&console_class,
@@ -17,5 +17,6 @@ const struct virtio_class *const virtio_classes[] = {
 	&balloon_class,
 	&port_class,
 	&gpu_class,
+	&input_class,
 	NULL,
 };
