@@ -28,6 +28,7 @@ struct arch_layout {
 	struct arch_place clock; /* a PL031 */
 	uint64_t pci_ecam;                      /* one bus: 1 MiB */
 	struct mem_range pci_window;            /* for BARs */
+	struct mem_range pci_ports;             /* the same for I/O ports; empty: there are none */
 	uint64_t mmio_base;                     /* virtio-mmio devices, mmio_stride apart */
 	uint32_t mmio_stride;
 	uint32_t mmio_first_pin, mmio_pin_count;

@@ -281,7 +281,7 @@ static int add_device(struct machine *machine, const struct config_device *wante
 	err = attach(machine, device, (uint32_t)machine->device_count - 1);
 	if (!err)
 		err = virtio_dev_keep_fd(device->dev, events->fd);
-	return report(err, machine->pci.bus ? pci_hints : mmio_hints, "%s", wanted->text);
+	return report(err, machine->pci.memory.bus ? pci_hints : mmio_hints, "%s", wanted->text);
 }
 
 /* Whether a worker that polls takes a core from no vCPU. */
@@ -316,6 +316,7 @@ static int add_devices(struct machine *machine, const struct machine_events *eve
 		err = report(pci_root_init(&machine->pci, &machine->mmio, arch_layout.pci_ecam,
 					   arch_layout.pci_window),
 			     NULL, "the PCI bus");
+	machine->pci.ports = (struct pci_space){ &machine->ports, arch_layout.pci_ports };
 	for (size_t i = 0; !err && i < config->device_count; i++) {
 		const struct config_device *wanted = &config->devices[i];
 

@@ -213,6 +213,8 @@ static void describe_pci(struct aml *aml, const struct mem_range *high)
 	aml_name_int(aml, "_BBN", 0);
 	aml_resources(aml);
 	aml_res_buses(aml, 0, 0);
+	aml_res_port_window(aml, (uint16_t)arch_layout.pci_ports.gpa,
+			    (uint16_t)arch_layout.pci_ports.len);
 	aml_res_window(aml, arch_layout.pci_window.gpa, arch_layout.pci_window.len);
 	if (high->len)
 		aml_res_window(aml, high->gpa, high->len);

@@ -42,6 +42,8 @@ enum {
 #define AML_MAX 0xfffffff /* of a term's length */
 
 #define SPACE_MEMORY 0
+#define SPACE_PORTS 1
+#define PORTS_ENTIRE 3 /* ISA's aliases are no others' */
 #define SPACE_BUS 2
 #define SPACE_FIXED 0x0c /* minimum and maximum are fixed; a producer */
 
@@ -291,15 +293,27 @@ void aml_res_window(struct aml *aml, uint64_t base, uint64_t len)
 	put(aml, &window, sizeof(window));
 }
 
-void aml_res_buses(struct aml *aml, uint8_t first, uint8_t last)
+/* Numbers of 16 bits: buses or ports. */
+static void put_words(struct aml *aml, uint8_t space, uint8_t type_flags, uint16_t first,
+		      uint16_t last)
 {
 	struct __attribute__((packed)) {
 		uint8_t type;
 		uint16_t size;
 		uint8_t space, flags, type_flags;
 		uint16_t granularity, min, max, translation, len;
-	} buses = { RES_WORD_SPACE, 13, SPACE_BUS, SPACE_FIXED, 0,
+	} words = { RES_WORD_SPACE, 13, space, SPACE_FIXED, type_flags,
 		    0, first, last, 0, (uint16_t)(last - first + 1) };
 
-	put(aml, &buses, sizeof(buses));
+	put(aml, &words, sizeof(words));
+}
+
+void aml_res_buses(struct aml *aml, uint8_t first, uint8_t last)
+{
+	put_words(aml, SPACE_BUS, 0, first, last);
+}
+
+void aml_res_port_window(struct aml *aml, uint16_t base, uint16_t len)
+{
+	put_words(aml, SPACE_PORTS, PORTS_ENTIRE, base, (uint16_t)(base + len - 1));
 }

@@ -53,6 +53,7 @@ void aml_res_ports(struct aml *aml, uint16_t base, uint8_t len);
 void aml_res_interrupt(struct aml *aml, uint32_t gsi);
 /* What a bridge hands on to the devices behind it. len > 0 */
 void aml_res_window(struct aml *aml, uint64_t base, uint64_t len);
+void aml_res_port_window(struct aml *aml, uint16_t base, uint16_t len);
 void aml_res_buses(struct aml *aml, uint8_t first, uint8_t last);
 
 #endif

@@ -16,6 +16,7 @@ const struct arch_layout arch_layout = {
 	.power = { .port = true, .base = 0x600, .pin = 3 },
 	.pci_ecam = 0xe8000000,
 	.pci_window = { LAYOUT_HOLE, MIB(512) },
+	.pci_ports = { 0x1000, 0x2000 },
 	.mmio_base = 0xea000000,
 	.mmio_stride = 0x1000,
 	.mmio_first_pin = 5,

@@ -32,10 +32,15 @@ struct pci_function {
 	void (*after_write)(struct pci_function *function, unsigned int offset, unsigned int len);
 };
 
-struct pci_root {
-	pthread_mutex_t lock;
+/* Where BARs are placed. */
+struct pci_space {
 	struct bus *bus;
 	struct mem_range window; /* what is left of it */
+};
+
+struct pci_root {
+	pthread_mutex_t lock;
+	struct pci_space memory, ports; /* ports: zeroed unless somebody has filled it in */
 	struct pci_function *slots[PCI_SLOTS];
 };
 
@@ -51,11 +56,11 @@ void pci_function_init(struct pci_function *function, uint16_t vendor, uint16_t 
  */
 int pci_function_add_cap(struct pci_function *function, uint8_t id, const void *body, uint8_t len);
 /*
- * Places a 32-bit memory BAR of len bytes (a power of two) in the root's
+ * Places a 32-bit BAR of len bytes or ports (a power of two, 4 at least) in the space's
  * window and puts ops there. -ENOSPC when the window is full; *ret_base is its address.
  */
-int pci_function_add_bar(struct pci_function *function, struct pci_root *root, unsigned int index,
-			 uint32_t len, const struct bus_ops *ops, void *opaque,
+int pci_function_add_bar(struct pci_function *function, struct pci_space *space,
+			 unsigned int index, uint32_t len, const struct bus_ops *ops, void *opaque,
 			 uint64_t *ret_base);
 /* A 64-bit prefetchable one, of len bytes (a power of two) at base, behind which is memory; it takes two indices. */
 void pci_function_set_bar64(struct pci_function *function, unsigned int index, uint64_t base,

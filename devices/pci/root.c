@@ -71,7 +71,7 @@ static const struct bus_ops ecam_ops = { .read = ecam_read, .write = ecam_write 
 
 int pci_root_init(struct pci_root *root, struct bus *bus, uint64_t ecam, struct mem_range window)
 {
-	*root = (struct pci_root){ .bus = bus, .window = window };
+	*root = (struct pci_root){ .memory = { bus, window } };
 	pthread_mutex_init(&root->lock, NULL);
 	return bus_add(bus, ecam, PCI_ECAM_LEN, &ecam_ops, root);
 }
@@ -87,7 +87,7 @@ void pci_function_init(struct pci_function *function, uint16_t vendor, uint16_t 
 	store(function->config + PCI_SUBSYSTEM_VENDOR_ID, vendor, 2);
 	store(function->config + PCI_SUBSYSTEM_ID, device, 2);
 	store(function->writable + PCI_COMMAND,
-	      PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE, 2);
+	      PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE, 2);
 	store(function->writable + PCI_CACHE_LINE_SIZE, 0xff, 1);
 	store(function->writable + PCI_INTERRUPT_LINE, 0xff, 1);
 }
@@ -110,21 +110,23 @@ int pci_function_add_cap(struct pci_function *function, uint8_t id, const void *
 	return at;
 }
 
-int pci_function_add_bar(struct pci_function *function, struct pci_root *root, unsigned int index,
-			 uint32_t len, const struct bus_ops *ops, void *opaque, uint64_t *ret_base)
+int pci_function_add_bar(struct pci_function *function, struct pci_space *space,
+			 unsigned int index, uint32_t len, const struct bus_ops *ops, void *opaque,
+			 uint64_t *ret_base)
 {
-	uint64_t base = util_align_up(root->window.gpa, len);
-	uint64_t end = root->window.gpa + root->window.len;
+	uint64_t base = util_align_up(space->window.gpa, len);
+	uint64_t end = space->window.gpa + space->window.len;
 	unsigned int reg = PCI_BASE_ADDRESS_0 + 4 * index;
 	int err;
 
 	if (base > end || len > end - base)
 		return -ENOSPC;
-	err = bus_add(root->bus, base, len, ops, opaque);
+	err = bus_add(space->bus, base, len, ops, opaque);
 	if (err)
 		return err;
-	root->window = (struct mem_range){ base + len, end - base - len };
-	store(function->config + reg, base | PCI_BASE_ADDRESS_SPACE_MEMORY, 4);
+	space->window = (struct mem_range){ base + len, end - base - len };
+	store(function->config + reg, base | (space->bus->ports ? PCI_BASE_ADDRESS_SPACE_IO :
+								  PCI_BASE_ADDRESS_SPACE_MEMORY), 4);
 	store(function->writable + reg, ~(len - 1), 4);
 	*ret_base = base;
 	return 0;

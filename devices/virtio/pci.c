@@ -4,6 +4,9 @@
  * structures, a doorbell address and an MSI-X vector for each queue, and one
  * vector more for configuration changes. There is no INTx, so ISR is always 0.
  * Shared memory, which is no register, has a BAR of its own.
+ *
+ * A PC's doorbells are I/O ports, too, which its driver finds first (section
+ * 4.1.4): KVM does not have to decode the instruction that writes to one.
  */
 #include <assert.h>
 #include <linux/pci_regs.h>
@@ -42,6 +45,7 @@
 #define PART_LEN 0x1000
 #define NOTIFY_MULTIPLIER 4
 
+#define PORTS_BAR_INDEX 1
 #define SHM_BAR_INDEX 2
 
 #define CONFIG_VECTOR VIRTIO_QUEUES_MAX /* its index in vectors[] */
@@ -53,6 +57,7 @@ struct virtio_pci {
 	struct virtio_dev *dev;
 	struct msix *msix;
 	uint64_t bar;    /* its address */
+	uint64_t ports;  /* of the doorbells; 0: there are none */
 	uint8_t cfg_cap; /* where VIRTIO_PCI_CAP_PCI_CFG is */
 	/* The vector of each queue and of the configuration; read by the worker. */
 	_Atomic uint16_t vectors[VIRTIO_QUEUES_MAX + 1];
@@ -311,6 +316,23 @@ static void bar_write(void *opaque, uint64_t offset, unsigned int len, uint64_t 
 
 static const struct bus_ops bar_ops = { .read = bar_read, .write = bar_write };
 
+static uint64_t port_read(void *opaque, uint64_t offset, unsigned int len)
+{
+	(void)opaque;
+	(void)offset;
+	(void)len;
+	return 0;
+}
+
+static void port_write(void *opaque, uint64_t offset, unsigned int len, uint64_t value)
+{
+	(void)len;
+	(void)value;
+	ring_doorbell(opaque, offset / NOTIFY_MULTIPLIER);
+}
+
+static const struct bus_ops port_ops = { .read = port_read, .write = port_write };
+
 /* ---- configuration space ---- */
 
 /*
@@ -362,13 +384,13 @@ static void after_write(struct pci_function *function, unsigned int offset, unsi
 	bar_write(pci, cap.cap.offset, cap.cap.length, value);
 }
 
-static int add_cap(struct virtio_pci *pci, uint8_t type, uint32_t offset, uint32_t len)
+static int add_cap(struct virtio_pci *pci, uint8_t type, uint8_t bar, uint32_t offset, uint32_t len)
 {
 	struct virtio_pci_notify_cap cap = {
 		.cap = {
 			.cap_len = type == VIRTIO_PCI_CAP_NOTIFY_CFG ? sizeof(cap) : sizeof(cap.cap),
 			.cfg_type = type,
-			.bar = BAR_INDEX,
+			.bar = bar,
 			.offset = offset,
 			.length = len,
 		},
@@ -423,18 +445,36 @@ static void set_shm_bar(struct virtio_pci *pci)
 		pci_function_set_bar64(&pci->function, SHM_BAR_INDEX, shm->gpa, shm->window.len);
 }
 
+/* Where no ports are left the doorbells in memory do as well. */
+static int add_ports(struct virtio_pci *pci, uint32_t len)
+{
+	uint32_t room = NOTIFY_MULTIPLIER;
+	int err;
+
+	while (room < len)
+		room *= 2;
+	err = pci_function_add_bar(&pci->function, &pci->root->ports, PORTS_BAR_INDEX, room,
+				   &port_ops, pci, &pci->ports);
+	if (err)
+		return err == -ENOSPC ? 0 : err;
+	return add_cap(pci, VIRTIO_PCI_CAP_NOTIFY_CFG, PORTS_BAR_INDEX, 0, len);
+}
+
 static int add_caps(struct virtio_pci *pci, struct irq_router *router)
 {
 	unsigned int queues = pci->dev->queue_count;
+	uint32_t doorbells = queues * NOTIFY_MULTIPLIER;
 	int err;
 
-	err = add_cap(pci, VIRTIO_PCI_CAP_COMMON_CFG, COMMON, COMMON_LEN);
+	err = add_cap(pci, VIRTIO_PCI_CAP_COMMON_CFG, BAR_INDEX, COMMON, COMMON_LEN);
 	if (err >= 0)
-		err = add_cap(pci, VIRTIO_PCI_CAP_NOTIFY_CFG, NOTIFY, queues * NOTIFY_MULTIPLIER);
+		err = add_ports(pci, doorbells);
 	if (err >= 0)
-		err = add_cap(pci, VIRTIO_PCI_CAP_ISR_CFG, ISR, 1);
+		err = add_cap(pci, VIRTIO_PCI_CAP_NOTIFY_CFG, BAR_INDEX, NOTIFY, doorbells);
+	if (err >= 0)
+		err = add_cap(pci, VIRTIO_PCI_CAP_ISR_CFG, BAR_INDEX, ISR, 1);
 	if (err >= 0 && pci->dev->class->config_size)
-		err = add_cap(pci, VIRTIO_PCI_CAP_DEVICE_CFG, DEVICE,
+		err = add_cap(pci, VIRTIO_PCI_CAP_DEVICE_CFG, BAR_INDEX, DEVICE,
 			      (uint32_t)pci->dev->class->config_size);
 	if (err >= 0 && pci->dev->shm.window.hva)
 		err = add_shm_cap(pci);
@@ -446,15 +486,20 @@ static int add_caps(struct virtio_pci *pci, struct irq_router *router)
 	return err < 0 ? err : 0;
 }
 
-/* A doorbell address for each queue, and the interrupts' eventfds for the worker. */
+/* A doorbell, or two, for each queue, and the interrupts' eventfds for the worker. */
 static int wire(struct virtio_pci *pci)
 {
 	struct virtio_dev *dev = pci->dev;
 	int err = 0;
 
-	for (unsigned int i = 0; !err && i < dev->queue_count; i++)
-		err = bus_doorbell(pci->root->bus, pci->bar + NOTIFY + (uint64_t)i * NOTIFY_MULTIPLIER,
-				   dev->queues[i].kick.fd, false, 0);
+	for (unsigned int i = 0; !err && i < dev->queue_count; i++) {
+		const uint64_t offset = (uint64_t)i * NOTIFY_MULTIPLIER;
+		const int fd = dev->queues[i].kick.fd;
+
+		err = bus_doorbell(pci->root->memory.bus, pci->bar + NOTIFY + offset, fd, false, 0);
+		if (!err && pci->ports)
+			err = bus_doorbell(pci->root->ports.bus, pci->ports + offset, fd, false, 0);
+	}
 	for (unsigned int i = 0; !err && i < msix_count(pci->msix); i++)
 		err = virtio_dev_keep_fd(dev, msix_fd(pci->msix, i));
 	return err;
@@ -484,8 +529,8 @@ int virtio_pci_new(struct virtio_dev *dev, struct pci_root *root, struct irq_rou
 	if (!err)
 		err = add_caps(pci, router);
 	if (!err)
-		err = pci_function_add_bar(&pci->function, root, BAR_INDEX, BAR_LEN, &bar_ops, pci,
-					   &pci->bar);
+		err = pci_function_add_bar(&pci->function, &root->memory, BAR_INDEX, BAR_LEN,
+					   &bar_ops, pci, &pci->bar);
 	set_shm_bar(pci);
 	if (!err)
 		err = wire(pci);
@@ -502,12 +547,15 @@ int virtio_pci_new(struct virtio_dev *dev, struct pci_root *root, struct irq_rou
 
 void virtio_pci_reset(struct virtio_pci *pci)
 {
-	uint32_t bar = (uint32_t)pci->bar;
+	const uint32_t bars[] = {
+		(uint32_t)pci->bar,
+		pci->ports ? (uint32_t)pci->ports | PCI_BASE_ADDRESS_SPACE_IO : 0,
+	};
 
 	pthread_mutex_lock(&pci->root->lock);
 	memset(pci->function.config + PCI_COMMAND, 0, 2);
 	/* As firmware would place it: the guest may have left it sized, or moved in vain. */
-	memcpy(pci->function.config + PCI_BASE_ADDRESS_0, &bar, sizeof(bar));
+	memcpy(pci->function.config + PCI_BASE_ADDRESS_0, bars, sizeof(bars));
 	set_shm_bar(pci);
 	msix_reset(pci->msix, &pci->function);
 	pthread_mutex_unlock(&pci->root->lock);

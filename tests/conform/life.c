@@ -264,7 +264,7 @@ static void *vcpu_main(void *arg)
 		else if (random % 4 == 2)
 			(void)vdrv_get(vdrv, (enum vdrv_register)(random / 4 % VDRV_REGISTERS));
 		else if (queue < vdrv->queue_count)
-			bus_write(&vdrv->bus, vdrv->notify + queue * vdrv->notify_multiplier, &queue, 4);
+			bus_write(vdrv->notify_bus, vdrv->notify + queue * vdrv->notify_multiplier, &queue, 4);
 	}
 	return NULL;
 }

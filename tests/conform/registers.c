@@ -185,7 +185,7 @@ static void no_such_doorbell(struct conform *c, const void *arg)
 			(uint64_t)c->vdrv.queue_count * c->vdrv.notify_multiplier + 2 * i : 0;
 
 		for (size_t w = 0; w < ARRAY_SIZE(widths); w++)
-			bus_write(&c->vdrv.bus, c->vdrv.notify + at, &value, widths[w]);
+			bus_write(c->vdrv.notify_bus, c->vdrv.notify + at, &value, widths[w]);
 	}
 	vdrv_settle(&c->vdrv);
 	conform_probe_all(c);
@@ -205,7 +205,7 @@ static void doorbells_of_any_value(struct conform *c, const void *arg)
 		for (unsigned int bit = 0; bit < 64; bit++) {
 			const uint64_t value = ~0ULL << bit;
 
-			bus_write(&c->vdrv.bus, at, &value, widths[bit % ARRAY_SIZE(widths)]);
+			bus_write(c->vdrv.notify_bus, at, &value, widths[bit % ARRAY_SIZE(widths)]);
 		}
 	}
 	vdrv_settle(&c->vdrv);

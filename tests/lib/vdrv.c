@@ -28,6 +28,8 @@
 #define ECAM_BASE 0xe0000000ULL
 #define WINDOW_BASE 0xc0000000ULL
 #define WINDOW_LEN 0x1000000
+#define PORTS_BASE 0x1000
+#define PORTS_LEN 0x1000
 #define PCI_VENDOR_VIRTIO 0x1af4
 #define MSI_ADDRESS 0xfee00000
 
@@ -287,16 +289,22 @@ static void ecam_set(const struct vdrv *vdrv, unsigned int reg, unsigned int len
 
 static void pci_found(struct vdrv *vdrv, unsigned int cap)
 {
-	unsigned int bar = ecam_get(vdrv, cap + VIRTIO_PCI_CAP_BAR, 1);
-	uint64_t base = ecam_get(vdrv, PCI_BASE_ADDRESS_0 + 4 * (bar % 6), 4) & ~0xfULL;
-	uint64_t at = base + ecam_get(vdrv, cap + VIRTIO_PCI_CAP_OFFSET, 4);
+	unsigned int index = ecam_get(vdrv, cap + VIRTIO_PCI_CAP_BAR, 1);
+	uint32_t bar = ecam_get(vdrv, PCI_BASE_ADDRESS_0 + 4 * (index % 6), 4);
+	bool ports = bar & PCI_BASE_ADDRESS_SPACE_IO;
+	uint64_t at = (bar & ~(ports ? 0x3ULL : 0xfULL)) +
+		      ecam_get(vdrv, cap + VIRTIO_PCI_CAP_OFFSET, 4);
 
 	switch (ecam_get(vdrv, cap + VIRTIO_PCI_CAP_CFG_TYPE, 1)) {
 	case VIRTIO_PCI_CAP_COMMON_CFG:
 		vdrv->registers = at;
 		break;
 	case VIRTIO_PCI_CAP_NOTIFY_CFG:
+		/* The first that there is. */
+		if (vdrv->notify)
+			break;
 		vdrv->notify = at;
+		vdrv->notify_bus = ports ? &vdrv->ports : &vdrv->bus;
 		vdrv->notify_multiplier = ecam_get(vdrv, cap + VIRTIO_PCI_NOTIFY_CAP_MULT, 4);
 		break;
 	case VIRTIO_PCI_CAP_DEVICE_CFG:
@@ -400,12 +408,14 @@ static void find_lines(struct vdrv *vdrv, const size_t *kept)
 static int make_transport(struct vdrv *vdrv)
 {
 	const struct mem_range window = { WINDOW_BASE, WINDOW_LEN };
+	const struct mem_range ports = { PORTS_BASE, PORTS_LEN };
 	size_t kept[VIRTIO_SETS_MAX];
 	int err;
 
 	for (unsigned int i = 0; i < vdrv->dev->worker_count; i++)
 		kept[i] = vdrv->dev->workers[i].keep_count;
 	bus_init(&vdrv->bus, -1, false);
+	bus_init(&vdrv->ports, -1, true);
 	err = irq_router_init(&vdrv->router, -1, 0, 24, (struct irq_msi_pins){ 0 });
 	if (err)
 		return err;
@@ -414,6 +424,9 @@ static int make_transport(struct vdrv *vdrv)
 				      &vdrv->mmio);
 	} else {
 		err = pci_root_init(&vdrv->root, &vdrv->bus, ECAM_BASE, window);
+		/* As on a PC, and otherwise as on other machines. */
+		if (!vdrv->setup.region)
+			vdrv->root.ports = (struct pci_space){ &vdrv->ports, ports };
 		if (!err)
 			err = virtio_pci_new(vdrv->dev, &vdrv->root, &vdrv->router, &vdrv->pci);
 	}
@@ -445,6 +458,7 @@ static void drop_device(struct vdrv *vdrv)
 	virtio_pci_free(vdrv->pci);
 	irq_router_free(&vdrv->router);
 	bus_free(&vdrv->bus);
+	bus_free(&vdrv->ports);
 	vdrv->dev = NULL;
 	vdrv->mmio = NULL;
 	vdrv->pci = NULL;
@@ -472,6 +486,7 @@ static int find_device(struct vdrv *vdrv)
 		vdrv->registers = MMIO_BASE;
 		vdrv->config = vdrv->config_len ? MMIO_BASE + VIRTIO_MMIO_CONFIG : 0;
 		vdrv->notify = MMIO_BASE + VIRTIO_MMIO_QUEUE_NOTIFY;
+		vdrv->notify_bus = &vdrv->bus;
 	} else if (pci_find(vdrv)) {
 		return -ENODEV;
 	}

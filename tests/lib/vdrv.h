@@ -102,7 +102,7 @@ struct vdrv {
 	uint64_t ram_len, next; /* next: where free memory begins */
 	struct mem mem;
 	struct virtio_host host;
-	struct bus bus;
+	struct bus bus, ports;
 	struct irq_router router;
 	struct pci_root root;
 	struct virtio_dev *dev;
@@ -114,6 +114,7 @@ struct vdrv {
 	unsigned int msix;          /* and a capability there */
 	uint64_t window;            /* another, VIRTIO_PCI_CAP_PCI_CFG, by its address on the bus */
 	uint64_t registers, config; /* addresses on the bus; config 0: there is none */
+	const struct bus *notify_bus; /* of these two */
 	uint64_t notify;
 	uint32_t notify_multiplier;
 	uint32_t config_len;

@@ -329,7 +329,7 @@ void vdrv_ring(struct vdrv_queue *queue)
 	if (vdrv->setup.transport == VDRV_MMIO)
 		len = 4;
 	queue->doorbells++;
-	bus_write(&vdrv->bus, vdrv->notify + (uint64_t)queue->index * vdrv->notify_multiplier,
+	bus_write(vdrv->notify_bus, vdrv->notify + (uint64_t)queue->index * vdrv->notify_multiplier,
 		  &value, len);
 }
 

@@ -19,6 +19,9 @@
 #define WINDOW 0xc0000000
 #define WINDOW_LEN 0x1000000
 #define BAR_LEN 0x10000
+#define PORTS 0x1000
+#define PORTS_LEN 16
+#define PORTS_SIZED (~(PORTS_LEN - 1u) | PCI_BASE_ADDRESS_SPACE_IO)
 #define COMMON_LEN 60 /* of virtio 1.2 */
 
 #ifndef VIRTIO_F_NOTIFICATION_DATA
@@ -31,12 +34,12 @@ static const struct fake_conf plain;
 
 struct fixture {
 	struct vq_guest guest;
-	struct bus bus;
+	struct bus bus, ports;
 	struct irq_router router;
 	struct pci_root root;
 	struct virtio_pci *pci;
 	/* As the capabilities say. */
-	uint64_t bar, common, isr, notify, device, table, pba;
+	uint64_t bar, common, isr, notify, device, table, pba, port;
 	uint32_t notify_multiplier;
 	unsigned int msix, window, shm;
 	const int *lines; /* the vectors' eventfds */
@@ -89,6 +92,14 @@ static uint64_t place(struct fixture *f, unsigned int cap)
 	return f->bar + offset;
 }
 
+static uint64_t port_place(struct fixture *f, unsigned int cap)
+{
+	const uint32_t bar = config_read(f, PCI_BASE_ADDRESS_1, 4);
+
+	assert_int_equal(bar, PORTS | PCI_BASE_ADDRESS_SPACE_IO);
+	return (bar & PCI_BASE_ADDRESS_IO_MASK) + config_read(f, cap + VIRTIO_PCI_CAP_OFFSET, 4);
+}
+
 static void find_virtio_cap(struct fixture *f, unsigned int cap)
 {
 	switch (config_read(f, cap + VIRTIO_PCI_CAP_CFG_TYPE, 1)) {
@@ -97,7 +108,13 @@ static void find_virtio_cap(struct fixture *f, unsigned int cap)
 		assert_true(config_read(f, cap + VIRTIO_PCI_CAP_LENGTH, 4) == COMMON_LEN);
 		break;
 	case VIRTIO_PCI_CAP_NOTIFY_CFG:
-		f->notify = place(f, cap);
+		if (config_read(f, cap + VIRTIO_PCI_CAP_BAR, 1)) {
+			/* A driver takes the first that it can use. */
+			assert_true(!f->notify);
+			f->port = port_place(f, cap);
+		} else {
+			f->notify = place(f, cap);
+		}
 		f->notify_multiplier = config_read(f, cap + VIRTIO_PCI_NOTIFY_CAP_MULT, 4);
 		assert_int_equal(config_read(f, cap + VIRTIO_PCI_CAP_LENGTH, 4),
 				 FAKE_QUEUES * f->notify_multiplier);
@@ -125,6 +142,7 @@ static void find_caps(struct fixture *f)
 {
 	unsigned int steps = 0;
 
+	f->notify = 0;
 	assert_true(config_read(f, PCI_STATUS, 2) & PCI_STATUS_CAP_LIST);
 	f->bar = config_read(f, PCI_BASE_ADDRESS_0, 4);
 	for (unsigned int cap = config_read(f, PCI_CAPABILITY_LIST, 1); cap;
@@ -144,7 +162,7 @@ static void find_caps(struct fixture *f)
 	assert_true(f->common && f->isr && f->notify && f->device && f->window && f->msix);
 }
 
-static void wire(struct fixture *f)
+static void wire_with(struct fixture *f, uint64_t ports)
 {
 	const struct mem_range window = { WINDOW, WINDOW_LEN };
 	struct worker *worker = &f->guest.dev->workers[0];
@@ -152,9 +170,16 @@ static void wire(struct fixture *f)
 	bus_init(&f->bus, -1, false);
 	assert_int_equal(irq_router_init(&f->router, -1, 0, 24, (struct irq_msi_pins){ 0 }), 0);
 	assert_int_equal(pci_root_init(&f->root, &f->bus, ECAM, window), 0);
+	bus_init(&f->ports, -1, true);
+	f->root.ports = (struct pci_space){ &f->ports, { PORTS, ports } };
 	assert_int_equal(virtio_pci_new(f->guest.dev, &f->root, &f->router, &f->pci), 0);
 	f->lines = &worker->keep[worker->keep_count - VECTORS];
 	find_caps(f);
+}
+
+static void wire(struct fixture *f)
+{
+	wire_with(f, PORTS_LEN);
 }
 
 static void unwire(struct fixture *f)
@@ -162,6 +187,7 @@ static void unwire(struct fixture *f)
 	virtio_pci_free(f->pci);
 	irq_router_free(&f->router);
 	bus_free(&f->bus);
+	bus_free(&f->ports);
 }
 
 static void setup_as(struct fixture *f, const struct fake_conf *conf)
@@ -259,7 +285,8 @@ static void test_header(void **state)
 	assert_int_equal(f.bar, WINDOW);
 	config_write(&f, PCI_COMMAND, 2, 0xffff);
 	assert_int_equal(config_read(&f, PCI_COMMAND, 2),
-			 PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE);
+			 PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER |
+				 PCI_COMMAND_INTX_DISABLE);
 	teardown(&f);
 }
 
@@ -306,7 +333,8 @@ static void test_every_register(void **state)
 	memcpy(after + PCI_COMMAND, before + PCI_COMMAND, 2);
 	after[PCI_CACHE_LINE_SIZE] = after[PCI_INTERRUPT_LINE] = 0;
 	assert_int_equal(config_read(&f, PCI_BASE_ADDRESS_0, 4), (uint32_t)~(BAR_LEN - 1));
-	memcpy(after + PCI_BASE_ADDRESS_0, before + PCI_BASE_ADDRESS_0, 4);
+	assert_int_equal(config_read(&f, PCI_BASE_ADDRESS_1, 4), PORTS_SIZED);
+	memcpy(after + PCI_BASE_ADDRESS_0, before + PCI_BASE_ADDRESS_0, 8);
 	memcpy(after + f.window + VIRTIO_PCI_CAP_BAR, before + f.window + VIRTIO_PCI_CAP_BAR, 1);
 	memcpy(after + f.window + VIRTIO_PCI_CAP_OFFSET,
 	       before + f.window + VIRTIO_PCI_CAP_OFFSET, 12);
@@ -334,7 +362,9 @@ static void test_bar(void **state)
 	assert_int_equal(config_read(&f, PCI_BASE_ADDRESS_0, 4), 0xffff0000);
 	config_write(&f, PCI_BASE_ADDRESS_0, 4, (uint32_t)f.bar);
 	assert_int_equal(config_read(&f, PCI_BASE_ADDRESS_0, 4), f.bar);
-	for (unsigned int reg = PCI_BASE_ADDRESS_1; reg <= PCI_BASE_ADDRESS_5; reg += 4) {
+	config_write(&f, PCI_BASE_ADDRESS_1, 4, UINT32_MAX);
+	assert_int_equal(config_read(&f, PCI_BASE_ADDRESS_1, 4), PORTS_SIZED);
+	for (unsigned int reg = PCI_BASE_ADDRESS_2; reg <= PCI_BASE_ADDRESS_5; reg += 4) {
 		config_write(&f, reg, 4, UINT32_MAX);
 		assert_int_equal(config_read(&f, reg, 4), 0);
 	}
@@ -380,7 +410,7 @@ static int add_bar(struct pci_root *root, struct pci_function *function, unsigne
 {
 	static const struct bus_ops no_ops;
 
-	return pci_function_add_bar(function, root, index, len, &no_ops, NULL, ret_base);
+	return pci_function_add_bar(function, &root->memory, index, len, &no_ops, NULL, ret_base);
 }
 
 static void test_root_is_full(void **state)
@@ -430,7 +460,7 @@ static void test_life(void **state)
 	(void)state;
 	setup(&f);
 	assert_int_equal(common_read(&f, VIRTIO_PCI_COMMON_NUMQ, 2), FAKE_QUEUES);
-	for (unsigned int round = 1; round <= 3; round++) {
+	for (uint32_t value, round = 1; round <= 3; round++) {
 		start(&f);
 		memcpy(vq_ptr(&f.guest, data, 4), "ping", 4);
 		for (uint16_t queue = 0; queue < FAKE_QUEUES; queue++) {
@@ -439,8 +469,12 @@ static void test_life(void **state)
 			common_write(&f, VIRTIO_PCI_COMMON_Q_SELECT, 2, queue);
 			offset = common_read(&f, VIRTIO_PCI_COMMON_Q_NOFF, 2) * f.notify_multiplier;
 			vq_post(&f.guest, queue, ping, ARRAY_SIZE(ping));
-			/* With what VIRTIO_F_NOTIFICATION_DATA adds, or without. */
-			bar_write(&f, f.notify + offset, round % 2 ? 2 : 4, round << 16 | queue);
+			/* With what VIRTIO_F_NOTIFICATION_DATA adds, or without; at last by its port. */
+			value = round << 16 | queue;
+			if (round < 3)
+				bar_write(&f, f.notify + offset, round % 2 ? 2 : 4, value);
+			else
+				assert_true(bus_write(&f.ports, f.port + offset, &value, 2));
 			vq_turn(&f.guest);
 			assert_true(vq_take(&f.guest, queue, &head, &len));
 			assert_int_equal(len, 4 + 3);
@@ -452,6 +486,21 @@ static void test_life(void **state)
 		assert_int_equal(interrupts(&f, 0), 1);
 		assert_int_equal(bar_read(&f, f.isr, 1), 0);
 	}
+	teardown(&f);
+}
+
+/* Where there is no room for ports doorbells are in memory alone. */
+static void test_without_ports(void **state)
+{
+	struct fixture f = { 0 };
+
+	(void)state;
+	assert_int_equal(vq_guest_init(&f.guest, &fake_class, &plain), 0);
+	wire_with(&f, PORTS_LEN - 1);
+	assert_int_equal(f.port, 0);
+	assert_int_equal(config_read(&f, PCI_BASE_ADDRESS_1, 4), 0);
+	virtio_pci_reset(f.pci);
+	assert_int_equal(config_read(&f, PCI_BASE_ADDRESS_1, 4), 0);
 	teardown(&f);
 }
 
@@ -934,6 +983,7 @@ int main(void)
 		cmocka_unit_test(test_shared_memory),
 		cmocka_unit_test(test_root_is_full),
 		cmocka_unit_test(test_life),
+		cmocka_unit_test(test_without_ports),
 		cmocka_unit_test(test_features),
 		cmocka_unit_test(test_queue_registers),
 		cmocka_unit_test(test_queue_reset),

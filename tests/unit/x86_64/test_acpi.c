@@ -244,6 +244,8 @@ static void addresses_do_not_collide(void **state)
 
 	assert_true(l->pci_window.gpa >= ranges[0].len);
 	assert_true(l->pci_window.gpa + l->pci_window.len <= l->pci_ecam);
+	assert_true(l->pci_ports.gpa > l->power.base + 0xff && l->pci_ports.gpa > l->panic.base);
+	assert_true(l->pci_ports.gpa + l->pci_ports.len <= 0x10000);
 	assert_true(l->pci_ecam + MIB(1) <= l->mmio_base);
 	assert_true(mmio_end <= LAYOUT_IOAPIC);
 	assert_true(l->mmio_first_pin + l->mmio_pin_count <= l->irq_pins);
