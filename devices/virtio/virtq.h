@@ -100,7 +100,6 @@ struct virtq {
 	struct virtq_position position;
 	uint16_t unpublished; /* used entries that the driver cannot see yet */
 	uint32_t unnoticed;   /* those that it can, but was asked about no interrupt for */
-	uint16_t patience;    /* entries that need no doorbell; heeded with event indices only */
 	uint16_t in_flight;   /* ring entries that were taken and not returned */
 	uint16_t held_flags;  /* packed: of the first unpublished entry */
 	struct chain *slots; /* size_max of them, by head */
@@ -111,6 +110,7 @@ struct virtq {
 	unsigned int free_count;
 	uint16_t *order;     /* in_order: the heads in flight, a ring of size entries */
 	uint16_t order_first, order_count;
+	uint16_t patience;   /* entries that need no doorbell; heeded with event indices only */
 	struct stat_counter counters[VIRTQ_COUNTERS_MAX];
 };
 
