@@ -278,7 +278,7 @@ static int worker_create_thread(struct worker *worker)
 	rc = pthread_attr_init(&attr);
 	if (rc != 0)
 		return -rc;
-	rc = pthread_attr_setstacksize(&attr, WORKER_STACK);
+	rc = pthread_attr_setstacksize(&attr, worker->stack ?: WORKER_STACK);
 	if (rc == 0)
 		rc = pthread_attr_setsigmask_np(&attr, &blocked);
 	if (rc == 0)

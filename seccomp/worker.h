@@ -36,6 +36,7 @@ struct worker {
 	char name[16];
 	const struct sandbox *sandbox; /* NULL: the base set alone */
 	bool confine; /* false with --no-sandbox */
+	size_t stack; /* in bytes; 0: what our own code needs */
 	int landlock_fd; /* its owner's rules for the thread, until it is started; -1: none */
 	struct landlock_dir dir; /* where it opens files, and so has rules of its own; fd -1: nowhere */
 	uint64_t capabilities; /* bits by CAP_...: it is to be started while the process has them */
