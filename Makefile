@@ -25,6 +25,9 @@ DEPS_TOOLS_aarch64 := device-tree-compiler qemu-system-arm
 DEPS_LIBS = libc6-dev linux-libc-dev libseccomp-dev libcap-ng-dev liburing-dev libjansson-dev libcmocka-dev \
 	zlib1g-dev libzstd-dev libpng-dev libvncserver1 libvncclient1 $(DEPS_LIBS_$(ARCH))
 DEPS_LIBS_aarch64 := libfdt-dev
+ifdef GPU3D
+DEPS_LIBS += libvirglrenderer-dev libegl-dev libegl1 libegl-mesa0 libgl1-mesa-dri
+endif
 DEBIAN_ARCH_x86_64 := amd64
 DEBIAN_ARCH_aarch64 := arm64
 DEBIAN_ARCH := $(DEBIAN_ARCH_$(ARCH))
@@ -35,10 +38,15 @@ LIBS := libseccomp libcap-ng liburing jansson zlib libzstd
 # It comes without a file for pkg-config.
 PLAIN_LIBS_aarch64 := -lfdt
 
-SRC := $(foreach folder,$(FOLDERS),$(wildcard $(folder)/*.c))
+# make GPU3D=1: 3D for guests. virglrenderer is there as a shared object only, which loads Mesa's.
+LEFT_OUT := $(if $(GPU3D),,devices/gpu_3d.c devices/gpu/virgl.c devices/gpu/virgl_stream.c)
+ifneq ($(and $(GPU3D),$(STATIC)),)
+$(error A static program cannot have 3D: make it without GPU3D)
+endif
+SRC := $(filter-out $(LEFT_OUT),$(foreach folder,$(FOLDERS),$(wildcard $(folder)/*.c)))
 OBJ := $(SRC:%.c=$(BUILD)/%.o)
 LIB := $(BUILD)/libmicrovm.a
-UNIT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c tests/unit/$(ARCH)/test_*.c))
+UNIT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c tests/unit/$(ARCH)/test_*.c $(if $(GPU3D),tests/unit/gpu3d/*.c)))
 DISPLAY := $(patsubst %.c,$(BUILD)/%.o,$(wildcard display/*.c))
 VDRV := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/lib/vdrv*.c))
 FUZZ := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c tests/fuzz/$(ARCH)/fuzz_*.c))
@@ -55,7 +63,7 @@ PACKAGES := $(shell $(PKG_CONFIG) --cflags $(LIBS) 2>/dev/null)
 PACKAGE_LIBS := $(shell $(PKG_CONFIG) $(if $(STATIC),--static) --libs $(LIBS) 2>/dev/null) $(PLAIN_LIBS_$(ARCH))
 # From their archives, as finding and mapping four libraries takes 36 system calls at each start. SHARED=1 does without.
 PACKAGE_LIBS := $(if $(SHARED)$(STATIC),$(PACKAGE_LIBS),-Wl$(comma)-Bstatic $(PACKAGE_LIBS) -Wl$(comma)-Bdynamic)
-CPPFLAGS += -I. -I$(BUILD) -D_GNU_SOURCE -DMICROVM_VERSION='"$(VERSION)"'
+CPPFLAGS += -I. -I$(BUILD) -D_GNU_SOURCE -DMICROVM_VERSION='"$(VERSION)"' $(if $(GPU3D),-DMICROVM_GPU3D)
 CFLAGS += -std=gnu17 $(OPTIMISE) $(WARN) $(HARDEN) -pthread $(PACKAGES) \
 	  -ffunction-sections -fdata-sections $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer) \
 	  $(if $(filter thread,$(SANITIZE)),-Wno-tsan)
@@ -63,7 +71,7 @@ CFLAGS += -std=gnu17 $(OPTIMISE) $(WARN) $(HARDEN) -pthread $(PACKAGES) \
 RELR_x86_64 := -Wl,-z,pack-relative-relocs
 # libcap-ng has a function, unused here, that would need the C library's shared objects: no warning of it.
 LDFLAGS += $(if $(STATIC),-static-pie -Wl$(comma)--no-warnings $(RELR_$(ARCH)),-pie) -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed,--gc-sections -pthread
-LDLIBS += $(PACKAGE_LIBS)
+LDLIBS += $(PACKAGE_LIBS) $(if $(GPU3D),-lvirglrenderer -lEGL)
 
 # make V=1 shows the commands.
 Q := $(if $(V),,@)
@@ -217,7 +225,7 @@ clean: ## remove everything that was built, images included
 
 # ---- tests ----
 
-.PHONY: check check-unit check-kernel check-conform check-vhost mutate check-fuzz fuzz fuzz-coverage fuzz-targets check-usage check-image check-guest check-budget asan tsan layers lint bench
+.PHONY: check check-unit check-gpu3d check-kernel check-conform check-vhost mutate check-fuzz fuzz fuzz-coverage fuzz-targets check-usage check-image check-guest check-budget asan tsan layers lint bench
 check: deps ## install, build, and run every test
 	+@$(MAKE) --no-print-directory -j$$(nproc) all static images
 	@tests/check
@@ -233,6 +241,11 @@ UNIT_KERNEL := $(filter $(addprefix %/test_,blk block console cpu deadline filte
 		 scsi_target tap virtio vm vsock_life worker),$(UNIT))
 check-kernel: $(UNIT_KERNEL) host-kernel ## the unit tests that want a kernel of ARCH's, where need be in an emulated host
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 2048 --env BUILD -- tests/unit/run $(UNIT_KERNEL)
+
+check-gpu3d: ## install what 3D takes, build with it, and have pictures drawn (also: GPU3D=1 with all, install)
+	+@$(MAKE) --no-print-directory GPU3D=1 deps
+	+@$(MAKE) --no-print-directory -j$$(nproc) GPU3D=1 BUILD=$(BUILD)/gpu3d all $(BUILD)/gpu3d/tests/unit/gpu3d/test_gpu3d
+	@EMULATOR= tests/unit/run $(BUILD)/gpu3d/tests/unit/gpu3d/test_gpu3d
 
 asan: ## the unit tests under the address and undefined-behaviour sanitizers
 	+@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)/asan SANITIZE=address,undefined OPTIMISE='-O1 -g' check-unit

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * virtio-gpu (section 5.7), without 3D: requests from the queues go to what
- * devices/gpu/ has. Each is over when its chain goes back, so fences are signalled in
+ * virtio-gpu (section 5.7): requests from the queues go to what devices/gpu/ has. Each is over when its chain goes back, so fences are signalled in
  * the order of requests, and nothing is ever in flight. The display is told what has
  * changed once the queue is empty.
  */
 #include <endian.h>
 #include <signal.h>
 #include <stdio.h>
-#include "devices/gpu/gpu.h"
-#include "devices/virtio/virtio.h"
+#include "devices/gpu_device.h"
 
 #define GPU_CONTROL_SIZE 256
 #define GPU_CURSOR_SIZE 16
@@ -21,45 +19,13 @@
 /* Entries of a list that are read at a time. */
 #define GPU_ENTRIES 128
 
-enum gpu_queue { GPU_CONTROL, GPU_CURSOR };
-
 struct gpu_conf {
 	struct virtio_conf virtio;
 	struct display_conf display;
 	char *size;
 	uint64_t heads; /* 0: one */
 	uint64_t memory; /* 0: GPU_MEMORY */
-};
-
-struct gpu {
-	struct virtio_dev dev;
-	struct gpu_table table;
-	struct gpu_screen screen;
-	uint32_t events; /* as the driver reads them */
-};
-
-/* A request and its response. */
-struct gpu_call {
-	struct chain *chain;
-	union {
-		struct virtio_gpu_ctrl_hdr hdr;
-		struct virtio_gpu_cmd_get_edid edid;
-		struct virtio_gpu_resource_create_2d create;
-		struct virtio_gpu_resource_unref id; /* of all that have only a resource's id */
-		struct virtio_gpu_resource_attach_backing attach;
-		struct virtio_gpu_resource_create_blob blob;
-		struct virtio_gpu_set_scanout scanout;
-		struct virtio_gpu_set_scanout_blob scanout_blob;
-		struct virtio_gpu_resource_flush flush;
-		struct virtio_gpu_transfer_to_host_2d transfer;
-		struct virtio_gpu_update_cursor cursor;
-	} in;
-	union {
-		struct virtio_gpu_ctrl_hdr hdr;
-		struct virtio_gpu_resp_display_info info;
-		struct virtio_gpu_resp_edid edid;
-		struct virtio_gpu_resp_resource_uuid uuid;
-	} out;
+	bool three_d;
 };
 
 enum gpu_counter {
@@ -177,13 +143,19 @@ static uint32_t gpu_pull_entries(struct gpu *gpu, struct chain *chain, uint32_t 
 static uint32_t gpu_attach(struct gpu *gpu, struct gpu_call *call)
 {
 	struct gpu_resource *resource = gpu_find(gpu, call->in.attach.resource_id);
+	uint32_t err;
 
 	if (!resource)
 		return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
 	if (resource->backing.count)
 		return VIRTIO_GPU_RESP_ERR_UNSPEC;
-	return gpu_pull_entries(gpu, call->chain, le32toh(call->in.attach.nr_entries),
-				&resource->backing);
+	err = gpu_pull_entries(gpu, call->chain, le32toh(call->in.attach.nr_entries),
+			       &resource->backing);
+	if (!err)
+		err = virgl_attach(&gpu->table, resource);
+	if (err)
+		gpu_backing_free(&gpu->table, &resource->backing);
+	return err;
 }
 
 static uint32_t gpu_detach(struct gpu *gpu, struct gpu_call *call)
@@ -194,6 +166,7 @@ static uint32_t gpu_detach(struct gpu *gpu, struct gpu_call *call)
 		return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
 	if (!resource->backing.count)
 		return VIRTIO_GPU_RESP_ERR_UNSPEC;
+	virgl_detach(&gpu->table, resource);
 	gpu_backing_free(&gpu->table, &resource->backing);
 	return 0;
 }
@@ -274,13 +247,15 @@ static uint32_t gpu_set_scanout_blob(struct gpu *gpu, struct gpu_call *call)
 
 static uint32_t gpu_flush(struct gpu *gpu, struct gpu_call *call)
 {
-	const struct gpu_resource *resource = gpu_find(gpu, call->in.flush.resource_id);
+	struct gpu_resource *resource = gpu_find(gpu, call->in.flush.resource_id);
 	const struct gpu_rect rect = gpu_rect(&call->in.flush.r);
+	uint32_t err;
 
 	if (!resource)
 		return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
 	virtq_count(call->chain->queue, GPU_COUNT_FLUSHES, 1);
-	return gpu_scanout_flush(&gpu->screen, resource, &rect);
+	err = virgl_fetch(resource, &rect);
+	return err ?: gpu_scanout_flush(&gpu->screen, resource, &rect);
 }
 
 static uint32_t gpu_transfer(struct gpu *gpu, struct gpu_call *call)
@@ -298,6 +273,7 @@ static uint32_t gpu_cursor(struct gpu *gpu, struct gpu_call *call)
 	const struct virtio_gpu_update_cursor *cursor = &call->in.cursor;
 	uint32_t index = le32toh(cursor->pos.scanout_id);
 	struct gpu_head *head = &gpu->screen.heads[index];
+	struct gpu_resource *picture;
 
 	if (index >= gpu->screen.count)
 		return VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID;
@@ -305,20 +281,12 @@ static uint32_t gpu_cursor(struct gpu *gpu, struct gpu_call *call)
 	gpu_cursor_move(head, le32toh(cursor->pos.x), le32toh(cursor->pos.y));
 	if (le32toh(cursor->hdr.type) == VIRTIO_GPU_CMD_MOVE_CURSOR)
 		return 0;
+	picture = gpu_find(gpu, cursor->resource_id);
+	if (picture)
+		virgl_fetch(picture, &(struct gpu_rect){ 0, 0, picture->width, picture->height });
 	return gpu_cursor_set(&gpu->screen, head, le32toh(cursor->resource_id),
 			      le32toh(cursor->hot_x), le32toh(cursor->hot_y));
 }
-
-struct gpu_command {
-	uint16_t type;
-	uint8_t queue;
-	uint8_t feature; /* that it belongs to; 0: none */
-	uint16_t in, out; /* sizes of its request and of its response, headers included */
-	uint32_t (*run)(struct gpu *gpu, struct gpu_call *call);
-};
-
-#define GPU_IN(member) sizeof(((struct gpu_call *)0)->in.member)
-#define GPU_OUT(member) sizeof(((struct gpu_call *)0)->out.member)
 
 static const struct gpu_command gpu_commands[] = {
 	{ VIRTIO_GPU_CMD_GET_DISPLAY_INFO, GPU_CONTROL, 0, GPU_IN(hdr), GPU_OUT(info),
@@ -360,7 +328,9 @@ static const struct gpu_command *gpu_find_command(const struct gpu *gpu, const s
 		    (!command->feature || virtio_has(&gpu->dev, command->feature)))
 			return command;
 	}
-	return NULL;
+	return virtio_has(&gpu->dev, VIRTIO_GPU_F_VIRGL) && queue->index == GPU_CONTROL ?
+		       gpu_3d_find_command(type) :
+		       NULL;
 }
 
 /* Section 5.7.6.7: a request with a fence is answered once it is done, as all are. */
@@ -379,6 +349,7 @@ static void gpu_answer(struct gpu_call *call, uint32_t type, size_t len)
 		call->out.hdr.ring_idx = hdr->ring_idx;
 	}
 	chain_push(call->chain, &call->out, len);
+	chain_push(call->chain, call->more, call->more_len);
 }
 
 static uint32_t gpu_response(const struct gpu_command *command)
@@ -390,6 +361,10 @@ static uint32_t gpu_response(const struct gpu_command *command)
 		return VIRTIO_GPU_RESP_OK_EDID;
 	case VIRTIO_GPU_CMD_RESOURCE_ASSIGN_UUID:
 		return VIRTIO_GPU_RESP_OK_RESOURCE_UUID;
+	case VIRTIO_GPU_CMD_GET_CAPSET_INFO:
+		return VIRTIO_GPU_RESP_OK_CAPSET_INFO;
+	case VIRTIO_GPU_CMD_GET_CAPSET:
+		return VIRTIO_GPU_RESP_OK_CAPSET;
 	default:
 		return VIRTIO_GPU_RESP_OK_NODATA;
 	}
@@ -430,10 +405,12 @@ static void gpu_kick(struct virtio_dev *dev, struct virtq *queue)
 	unsigned int budget = GPU_BATCH;
 	struct chain *chain;
 
+	virgl_enter(gpu->virgl);
 	while (budget && (chain = virtq_pop(queue)) && gpu_serve(gpu, chain)) {
 		virtq_done(queue, chain);
 		budget--;
 	}
+	virgl_leave(gpu->virgl);
 	if (!budget)
 		util_signal(queue->kick.fd);
 	virtq_count(queue, GPU_COUNT_SHOWN, gpu->screen.copied);
@@ -448,6 +425,7 @@ static struct virtio_gpu_config gpu_config(const struct gpu *gpu)
 	return (struct virtio_gpu_config){
 		.events_read = htole32(gpu->events),
 		.num_scanouts = htole32(gpu->screen.count),
+		.num_capsets = htole32(gpu->virgl ? VIRGL_CAPSETS : 0),
 	};
 }
 
@@ -506,7 +484,10 @@ static void gpu_reset(struct virtio_dev *dev)
 	struct virtio_gpu_config config;
 
 	gpu_screen_reset(&gpu->screen);
+	virgl_enter(gpu->virgl);
 	gpu_table_clear(&gpu->table);
+	virgl_reset(gpu->virgl);
+	virgl_leave(gpu->virgl);
 	gpu_screen_tell(&gpu->screen);
 	gpu->events = 0;
 	config = gpu_config(gpu);
@@ -533,6 +514,9 @@ static int gpu_dev_save(struct virtio_dev *dev, struct state *state)
 {
 	struct gpu_saving saving = { .gpu = container_of(dev, struct gpu, dev), .state = state };
 
+	/* What is in the library's contexts nobody can read out again. */
+	if (saving.gpu->virgl)
+		return -EOPNOTSUPP;
 	return worker_call(&dev->workers[0], gpu_save_all, &saving);
 }
 
@@ -606,9 +590,13 @@ static int gpu_init(struct virtio_dev *dev)
 	for (unsigned int i = 0; i < screen->count; i++)
 		screen->heads[i].now =
 			(struct gpu_scanout){ .plugged = true, .width = width, .height = height };
+	err = gpu_table_init(&gpu->table, dev->mem, conf->memory ?: GPU_MEMORY);
+	if (!err && conf->three_d)
+		err = gpu_3d_init(gpu);
+	if (!gpu->virgl)
+		virtio_withhold(dev, VIRTIO_GPU_F_VIRGL);
 	config = gpu_config(gpu);
 	memcpy(dev->config, &config, sizeof(config));
-	err = gpu_table_init(&gpu->table, dev->mem, conf->memory ?: GPU_MEMORY);
 	if (!err && dev->host->display)
 		err = gpu_open_display(gpu, dev->host->display);
 	return err;
@@ -618,7 +606,10 @@ static void gpu_free(struct virtio_dev *dev)
 {
 	struct gpu *gpu = container_of(dev, struct gpu, dev);
 
+	virgl_enter(gpu->virgl);
 	gpu_table_free(&gpu->table);
+	virgl_leave(gpu->virgl);
+	virgl_close(gpu->virgl);
 	util_closep(&gpu->screen.messages.fd);
 	display_unmap(gpu->screen.memory, gpu->screen.count);
 }
@@ -637,6 +628,8 @@ static const struct opt gpu_opts[] = {
 	{ .key = "memory", .type = OPT_SIZE, .min = MIB(1), .max = GIB(16),
 	  .offset = offsetof(struct gpu_conf, memory), .arg = "SIZE",
 	  .help = "what the guest's pictures may take here at the most; 256M unless given" },
+	{ .key = "3d", .type = OPT_BOOL, .offset = offsetof(struct gpu_conf, three_d),
+	  .help = "OpenGL for the guest, if this program was built with GPU3D=1" },
 	VIRTIO_OPTS,
 	{ 0 },
 };
@@ -654,8 +647,8 @@ const struct virtio_class gpu_class = {
 	.pci_class = 0x038000,
 	.queue_sizes = (const uint16_t[]){ GPU_CONTROL_SIZE, GPU_CURSOR_SIZE },
 	.queue_count = 2,
-	.features = 1ULL << VIRTIO_GPU_F_EDID | 1ULL << VIRTIO_GPU_F_RESOURCE_UUID |
-		    1ULL << VIRTIO_GPU_F_RESOURCE_BLOB,
+	.features = 1ULL << VIRTIO_GPU_F_VIRGL | 1ULL << VIRTIO_GPU_F_EDID |
+		    1ULL << VIRTIO_GPU_F_RESOURCE_UUID | 1ULL << VIRTIO_GPU_F_RESOURCE_BLOB,
 	.config_size = sizeof(struct virtio_gpu_config),
 	.dev_size = sizeof(struct gpu),
 	.opts = gpu_opts,

@@ -35,6 +35,8 @@ const struct hint display_hints[] = {
 	{ EKEYREJECTED, "password-file= cannot be read, or has nothing in its first line" },
 	{ ENOPKG, "there is no microvm-display beside microvm or in ../libexec: install it there" },
 	{ EINVAL, "size= is two numbers from 64 to 4095, such as 1280x800" },
+	{ ENOSYS, "this program was built without 3d: leave that out, or build it with make GPU3D=1" },
+	{ ENODEV, "3d finds no OpenGL of Mesa's here: install libegl-mesa0 and libgl1-mesa-dri" },
 	{ ECONNRESET, "microvm-display does not run: its libraries, libvncserver and libpng, may not be installed" },
 	{ 0 },
 };

@@ -8,6 +8,7 @@
  *	tell.c      messages to and from the display's program
  *	pixels.c    formats          edid.c  what a monitor says of itself
  *	save.c      all of it, out and in
+ *	virgl.c     3D, where the program was built with it
  *
  * Functions for requests return 0, or the VIRTIO_GPU_RESP_ERR_... that is the answer.
  */
@@ -68,6 +69,12 @@ struct gpu_resource {
 	struct gpu_backing backing; /* of no pieces: none is attached */
 	bool has_uuid;
 	uint8_t uuid[GPU_UUID_LEN];
+	/* Of virgl.c. Where heads can show it format and pixels are what was fetched from there. */
+	bool in_3d;
+	uint64_t held;      /* bytes that it takes there */
+	uint32_t extent[3]; /* width, height, depth or layers */
+	struct iovec *iov;  /* its backing; NULL: none is attached */
+	size_t iov_len;     /* of the list, in bytes */
 };
 
 struct gpu_table {

@@ -9,6 +9,7 @@
 
 #include <sys/mman.h>
 #include <sys/random.h>
+#include "devices/gpu/virgl.h"
 
 #define PAGE KIB(4)
 #define FIRST_PIECES 16
@@ -50,7 +51,7 @@ struct gpu_resource *gpu_table_find(const struct gpu_table *table, uint32_t id)
 
 static uint64_t footprint(const struct gpu_resource *resource)
 {
-	return resource->format ? util_align_up(resource->size, PAGE) : 0;
+	return resource->held + (resource->format ? util_align_up(resource->size, PAGE) : 0);
 }
 
 static uint32_t check_shape(const struct gpu_table *table, const struct gpu_resource *shape)
@@ -98,6 +99,7 @@ uint32_t gpu_table_add(struct gpu_table *table, const struct gpu_resource *shape
 
 static void destroy(struct gpu_table *table, struct gpu_resource *resource)
 {
+	virgl_destroy(table, resource);
 	gpu_backing_free(table, &resource->backing);
 	if (resource->pixels)
 		munmap(resource->pixels, resource->size);
