@@ -48,11 +48,11 @@ class Ports(Group):
     def connect(self, name):
         peer = socket.socket(socket.AF_UNIX)
         self.stack.enter_context(peer)
-        peer.settimeout(120)
+        peer.settimeout(600)
         if name == PORTS[-1]:
             peer, _ = self.listener.accept()
             self.stack.enter_context(peer)
-            peer.settimeout(120)
+            peer.settimeout(600)
         else:
             peer.connect(str(self.dir / name))
         return peer
@@ -64,7 +64,8 @@ class Ports(Group):
         self.listener.settimeout(60)
         options = [f"{name},socket={self.dir}/{name}" for name in PORTS[:-1]]
         options += [f"{PORTS[-1]},connect={self.dir}/{PORTS[-1]}", "login,pty,console"]
-        self.vm = self.boot(*(word for each in options for word in ("--port", each))).ready()
+        self.vm = self.boot(*(word for each in options for word in ("--port", each)),
+                            timeout=3600 if self.long else 600).ready()
         # As udev does it; the console has no name.
         self.vm.sh("mkdir /dev/virtio-ports; for i in /sys/class/virtio-ports/*/name; do "
                    "dir=${i%/name}; ln -s /dev/${dir##*/} /dev/virtio-ports/$(cat $i); done")
@@ -116,7 +117,7 @@ class Ports(Group):
         data = {name: os.urandom(MIB // 4 if not self.long else MIB) for name in PORTS}
         size = len(data[PORTS[0]]) * times
         peers = {name: Peer(self.connect(name), data[name], times) for name in PORTS}
-        self.vm.sh(f"for i in {' '.join(PORTS)}; do (serve $i {size} {times}) & done; wait", 1200)
+        self.vm.sh(f"for i in {' '.join(PORTS)}; do (serve $i {size} {times}) & done; wait", 3000)
         for name, peer in peers.items():
             peer.join(60)
             sent = hashlib.sha256(f"{name}\n".encode() + self.lines * times)

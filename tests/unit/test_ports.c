@@ -91,7 +91,8 @@ static void post(struct rig *rig, unsigned int queue, const void *text, uint32_t
 		memcpy(vq_ptr(&rig->guest, buffer.gpa, len), text, len);
 	rig->posted[queue][vq_post(&rig->guest, queue, &buffer, 1)] = buffer.gpa;
 	vq_notify(&rig->guest, queue);
-	vq_turn(&rig->guest);
+	if (!rig->guest.running)
+		vq_turn(&rig->guest);
 }
 
 static void give_buffers(struct rig *rig, unsigned int count)
