@@ -380,12 +380,15 @@ static void balloon_queue_stop(struct virtq *queue)
 static int balloon_request(void *arg)
 {
 	struct balloon *balloon = arg;
-	struct chain *chain = util_steal_ptr(&balloon->stats);
+	struct chain *chain = balloon->stats;
+	struct virtq *queue;
 
 	if (!chain || virtio_failed(&balloon->dev))
 		return -EAGAIN;
-	virtq_done(chain->queue, chain);
-	virtio_kick(chain->queue);
+	balloon->stats = NULL;
+	queue = chain->queue;
+	virtq_done(queue, chain);
+	virtio_kick(queue);
 	return 0;
 }
 
