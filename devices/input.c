@@ -28,7 +28,7 @@ static const char *const input_counters[] = {
 	NULL,
 };
 
-static_assert(sizeof(struct input_saved) == 4 * (INPUT_STATE_VALUES + 2), "no holes");
+static_assert(sizeof(struct input_saved) == sizeof(int32_t) * (INPUT_STATE_VALUES + 2), "no holes");
 
 /* ---- events ---- */
 

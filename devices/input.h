@@ -87,7 +87,6 @@ struct input {
 	unsigned int room;  /* buffers in hand */
 	struct chain *buffers[INPUT_GROUP_MAX];
 	struct event source; /* fd -1: there is none */
-	bool stale;          /* evdev: it lost events, and now is not what it has */
 	int32_t contact;     /* display: the last one's tracking id */
 };
 

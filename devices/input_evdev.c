@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * An input device of the host's. The kernel keeps events for a reader that is
- * slow; those that were too many are told by SYN_DROPPED, after which the events
- * up to the next report are worth nothing and the state is asked for.
+ * slow. Where they were too many SYN_DROPPED tells: then the state is asked for.
+ * All that was there before is left out, as it is older: asking for keys removes
+ * their events from the kernel's buffer, so a release would be lost whose press
+ * had been read.
  */
 #include <fcntl.h>
 #include <sys/ioctl.h>
@@ -58,22 +60,17 @@ static void evdev_fetch(struct input *input)
 			evdev_fetch_axis(input, (uint16_t)code);
 	if (input_shape_has(&input->shape, EV_ABS, ABS_MT_SLOT))
 		evdev_fetch_axis(input, ABS_MT_SLOT);
-	input->stale = false;
 }
 
-static void evdev_take(struct input *input, const struct input_event *event)
+static void evdev_catch_up(struct input *input)
 {
-	const bool report = event->type == EV_SYN && event->code == SYN_REPORT;
+	struct input_event events[EVDEV_BATCH];
 
-	if (event->type == EV_SYN && event->code == SYN_DROPPED) {
-		input->stale = true;
-		input->count = 0;
-	} else if (!input->stale) {
-		input_inject(input, event->type, event->code, event->value);
-	} else if (report) {
-		evdev_fetch(input);
-		input_catch_up(input);
-	}
+	while (read(input->source.fd, events, sizeof(events)) == sizeof(events))
+		;
+	input->count = 0;
+	evdev_fetch(input);
+	input_catch_up(input);
 }
 
 static void evdev_ready(struct event *event, uint32_t revents)
@@ -85,8 +82,13 @@ static void evdev_ready(struct event *event, uint32_t revents)
 	(void)revents;
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 		input_source_gone(input, input->shape.name);
-	for (ssize_t i = 0; i < n / (ssize_t)sizeof(events[0]); i++)
-		evdev_take(input, &events[i]);
+	for (ssize_t i = 0; i < n / (ssize_t)sizeof(events[0]); i++) {
+		if (events[i].type == EV_SYN && events[i].code == SYN_DROPPED) {
+			evdev_catch_up(input);
+			return;
+		}
+		input_inject(input, events[i].type, events[i].code, events[i].value);
+	}
 }
 
 void input_evdev_light(const struct input *input)
@@ -101,7 +103,7 @@ void input_evdev_light(const struct input *input)
 			events[count++] = (struct input_event){
 				.type = EV_LED,
 				.code = code,
-				.value = input->saved.leds >> code & 1,
+				.value = (int32_t)(input->saved.leds >> code & 1),
 			};
 	if (!count)
 		return;

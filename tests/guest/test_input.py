@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import struct
 from pathlib import Path
 
@@ -126,6 +127,24 @@ class Input(Group):
         for code, value in (1, 1), (0, 1), (1, 0):
             self.vm.sh(f"evread 'test keyboard' light {code} {value}")
             equal(keyboard.lit(), (code, value))
+
+    def test_more_than_the_kernel_keeps(self):
+        """microvm is stopped meanwhile: then the state of the device counts."""
+        vm, keyboard = self.vm, self.devices["test keyboard"]
+        vm.sh("evread 'test keyboard' 10000 >/tmp/events 2>&1 & reader=$!")
+        until(lambda: vm.sh("cat /tmp/events").startswith("ready"))
+        os.kill(vm.pid, signal.SIGSTOP)
+        for _ in range(200):
+            keyboard.report((KEY, 30, 1))
+            keyboard.report((KEY, 30, 0))
+        keyboard.report((KEY, 48, 1))
+        os.kill(vm.pid, signal.SIGCONT)
+        until(lambda: vm.ask("grep -q '^1 48 1' /tmp/events")[0] == 0)
+        keyboard.report((KEY, 48, 0))
+        until(lambda: vm.ask("grep -q '^1 48 0' /tmp/events")[0] == 0)
+        keys = vm.sh("kill $reader; grep '^1 ' /tmp/events").split("\n")
+        assert keys[-2:] == ["1 48 1", "1 48 0"] and len(keys) < 400, keys[-4:]
+        assert keys.count("1 30 1") == keys.count("1 30 0"), keys
 
     def test_is_grabbed(self):
         device = os.open(self.devices["test mouse"].path, os.O_RDONLY)

@@ -246,7 +246,7 @@ static void test_contacts(void **state)
 	tear_down(&guest);
 }
 
-/* The kernel lost events: what comes up to the next report is worth nothing, the state counts. */
+/* The kernel lost events: the state counts, and not what was there already. */
 static void test_lost_events(void **state)
 {
 	struct vq_guest guest;
@@ -256,12 +256,14 @@ static void test_lost_events(void **state)
 	happen(EV_MSC, MSC_SCAN, 1);
 	happen(EV_SYN, SYN_DROPPED, 0);
 	happen(EV_ABS, ABS_X, 7);
-	happen(EV_MSC, MSC_SCAN, 2);
-	assert_string_equal(events(&guest, true), "");
+	happen(EV_SYN, SYN_REPORT, 0);
+	for (int i = 0; i < 100; i++) {
+		happen(EV_KEY, BTN_TOUCH, i % 2);
+		happen(EV_SYN, SYN_REPORT, 0);
+	}
 	host.pressed = true;
 	host.x = 8;
 	host.slots[1] = 44;
-	happen(EV_SYN, SYN_REPORT, 0);
 	assert_string_equal(events(&guest, true),
 			    "key 30 1, abs 0 8, abs 47 1, abs 57 44, abs 47 0, syn 0 0");
 	happen(EV_KEY, KEY_A, 0);
