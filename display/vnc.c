@@ -51,6 +51,7 @@ struct viewer {
 	rfbScreenInfo *screen;
 	uint8_t *pixels;
 	bool in;    /* past the password */
+	bool busy;  /* the library has more to do without waiting: a size and pixels are two updates */
 	bool typed; /* the other process knows that there may be something to release */
 	int x, y, buttons;
 	rfbCursor cursor;
@@ -274,12 +275,12 @@ static void turn(struct viewer *viewer)
 		watch_outlet(&viewer->gpu),
 	};
 
-	(void)ppoll(fds, ARRAY_SIZE(fds), NULL, NULL);
+	(void)ppoll(fds, ARRAY_SIZE(fds), viewer->busy ? &(struct timespec){ 0 } : NULL, NULL);
 	flush(&viewer->keyboard);
 	flush(&viewer->pointer);
 	flush(&viewer->gpu);
 	take_feed(viewer);
-	rfbProcessEvents(viewer->screen, 0);
+	viewer->busy = rfbProcessEvents(viewer->screen, 0);
 	if (!viewer->in && viewer->screen->clientHead &&
 	    viewer->screen->clientHead->state == RFB_NORMAL) {
 		viewer->in = true;

@@ -356,6 +356,28 @@ static void test_follows_damage_and_size(void **state)
 	leave(client);
 }
 
+/* One request is answered whole, though its size and its pixels are two updates. */
+static void test_answers_one_request(void **state)
+{
+	static const uint8_t hello[] = "RFB 003.008\n\1\1", encodings[] = { 2, 0, 0, 2, 0, 0, 0, 0, 0xff, 0xff, 0xfe, 0xcc },
+			     request[] = { 3, 0, 0, 0, 0, 0, 0, 50, 0, 50 };
+	struct fixture *f = started(state, NULL);
+	_cleanup_close_ int fd = -1;
+	uint8_t answer[12 + 2 + 4 + 24 + 7 + 4 + 12 + 4 + 16 + 4 + 12 + 50 * 50 * 4];
+
+	draw(&f->heads[0], 50, 50, 0);
+	say_surface(f, 0, 50, 50);
+	fd = connect_raw(f);
+	fcntl(fd, F_SETFL, 0);
+	assert_int_equal(write(fd, hello, sizeof(hello) - 1), sizeof(hello) - 1);
+	assert_int_equal(write(fd, encodings, sizeof(encodings)), sizeof(encodings));
+	assert_int_equal(write(fd, request, sizeof(request)), sizeof(request));
+	alarm(PATIENCE_MS / 1000);
+	assert_int_equal(recv(fd, answer, sizeof(answer), MSG_WAITALL), sizeof(answer));
+	alarm(0);
+	assert_memory_equal(answer + sizeof(answer) - 50 * 50 * 4, f->heads[0].pixels, 50 * 50 * 4);
+}
+
 static void got_shape(rfbClient *client, int hot_x, int hot_y, int width, int height, int bytes)
 {
 	int *shape = rfbClientGetClientData(client, got_shape);
@@ -693,6 +715,7 @@ int main(void)
 		TEST(test_tells_what_cannot_be_written),
 		TEST(test_shows_each_head),
 		TEST(test_follows_damage_and_size),
+		TEST(test_answers_one_request),
 		TEST(test_shows_the_cursor),
 		TEST(test_types),
 		TEST(test_loses_no_release),
