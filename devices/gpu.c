@@ -478,6 +478,19 @@ static int gpu_set_monitor(struct virtio_dev *dev, unsigned int index, uint32_t 
 
 /* ---- life ---- */
 
+static int gpu_start(struct virtio_dev *dev)
+{
+	struct gpu *gpu = container_of(dev, struct gpu, dev);
+
+	gpu->screen.frozen = false;
+	gpu_screen_tell(&gpu->screen);
+	return 0;
+}
+
+/*
+ * What was to be seen stays until there is a driver again: it may be all that a panic left, and
+ * Linux resets its devices before it powers off, where a picture of the end would be dark.
+ */
 static void gpu_reset(struct virtio_dev *dev)
 {
 	struct gpu *gpu = container_of(dev, struct gpu, dev);
@@ -488,7 +501,7 @@ static void gpu_reset(struct virtio_dev *dev)
 	gpu_table_clear(&gpu->table);
 	virgl_reset(gpu->virgl);
 	virgl_leave(gpu->virgl);
-	gpu_screen_tell(&gpu->screen);
+	gpu->screen.frozen = true;
 	gpu->events = 0;
 	config = gpu_config(gpu);
 	pthread_mutex_lock(&dev->config_lock);
@@ -658,6 +671,7 @@ const struct virtio_class gpu_class = {
 	.sandbox = &gpu_sandbox,
 	.max = 1,
 	.init = gpu_init,
+	.start = gpu_start,
 	.kick = gpu_kick,
 	.config_write = gpu_config_write,
 	.reset = gpu_reset,

@@ -156,6 +156,7 @@ struct gpu_screen {
 	struct event messages;       /* the end for them, or -1 */
 	struct loop *loop;
 	bool full;                   /* the other end takes nothing now */
+	bool frozen;                 /* the display keeps what was seen last */
 	/* Somebody changed a monitor's size. */
 	void (*changed)(struct gpu_screen *screen);
 	uint64_t copied; /* bytes, for whoever counts them */

@@ -72,7 +72,7 @@ static bool tell_head(struct gpu_screen *screen, uint16_t index)
 
 void gpu_screen_tell(struct gpu_screen *screen)
 {
-	bool more = screen->messages.fd >= 0 && !screen->full;
+	bool more = screen->messages.fd >= 0 && !screen->full && !screen->frozen;
 
 	for (uint16_t i = 0; more && i < screen->count; i++)
 		more = tell_head(screen, i);
