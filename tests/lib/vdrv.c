@@ -438,10 +438,12 @@ static int make_device(struct vdrv *vdrv)
 {
 	int err;
 
+	vdrv->display.shots = true;
 	vdrv->host = (struct virtio_host){
 		.mem = &vdrv->mem,
 		.vm_name = "vdrv",
 		.confine = vdrv->setup.confine,
+		.display = &vdrv->display,
 		.escape = nobody_escapes,
 	};
 	err = virtio_dev_new(vdrv->setup.class, 0, vdrv->conf, &vdrv->host, &vdrv->dev);
@@ -459,6 +461,7 @@ static void drop_device(struct vdrv *vdrv)
 	irq_router_free(&vdrv->router);
 	bus_free(&vdrv->bus);
 	bus_free(&vdrv->ports);
+	display_close(&vdrv->display);
 	vdrv->dev = NULL;
 	vdrv->mmio = NULL;
 	vdrv->pci = NULL;
@@ -506,6 +509,7 @@ int vdrv_open(struct vdrv *vdrv, const struct vdrv_setup *setup)
 	int err;
 
 	*vdrv = (struct vdrv){ .setup = *setup, .ram_fd = -1 };
+	display_init(&vdrv->display);
 	err = parse_options(vdrv);
 	if (!err)
 		err = make_ram(vdrv);

@@ -29,6 +29,7 @@
 #include "core/bus.h"
 #include "core/irq.h"
 #include "core/mem.h"
+#include "devices/display/display.h"
 #include "devices/pci/pci.h"
 #include "devices/virtio/transport.h"
 
@@ -102,6 +103,7 @@ struct vdrv {
 	uint64_t ram_len, next; /* next: where free memory begins */
 	struct mem mem;
 	struct virtio_host host;
+	struct display display; /* of which pictures are wanted; nobody reads what is told of them */
 	struct bus bus, ports;
 	struct irq_router router;
 	struct pci_root root;
