@@ -299,7 +299,7 @@ check-usage: $(BUILD)/microvm ## a user's mistakes and what they are told
 check-image: $(BUILD)/microvm ## microvm image against qemu-img
 	@tests/image/run
 
-check-guest: $(BUILD)/microvm $(BUILD)/tests/live/live $(FSTEST) $(if $(SHORT),guest-kernel initramfs vsock-test host-kernel,images) ## real guests, where need be in an emulated host (also: SHORT=1)
+check-guest: $(BUILD)/microvm $(BUILD)/tests/live/live $(FSTEST) $(if $(SHORT),guest-kernel initramfs graphics vsock-test host-kernel,images) ## real guests, where need be in an emulated host (also: SHORT=1)
 	@$(SUDO) rm -rf $(BUILD)/guest-log
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 7168 --timeout 1500 --tries 8 --out $(BUILD)/guest-log --env BUILD -- \
 		tests/guest/run $(SHORT:%=--short) --resume $(BUILD)/guest-log

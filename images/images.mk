@@ -16,12 +16,13 @@ images_x86_64 := linux-image-cloud-amd64 linux-image-amd64 vmlinux bzImage
 images_aarch64 := linux-image-arm64 linux-image-arm64 Image Image.gz
 KERNELS := $(wordlist 3,4,$(images_$(ARCH)))
 
-.PHONY: images guest-kernel host-kernel initramfs storage vsock-test debian-image dpdk tuned-kernel
-images: guest-kernel initramfs storage vsock-test debian-image host-kernel ## guest kernel, initramfs, root disk, the emulated host's kernel
+.PHONY: images guest-kernel host-kernel initramfs graphics storage vsock-test debian-image dpdk tuned-kernel
+images: guest-kernel initramfs graphics storage vsock-test debian-image host-kernel ## guest kernel, initramfs, root disk, the emulated host's kernel
 guest-kernel: $(images_out)/guest/version
 # A host of this machine's architecture has this machine's root.
 host-kernel: $(images_out)/host/version $(images_out)/host/initramfs.cpio $(if $(CROSS),$(images_out)/host-root.img)
 initramfs: $(images_out)/initramfs.cpio
+graphics: $(images_out)/graphics.cpio
 storage: $(images_out)/storage.cpio
 vsock-test: $(images_out)/vsock-test/vsock_test.cpio
 debian-image: $(images_out)/debian.img
@@ -49,6 +50,10 @@ $(images_out)/host-root.img: $(addprefix $(images_src)/,host-root lib.sh)
 $(images_out)/initramfs.cpio: $(images_out)/guest/version $(addprefix $(images_src)/,initramfs initramfs-init lib.sh) \
 		$(shell find $(images_tests) $(BUILD)/guest-bin 2>/dev/null)
 	@$(images_src)/initramfs $(DEBIAN_ARCH) $(images_out)/guest $@ $(images_tests) $(BUILD)/guest-bin
+
+# The same for the host's kernel, as that of a cloud's guests has no graphics.
+$(images_out)/graphics.cpio: $(images_out)/host/version $(images_out)/initramfs.cpio
+	@$(images_src)/initramfs $(DEBIAN_ARCH) $(images_out)/host $@ $(images_tests) $(BUILD)/guest-bin
 
 $(images_out)/storage.cpio: $(addprefix $(images_src)/,storage lib.sh)
 	@$(images_src)/storage $(DEBIAN_ARCH) "$(CROSS)" $@
