@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The graphics adapter under Linux' DRM driver: what it shows is what pictures of it show."""
 import ctypes
+import re
 
-from guest import BUILD, IMAGES, MACHINE, Group, Skip, equal
+from guest import BUILD, IMAGES, MACHINE, Group, Skip, equal, until
+from test_live import Orders
 
 CELL = 8, 16  # a character's pixels on Linux' console
 
@@ -129,3 +131,34 @@ class Gpu(Graphics, Group):
             equal((character, looks.setdefault(character, look) == look), (character, True))
         assert len(looks) > 94, looks.keys()
         equal(len(set(looks.values())), len(looks))
+
+
+class LiveGpu(Graphics, Orders, Group):
+    """Monitors that come, go and change."""
+
+    def start(self):
+        self.vm = self.obedient("--gpu", "heads=2,size=800x600", "--memory", "512M", **self.kernel())
+
+    def monitors(self):
+        """As the driver sees them when it looks: whether one is there, and what it likes best."""
+        return re.findall(r"\t(connected|disconnected)\tVirtual.*(?:\n  modes:\n.*\n  #0 (\S+))?",
+                          self.vm.sh("modetest -M virtio_gpu -c"))
+
+    def becomes(self, *monitors):
+        until(lambda: self.monitors() == list(monitors))
+
+    def test_begins_as_configured(self):
+        equal(self.monitors(), [("connected", "800x600")] * 2)
+
+    def test_changes_its_size(self):
+        self.order("monitor 0 1366 768")
+        self.becomes(("connected", "1366x768"), ("connected", "800x600"))
+
+    def test_is_pulled_out_and_plugged_in(self):
+        self.order("monitor 1 0 0")
+        self.becomes(("connected", "1366x768"), ("disconnected", ""))
+        self.order("monitor 1 4095 2160")
+        self.becomes(("connected", "1366x768"), ("connected", "4095x2160"))
+
+    def test_powers_off_with_0(self):
+        equal(self.vm.power_off(), 0)

@@ -15,13 +15,13 @@ class Orders:
 
     transports = ("pci",)
 
-    def obedient(self, *arguments, fds=()):
+    def obedient(self, *arguments, fds=(), **keys):
         """That machine, which has these files, too."""
         self.orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.orders.settimeout(60)
         with theirs:
             return self.boot(*arguments, prefix=(LIVE,), program=theirs.fileno(),
-                             pass_fds=(theirs.fileno(), *fds)).ready()
+                             pass_fds=(theirs.fileno(), *fds), **keys).ready()
 
     def answer(self, text):
         self.orders.send(text.encode())

@@ -10,6 +10,7 @@
  *	resize-unit NUMBER BYTES   of scsi0
  *	plug NUMBER FD OPTIONS     a unit of scsi0, with the options of --scsi
  *	unplug NUMBER
+ *	monitor HEAD WIDTH HEIGHT  of gpu0; 0 0: none
  *	balloon BYTES              what the guest is to have given back
  *	ask                        the guest for statistics
  *	hint                       likewise for what is free
@@ -114,7 +115,7 @@ static int64_t obey(const struct live *live, const char *order)
 {
 	struct virtio_dev *scsi = find(live, "scsi0"), *balloon = find(live, "balloon0"), *dev;
 	char name[16], text[256];
-	unsigned int unit;
+	unsigned int unit, width, height;
 	uint64_t bytes;
 	int fd;
 
@@ -128,6 +129,9 @@ static int64_t obey(const struct live *live, const char *order)
 		return balloon_ask(balloon);
 	if (balloon && !strcmp(order, "hint"))
 		return balloon_hint(balloon);
+	if (sscanf(order, "monitor %u %u %u", &unit, &width, &height) == 3)
+		return (dev = find(live, "gpu0")) ? virtio_dev_set_monitor(dev, unit, width, height) :
+						    -ENODEV;
 	if (!scsi)
 		return -ENODEV;
 	if (sscanf(order, "resize-unit %u %" SCNu64, &unit, &bytes) == 2)
