@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * virtio-gpu (section 5.7): requests from the queues go to what devices/gpu/ has. Each is over when its chain goes back, so fences are signalled in
- * the order of requests, and nothing is ever in flight. The display is told what has
- * changed once the queue is empty.
+ * virtio-gpu (section 5.7): requests from the queues go to what devices/gpu/ has. Each
+ * is over when its chain goes back, so fences are signalled in the order of requests,
+ * and nothing is ever in flight. The display is told what has changed once the queue
+ * is empty.
  */
 #include <endian.h>
 #include <signal.h>

@@ -86,10 +86,12 @@ void gpu_edid(unsigned int head, uint32_t width, uint32_t height, uint8_t ret_ed
 	memcpy(ret_edid + COLORS, colors, sizeof(colors));
 	memcpy(ret_edid + TIMINGS, timings, sizeof(timings));
 	put_timing(descriptor, width, height);
-	put_descriptor(descriptor + DESCRIPTOR_LEN, 0xfc, name, strlen(name));
-	put_descriptor(descriptor + 2 * DESCRIPTOR_LEN, 0xfd, limits, sizeof(limits));
+	descriptor += DESCRIPTOR_LEN;
+	put_descriptor(descriptor, 0xfc, name, strlen(name));
+	descriptor += DESCRIPTOR_LEN;
+	put_descriptor(descriptor, 0xfd, limits, sizeof(limits));
 	/* A place that is not used. */
-	descriptor[3 * DESCRIPTOR_LEN + 3] = 0x10;
+	descriptor[DESCRIPTOR_LEN + 3] = 0x10;
 	for (unsigned int i = 0; i < SUM; i++)
 		sum -= ret_edid[i];
 	ret_edid[SUM] = sum;

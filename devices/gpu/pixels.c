@@ -2,6 +2,8 @@
 /* Formats are named by their bytes in memory; hosts are little-endian. */
 #include "devices/gpu/gpu.h"
 
+#include <assert.h>
+
 /* Where in a pixel each color begins, in bits. */
 struct layout {
 	uint8_t format, blue, green, red, alpha;
@@ -40,9 +42,13 @@ bool gpu_format_plain(uint32_t format)
 
 void gpu_pixels_convert(uint32_t format, uint32_t *to, const uint32_t *from, size_t count)
 {
-	const struct layout layout = *find(format);
-	const uint32_t opaque = layout.opaque ? 0xff000000 : 0;
+	const struct layout *found = find(format);
+	struct layout layout;
+	uint32_t opaque;
 
+	assert(found);
+	layout = *found;
+	opaque = layout.opaque ? 0xff000000 : 0;
 	for (size_t i = 0; i < count; i++)
 		to[i] = (from[i] >> layout.blue & 0xff) | (from[i] >> layout.green & 0xff) << 8 |
 			(from[i] >> layout.red & 0xff) << 16 |

@@ -7,6 +7,7 @@
  */
 #include "devices/gpu/gpu.h"
 
+#include <assert.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include "devices/gpu/virgl.h"
@@ -158,6 +159,7 @@ uint32_t gpu_backing_add(struct gpu_table *table, struct gpu_backing *backing, u
 	} else {
 		if (backing->count == backing->capacity && !grow(table, backing))
 			return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
+		assert(backing->pieces);
 		backing->pieces[backing->count++] = (struct gpu_piece){ backing->len, gpa, len };
 	}
 	backing->len += len;

@@ -92,8 +92,8 @@ uint32_t gpu_scanout_set(struct gpu_screen *screen, struct gpu_head *head,
 			 const struct gpu_image *image, const struct gpu_rect *rect)
 {
 	const struct gpu_resource *resource = gpu_table_find(screen->table, image->resource);
-	const struct gpu_image no_image = { 0 };
-	const struct gpu_rect no_rect = { 0 };
+	static const struct gpu_image no_image;
+	static const struct gpu_rect no_rect;
 	struct gpu_scanout *now = &head->now;
 	uint32_t err = image->resource ? check_image(resource, image, rect) : 0;
 	bool resized;
@@ -115,6 +115,11 @@ uint32_t gpu_scanout_set(struct gpu_screen *screen, struct gpu_head *head,
 	if (resource)
 		copy(screen, head, resource, &(struct gpu_rect){ 0, 0, rect->width, rect->height });
 	return 0;
+}
+
+static void darken(struct gpu_screen *screen, struct gpu_head *head)
+{
+	gpu_scanout_set(screen, head, &(struct gpu_image){ 0 }, &(struct gpu_rect){ 0 });
 }
 
 uint32_t gpu_scanout_flush(struct gpu_screen *screen, const struct gpu_resource *resource,
@@ -141,7 +146,7 @@ void gpu_scanout_forget(struct gpu_screen *screen, uint32_t resource)
 		struct gpu_head *head = &screen->heads[i];
 
 		if (head->now.image.resource == resource)
-			gpu_scanout_set(screen, head, &(struct gpu_image){ 0 }, NULL);
+			darken(screen, head);
 		if (head->now.cursor.resource == resource)
 			gpu_cursor_set(screen, head, 0, 0, 0);
 	}
@@ -193,7 +198,7 @@ void gpu_cursor_move(struct gpu_head *head, uint32_t x, uint32_t y)
 void gpu_screen_reset(struct gpu_screen *screen)
 {
 	for (unsigned int i = 0; i < screen->count; i++) {
-		gpu_scanout_set(screen, &screen->heads[i], &(struct gpu_image){ 0 }, NULL);
+		darken(screen, &screen->heads[i]);
 		gpu_cursor_set(screen, &screen->heads[i], 0, 0, 0);
 		gpu_cursor_move(&screen->heads[i], 0, 0);
 	}
