@@ -55,8 +55,8 @@ class Balloon(Orders, Group):
         checksum = self.vm.sha256("/ram/kept")
         self.fill("used", 100)
         # What is asked for is in use, or will be.
-        self.vm.sh("rm /ram/used; (while :; do dd if=/dev/zero of=/ram/busy bs=1M count=20; done) "
-                   ">/dev/null 2>&1 & busy=$!")
+        self.vm.sh("rm /ram/used; (while usleep 100000; do dd if=/dev/zero of=/ram/busy bs=1M "
+                   "count=20; done) >/dev/null 2>&1 & busy=$!")
         self.set_target(160)
         equal(self.meminfo("MemTotal"), total - hidden)
         if self.resident() > 160 + 20:
