@@ -12,9 +12,10 @@ from guest import Group, equal, until
 PORTS = [f"port{i}" for i in range(8)]
 MIB = 1 << 20
 
-# serve NAME BYTES TIMES: takes so many bytes, and gives /tmp/lines so many times, behind its name.
+# serve NAME BLOCKS TIMES: takes so many blocks of 64 KiB, and gives /tmp/lines so many times,
+# behind its name.
 SERVE = ("serve() { exec 3<>/dev/virtio-ports/$1; echo $1 >&3; "
-         "head -c $2 <&3 | sha256sum >/tmp/$1 & "
+         "dd bs=64k count=$2 iflag=fullblock <&3 2>/dev/null | sha256sum >/tmp/$1 & "
          "for i in $(seq $3); do cat /tmp/lines; done >&3; wait; }")
 
 
@@ -115,9 +116,9 @@ class Ports(Group):
     def test_carry_data_in_all_directions(self):
         times = 64 if self.long else 1
         data = {name: os.urandom(MIB // 4 if not self.long else MIB) for name in PORTS}
-        size = len(data[PORTS[0]]) * times
+        blocks = len(data[PORTS[0]]) * times >> 16
         peers = {name: Peer(self.connect(name), data[name], times) for name in PORTS}
-        self.vm.sh(f"for i in {' '.join(PORTS)}; do (serve $i {size} {times}) & done; wait", 3000)
+        self.vm.sh(f"for i in {' '.join(PORTS)}; do (serve $i {blocks} {times}) & done; wait", 3000)
         for name, peer in peers.items():
             peer.join(60)
             sent = hashlib.sha256(f"{name}\n".encode() + self.lines * times)
