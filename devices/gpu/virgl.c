@@ -445,7 +445,8 @@ uint32_t virgl_fetch(struct gpu_resource *resource, const struct gpu_rect *rect)
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 	return virgl_renderer_transfer_read_iov(resource->id, 0, 0, stride, 0,
 						(struct virgl_box *)box,
-						(uint64_t)rect->y * stride + rect->x * GPU_PIXEL,
+						(uint64_t)rect->y * stride +
+							(uint64_t)rect->x * GPU_PIXEL,
 						&iov, 1) == 0 ?
 		       0 :
 		       VIRTIO_GPU_RESP_ERR_UNSPEC;
