@@ -26,7 +26,7 @@ DEPS_LIBS = libc6-dev linux-libc-dev libseccomp-dev libcap-ng-dev liburing-dev l
 	zlib1g-dev libzstd-dev libpng-dev libvncserver1 libvncclient1 $(DEPS_LIBS_$(ARCH))
 DEPS_LIBS_aarch64 := libfdt-dev
 ifdef GPU3D
-DEPS_LIBS += libvirglrenderer-dev libegl-dev libegl1 libegl-mesa0 libgl1-mesa-dri
+DEPS_LIBS += libvirglrenderer-dev libegl-dev libegl1 libegl-mesa0 libgl1-mesa-dri libgles-dev
 endif
 DEBIAN_ARCH_x86_64 := amd64
 DEBIAN_ARCH_aarch64 := arm64
@@ -182,6 +182,12 @@ $(FSTEST): $(wildcard tests/guest/fs/*.[ch])
 	@mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE -I. $(WARN) -Os -s -static -o $@ $(filter %.c,$^)
 
+# It runs in a guest that has its host's libraries.
+GLES := $(BUILD)/guest-gpu3d/gles
+$(GLES): tests/guest/gpu3d/gles.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 $(WARN) -Os -o $@ $< -lEGL -lGLESv2
+
 # ---- what a person calls ----
 
 .PHONY: help deps static install uninstall demo clean
@@ -242,10 +248,15 @@ UNIT_KERNEL := $(filter $(addprefix %/test_,blk block console cpu deadline filte
 check-kernel: $(UNIT_KERNEL) host-kernel ## the unit tests that want a kernel of ARCH's, where need be in an emulated host
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 2048 --env BUILD -- tests/unit/run $(UNIT_KERNEL)
 
-check-gpu3d: ## install what 3D takes, build with it, and have pictures drawn (also: GPU3D=1 with all, install)
+ifndef GPU3D
+check-gpu3d: ## install what 3D takes, build with it in a place of its own, and have pictures drawn, by a Linux guest as well
 	+@$(MAKE) --no-print-directory GPU3D=1 deps
-	+@$(MAKE) --no-print-directory -j$$(nproc) GPU3D=1 BUILD=$(BUILD)/gpu3d all $(BUILD)/gpu3d/tests/unit/gpu3d/test_gpu3d
-	@EMULATOR= tests/unit/run $(BUILD)/gpu3d/tests/unit/gpu3d/test_gpu3d
+	+@$(MAKE) --no-print-directory -j$$(nproc) GPU3D=1 BUILD=$(BUILD)/gpu3d check-gpu3d
+else
+check-gpu3d: all $(BUILD)/tests/unit/gpu3d/test_gpu3d $(GLES) guest-kernel graphics host-kernel
+	@tests/unit/run $(BUILD)/tests/unit/gpu3d/test_gpu3d
+	@$(SUDO) tests/lab/host --memory 3072 --env BUILD -- tests/guest/run --long --transport pci -k /gl/
+endif
 
 asan: ## the unit tests under the address and undefined-behaviour sanitizers
 	+@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)/asan SANITIZE=address,undefined OPTIMISE='-O1 -g' check-unit
