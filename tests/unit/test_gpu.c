@@ -1050,7 +1050,7 @@ static void test_saves(void **state)
 	destroy(&test);
 }
 
-/* Each byte but those of pixels: refused, or harmless. */
+/* One byte in so many: refused, or harmless. Emulators take their time for each device. */
 static void test_bad_saves(void **state)
 {
 	_cleanup_free_ uint8_t *rings = NULL;
@@ -1073,7 +1073,7 @@ static void test_bad_saves(void **state)
 	queue = test.guest.queues[CONTROL];
 	bad = (struct state){ .data = malloc(good.len), .len = good.len };
 	assert_non_null(bad.data);
-	for (size_t i = 0; i < good.len; i++) {
+	for (size_t i = 0; i < good.len; i += 5) {
 		memcpy(bad.data, good.data, good.len);
 		bad.data[i] ^= i % 3 ? 0x80 : 0x01;
 		memcpy(vq_ptr(&test.guest, VQ_RAM_BASE, len), rings, len);
@@ -1085,7 +1085,7 @@ static void test_bad_saves(void **state)
 		flush(&test, 2, RECT(0, 0, 8, 8));
 		transfer(&test, 5, RECT(0, 0, 8, 8), 0);
 	}
-	for (bad.len = 0; bad.len < good.len; bad.len++)
+	for (bad.len = 0; bad.len < good.len; bad.len += 7)
 		assert_true(load(&test, &bad) < 0);
 	state_free(&good);
 	state_free(&bad);
