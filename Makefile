@@ -304,13 +304,13 @@ fuzz-coverage: ## the lines that the corpus reaches
 		OPTIMISE='-O1 -g -fprofile-instr-generate -fcoverage-mapping'
 	@tests/fuzz/run coverage $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz-coverage/%)
 
-check-usage: $(BUILD)/microvm ## a user's mistakes and what they are told
+check-usage: $(BUILD)/microvm $(BUILD)/microvm-display ## a user's mistakes and what they are told
 	@tests/guest/mistakes
 
 check-image: $(BUILD)/microvm ## microvm image against qemu-img
 	@tests/image/run
 
-check-guest: $(BUILD)/microvm $(BUILD)/tests/live/live $(FSTEST) $(if $(SHORT),guest-kernel initramfs graphics vsock-test host-kernel,images) ## real guests, where need be in an emulated host (also: SHORT=1)
+check-guest: $(BUILD)/microvm $(BUILD)/microvm-display $(BUILD)/tests/live/live $(FSTEST) $(if $(SHORT),guest-kernel initramfs graphics vsock-test host-kernel,images) ## real guests, where need be in an emulated host (also: SHORT=1)
 	@$(SUDO) rm -rf $(BUILD)/guest-log
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 7168 --timeout 1500 --tries 8 --out $(BUILD)/guest-log --env BUILD -- \
 		tests/guest/run $(SHORT:%=--short) --resume $(BUILD)/guest-log
