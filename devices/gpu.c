@@ -273,11 +273,12 @@ static uint32_t gpu_cursor(struct gpu *gpu, struct gpu_call *call)
 {
 	const struct virtio_gpu_update_cursor *cursor = &call->in.cursor;
 	uint32_t index = le32toh(cursor->pos.scanout_id);
-	struct gpu_head *head = &gpu->screen.heads[index];
 	struct gpu_resource *picture;
+	struct gpu_head *head;
 
 	if (index >= gpu->screen.count)
 		return VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID;
+	head = &gpu->screen.heads[index];
 	virtq_count(call->chain->queue, GPU_COUNT_CURSORS, 1);
 	gpu_cursor_move(head, le32toh(cursor->pos.x), le32toh(cursor->pos.y));
 	if (le32toh(cursor->hdr.type) == VIRTIO_GPU_CMD_MOVE_CURSOR)
@@ -460,11 +461,12 @@ static int gpu_set_monitor(struct virtio_dev *dev, unsigned int index, uint32_t 
 			   uint32_t height)
 {
 	struct gpu *gpu = container_of(dev, struct gpu, dev);
-	struct gpu_head *head = &gpu->screen.heads[index];
 	const bool plugged = width || height;
+	struct gpu_head *head;
 
 	if (index >= gpu->screen.count)
 		return -ENODEV;
+	head = &gpu->screen.heads[index];
 	if (plugged && (width < GPU_MONITOR_MIN || width > GPU_MONITOR_MAX ||
 			height < GPU_MONITOR_MIN || height > GPU_MONITOR_MAX))
 		return -EINVAL;

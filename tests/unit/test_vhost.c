@@ -73,8 +73,10 @@ static void open_fake(struct vhost *vhost, const struct mem *mem)
 static void test_start(void **state)
 {
 	uint8_t ram[2];
-	struct mem_region regions[] = { { 0x1000, 0x3000, &ram[0], -1, false },
-					{ 0x100000000, 0x5000, &ram[1], -1, false } };
+	struct mem_region regions[] = {
+		{ .gpa = 0x1000, .len = 0x3000, .hva = &ram[0], .fd = -1 },
+		{ .gpa = 0x100000000, .len = 0x5000, .hva = &ram[1], .fd = -1 },
+	};
 	const struct mem mem = { .regions = regions, .count = ARRAY_SIZE(regions) };
 	struct vhost vhost;
 	unsigned int at = 0;

@@ -262,7 +262,7 @@ static void test_again(void **state)
 /* What cannot be is told before there is a guest. */
 static void test_refused(void **state)
 {
-	static const struct mem_region region = { VQ_RAM_BASE, 4096, NULL, -1, false };
+	static const struct mem_region region = { .gpa = VQ_RAM_BASE, .len = 4096, .fd = -1 };
 	const struct mem mem = { .regions = (struct mem_region *)&region, .count = 1 };
 	struct vhost_user user;
 	struct vq_guest guest;
