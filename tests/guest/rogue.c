@@ -115,7 +115,7 @@ static uint32_t find_structure(const uint8_t *config, uint8_t type)
 
 	for (uint8_t at = config[PCI_CAPABILITY_LIST]; at; at = cap.cap_next) {
 		memcpy(&cap, config + at, sizeof(cap));
-		if (cap.cap_vndr == PCI_CAP_ID_VNDR && cap.cfg_type == type)
+		if (cap.cap_vndr == PCI_CAP_ID_VNDR && cap.cfg_type == type && cap.bar == 0)
 			return cap.offset;
 	}
 	errx(1, "no structure of type %u", type);
