@@ -274,8 +274,9 @@ static void turn(struct viewer *viewer)
 		watch_outlet(&viewer->pointer),
 		watch_outlet(&viewer->gpu),
 	};
+	const struct timespec at_once = { 0 };
 
-	(void)ppoll(fds, ARRAY_SIZE(fds), viewer->busy ? &(struct timespec){ 0 } : NULL, NULL);
+	(void)ppoll(fds, ARRAY_SIZE(fds), viewer->busy ? &at_once : NULL, NULL);
 	flush(&viewer->keyboard);
 	flush(&viewer->pointer);
 	flush(&viewer->gpu);

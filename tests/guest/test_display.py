@@ -2,9 +2,9 @@
 """A guest with a screen and a keyboard, and somebody who looks and types through VNC."""
 import time
 
-from guest import BUILD, Group, Skip, equal, until
+from guest import Group, equal, until
 from rfb import Viewer
-from test_gpu import CELL, Graphics
+from test_gpu import CELL, Graphics, needs_a_display
 
 
 class Display(Graphics, Group):
@@ -14,8 +14,7 @@ class Display(Graphics, Group):
     text = 'Typed: {1+1=2} ~"&_'
 
     def start(self):
-        if not (BUILD / "microvm-display").exists():
-            raise Skip("there is no microvm-display")
+        needs_a_display()
         self.vm = self.boot("--gpu", f"size=640x480,display=vnc:{self.dir}/screen",
                             "--input", "keyboard", "--input", "tablet", "--memory", "512M",
                             "--name", "screened", **self.kernel()).ready()
