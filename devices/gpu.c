@@ -55,9 +55,9 @@ static struct gpu_resource *gpu_find(struct gpu *gpu, uint32_t id)
 	return gpu_table_find(&gpu->table, le32toh(id));
 }
 
-static struct gpu_rect gpu_rect(const struct virtio_gpu_rect *rect)
+static struct display_rect gpu_rect(const struct virtio_gpu_rect *rect)
 {
-	return (struct gpu_rect){ le32toh(rect->x), le32toh(rect->y), le32toh(rect->width),
+	return (struct display_rect){ le32toh(rect->x), le32toh(rect->y), le32toh(rect->width),
 				  le32toh(rect->height) };
 }
 
@@ -207,7 +207,7 @@ static uint32_t gpu_assign_uuid(struct gpu *gpu, struct gpu_call *call)
 static uint32_t gpu_show(struct gpu *gpu, uint32_t scanout, const struct gpu_image *image,
 			 const struct virtio_gpu_rect *rect)
 {
-	const struct gpu_rect shown = gpu_rect(rect);
+	const struct display_rect shown = gpu_rect(rect);
 	uint32_t head = le32toh(scanout);
 
 	if (head >= gpu->screen.count)
@@ -249,7 +249,7 @@ static uint32_t gpu_set_scanout_blob(struct gpu *gpu, struct gpu_call *call)
 static uint32_t gpu_flush(struct gpu *gpu, struct gpu_call *call)
 {
 	struct gpu_resource *resource = gpu_find(gpu, call->in.flush.resource_id);
-	const struct gpu_rect rect = gpu_rect(&call->in.flush.r);
+	const struct display_rect rect = gpu_rect(&call->in.flush.r);
 	uint32_t err;
 
 	if (!resource)
@@ -262,7 +262,7 @@ static uint32_t gpu_flush(struct gpu *gpu, struct gpu_call *call)
 static uint32_t gpu_transfer(struct gpu *gpu, struct gpu_call *call)
 {
 	struct gpu_resource *resource = gpu_find(gpu, call->in.transfer.resource_id);
-	const struct gpu_rect rect = gpu_rect(&call->in.transfer.r);
+	const struct display_rect rect = gpu_rect(&call->in.transfer.r);
 
 	return resource ? gpu_resource_transfer(&gpu->table, resource, &rect,
 						le64toh(call->in.transfer.offset)) :
@@ -285,7 +285,7 @@ static uint32_t gpu_cursor(struct gpu *gpu, struct gpu_call *call)
 		return 0;
 	picture = gpu_find(gpu, cursor->resource_id);
 	if (picture)
-		virgl_fetch(picture, &(struct gpu_rect){ 0, 0, picture->width, picture->height });
+		virgl_fetch(picture, &(struct display_rect){ 0, 0, picture->width, picture->height });
 	return gpu_cursor_set(&gpu->screen, head, le32toh(cursor->resource_id),
 			      le32toh(cursor->hot_x), le32toh(cursor->hot_y));
 }

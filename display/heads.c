@@ -14,13 +14,13 @@ static void set_surface(struct head *head, const struct display_message *message
 /* What of it is on the surface. */
 static void add_damage(struct head *head, const struct display_message *message)
 {
-	struct rect rect = { message->rect.x, message->rect.y, 0, 0 };
+	struct display_rect rect = message->rect;
 
 	if (rect.x >= head->width || rect.y >= head->height)
 		return;
-	rect.width = (uint32_t)util_min(message->rect.width, head->width - rect.x);
-	rect.height = (uint32_t)util_min(message->rect.height, head->height - rect.y);
-	if (rect.width && rect.height)
+	rect.width = (uint32_t)util_min(rect.width, head->width - rect.x);
+	rect.height = (uint32_t)util_min(rect.height, head->height - rect.y);
+	if (!display_rect_empty(&rect))
 		viewers_damage(head, &rect);
 }
 

@@ -15,10 +15,6 @@
 
 struct program;
 
-struct rect {
-	uint32_t x, y, width, height; /* no width: nothing */
-};
-
 /* What the gpu said of a head last; sizes are within limits. */
 struct head {
 	struct program *program;
@@ -36,7 +32,7 @@ struct viewer {
 	struct head *head;
 	bool typed;
 	unsigned int news; /* bits by viewers.c */
-	struct rect damage;
+	struct display_rect damage;
 };
 
 /* An input device's end: viewers send there themselves, only the last word is ours. */
@@ -68,7 +64,7 @@ int heads_update(struct program *program);
 void viewers_accept(struct event *listener, uint32_t revents);
 /* Tells all that look at the head. */
 void viewers_surface(struct head *head);
-void viewers_damage(struct head *head, const struct rect *rect);
+void viewers_damage(struct head *head, const struct display_rect *rect);
 void viewers_cursor(struct head *head);
 /* Tells the gpu what it did not take before. */
 void viewers_tell_gpu(struct program *program);

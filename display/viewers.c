@@ -61,10 +61,7 @@ static unsigned int next_message(const struct viewer *viewer, struct display_mes
 	}
 	if (viewer->news & NEWS_DAMAGE) {
 		ret->type = DISPLAY_DAMAGE;
-		ret->rect.x = viewer->damage.x;
-		ret->rect.y = viewer->damage.y;
-		ret->rect.width = viewer->damage.width;
-		ret->rect.height = viewer->damage.height;
+		ret->rect = viewer->damage;
 		return NEWS_DAMAGE;
 	}
 	*ret = head->cursor;
@@ -110,26 +107,14 @@ void viewers_surface(struct head *head)
 	}
 }
 
-static void grow(struct rect *rect, const struct rect *by)
-{
-	const uint64_t right = util_max(rect->x + rect->width, by->x + by->width);
-	const uint64_t bottom = util_max(rect->y + rect->height, by->y + by->height);
-
-	rect->x = (uint32_t)util_min(rect->x, by->x);
-	rect->y = (uint32_t)util_min(rect->y, by->y);
-	rect->width = (uint32_t)right - rect->x;
-	rect->height = (uint32_t)bottom - rect->y;
-}
-
-void viewers_damage(struct head *head, const struct rect *rect)
+void viewers_damage(struct head *head, const struct display_rect *rect)
 {
 	struct viewer *viewer;
 
 	for (size_t n = 0; (viewer = next_viewer(head, &n));) {
-		if (viewer->news & NEWS_DAMAGE)
-			grow(&viewer->damage, rect);
-		else
-			viewer->damage = *rect;
+		if (!(viewer->news & NEWS_DAMAGE))
+			viewer->damage = (struct display_rect){ 0 };
+		display_rect_extend(&viewer->damage, rect);
 		viewer->news |= NEWS_DAMAGE;
 		feed(viewer);
 	}

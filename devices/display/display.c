@@ -225,6 +225,22 @@ int display_receive(int fd, struct display_message *message)
 	return 0;
 }
 
+void display_rect_extend(struct display_rect *sum, const struct display_rect *rect)
+{
+	uint32_t right, bottom;
+
+	if (display_rect_empty(sum)) {
+		*sum = *rect;
+		return;
+	}
+	right = (uint32_t)util_max(sum->x + sum->width, rect->x + rect->width);
+	bottom = (uint32_t)util_max(sum->y + sum->height, rect->y + rect->height);
+	sum->x = (uint32_t)util_min(sum->x, rect->x);
+	sum->y = (uint32_t)util_min(sum->y, rect->y);
+	sum->width = right - sum->x;
+	sum->height = bottom - sum->y;
+}
+
 /* ---- the program ---- */
 
 static int find_program(const struct display *display, char path[PATH_MAX])

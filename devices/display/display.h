@@ -64,13 +64,15 @@ enum display_type {
 	DISPLAY_RELEASE, /* whoever pressed keys or buttons is gone: release them all */
 };
 
+struct display_rect {
+	uint32_t x, y, width, height; /* without width or height: nothing */
+};
+
 struct display_message {
 	uint16_t type;
 	uint16_t head;
 	union {
-		struct {
-			uint32_t x, y, width, height;
-		} rect;
+		struct display_rect rect;
 		struct {
 			int32_t x, y;         /* of its hot spot on the surface */
 			uint16_t hot_x, hot_y;
@@ -90,6 +92,21 @@ struct display_message {
 		uint32_t value;
 	};
 };
+
+static inline bool display_rect_empty(const struct display_rect *rect)
+{
+	return !rect->width || !rect->height;
+}
+
+static inline bool display_rect_within(const struct display_rect *rect, uint32_t width,
+				       uint32_t height)
+{
+	return util_within(rect->x, rect->width, width) &&
+	       util_within(rect->y, rect->height, height);
+}
+
+/* sum is around both from now on. Both are within a surface. */
+void display_rect_extend(struct display_rect *sum, const struct display_rect *rect);
 
 /* What the gpu's options say. */
 struct display_conf {

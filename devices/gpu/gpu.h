@@ -37,16 +37,6 @@
 #define GPU_UUID_LEN 16
 #define GPU_PIXEL 4
 
-struct gpu_rect {
-	uint32_t x, y, width, height;
-};
-
-static inline bool gpu_rect_within(const struct gpu_rect *rect, uint32_t width, uint32_t height)
-{
-	return util_within(rect->x, rect->width, width) &&
-	       util_within(rect->y, rect->height, height);
-}
-
 /* ---- resource.c ---- */
 
 /* The guest's memory behind a resource: pieces in a row. */
@@ -104,7 +94,7 @@ void gpu_backing_free(struct gpu_table *table, struct gpu_backing *backing);
 
 /* From the backing, at offset, to our copy. */
 uint32_t gpu_resource_transfer(const struct gpu_table *table, struct gpu_resource *resource,
-			       const struct gpu_rect *rect, uint64_t offset);
+			       const struct display_rect *rect, uint64_t offset);
 /* What the resource has at offset. -EFAULT: less than len bytes. */
 int gpu_resource_read(const struct gpu_table *table, const struct gpu_resource *resource,
 		      uint64_t offset, void *to, size_t len);
@@ -133,7 +123,7 @@ struct gpu_scanout {
 	uint32_t plugged;       /* whether a monitor is there */
 	uint32_t width, height; /* of that */
 	struct gpu_image image;
-	struct gpu_rect rect;   /* what the head shows of the image */
+	struct display_rect rect; /* what the head shows of the image */
 	struct {
 		uint32_t resource; /* 0: none is to be seen */
 		uint32_t x, y, hot_x, hot_y;
@@ -144,8 +134,8 @@ struct gpu_head {
 	struct gpu_scanout now;
 	/* What the display has still to be told. */
 	bool tell_surface, tell_cursor, tell_picture;
-	struct gpu_rect damage; /* without height: none */
-	bool looking;           /* somebody wants to know */
+	struct display_rect damage;
+	bool looking; /* somebody wants to know */
 };
 
 struct gpu_screen {
@@ -165,10 +155,10 @@ struct gpu_screen {
 
 /* resource 0: the head is dark. The rectangle is within the image, this within its resource. */
 uint32_t gpu_scanout_set(struct gpu_screen *screen, struct gpu_head *head,
-			 const struct gpu_image *image, const struct gpu_rect *rect);
+			 const struct gpu_image *image, const struct display_rect *rect);
 /* To all heads that show it. */
 uint32_t gpu_scanout_flush(struct gpu_screen *screen, const struct gpu_resource *resource,
-			   const struct gpu_rect *rect);
+			   const struct display_rect *rect);
 /* It is going away. */
 void gpu_scanout_forget(struct gpu_screen *screen, uint32_t resource);
 /* resource 0: no cursor. */

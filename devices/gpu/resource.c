@@ -207,7 +207,7 @@ static int backing_read(const struct gpu_table *table, const struct gpu_backing 
 /* ---- what is in a resource ---- */
 
 uint32_t gpu_resource_transfer(const struct gpu_table *table, struct gpu_resource *resource,
-			       const struct gpu_rect *rect, uint64_t offset)
+			       const struct display_rect *rect, uint64_t offset)
 {
 	const uint64_t stride = (uint64_t)resource->width * GPU_PIXEL;
 	uint64_t len = (uint64_t)rect->width * GPU_PIXEL, lines = rect->height;
@@ -216,7 +216,7 @@ uint32_t gpu_resource_transfer(const struct gpu_table *table, struct gpu_resourc
 	/* The memory of a blob is the guest's, there is nothing to copy. */
 	if (!resource->pixels)
 		return 0;
-	if (!gpu_rect_within(rect, resource->width, resource->height) || !len || !lines ||
+	if (!display_rect_within(rect, resource->width, resource->height) || !len || !lines ||
 	    !util_within(offset, (lines - 1) * stride + len, resource->backing.len))
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 	to = resource->pixels + rect->y * stride + (uint64_t)rect->x * GPU_PIXEL;

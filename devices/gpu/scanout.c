@@ -6,29 +6,8 @@
  */
 #include "devices/gpu/gpu.h"
 
-static bool is_empty(const struct gpu_rect *rect)
-{
-	return !rect->width || !rect->height;
-}
-
-static void extend(struct gpu_rect *sum, const struct gpu_rect *rect)
-{
-	uint32_t right, bottom;
-
-	if (is_empty(sum)) {
-		*sum = *rect;
-		return;
-	}
-	right = (uint32_t)util_max(sum->x + sum->width, rect->x + rect->width);
-	bottom = (uint32_t)util_max(sum->y + sum->height, rect->y + rect->height);
-	sum->x = (uint32_t)util_min(sum->x, rect->x);
-	sum->y = (uint32_t)util_min(sum->y, rect->y);
-	sum->width = right - sum->x;
-	sum->height = bottom - sum->y;
-}
-
 /* What both have, as seen from the corner of bounds. Whatever rect is: a driver's, in 32 bits. */
-static struct gpu_rect intersect(const struct gpu_rect *bounds, const struct gpu_rect *rect)
+static struct display_rect intersect(const struct display_rect *bounds, const struct display_rect *rect)
 {
 	uint64_t left = util_max(bounds->x, rect->x), top = util_max(bounds->y, rect->y);
 	uint64_t right = util_min((uint64_t)bounds->x + bounds->width, (uint64_t)rect->x + rect->width);
@@ -36,17 +15,17 @@ static struct gpu_rect intersect(const struct gpu_rect *bounds, const struct gpu
 				   (uint64_t)rect->y + rect->height);
 
 	if (left >= right || top >= bottom)
-		return (struct gpu_rect){ 0 };
-	return (struct gpu_rect){ (uint32_t)(left - bounds->x), (uint32_t)(top - bounds->y),
+		return (struct display_rect){ 0 };
+	return (struct display_rect){ (uint32_t)(left - bounds->x), (uint32_t)(top - bounds->y),
 				  (uint32_t)(right - left), (uint32_t)(bottom - top) };
 }
 
 /* part is of the head. What is not there is left out: a guest may take its memory back. */
 static void copy(struct gpu_screen *screen, struct gpu_head *head,
-		 const struct gpu_resource *resource, const struct gpu_rect *part)
+		 const struct gpu_resource *resource, const struct display_rect *part)
 {
 	const struct gpu_image *image = &head->now.image;
-	const struct gpu_rect *rect = &head->now.rect;
+	const struct display_rect *rect = &head->now.rect;
 	const bool plain = gpu_format_plain(image->format);
 	const size_t len = (size_t)part->width * GPU_PIXEL, pitch = (size_t)rect->width * GPU_PIXEL;
 	uint64_t from = image->offset + (uint64_t)(rect->y + part->y) * image->stride +
@@ -71,14 +50,14 @@ static void copy(struct gpu_screen *screen, struct gpu_head *head,
 }
 
 static uint32_t check_image(const struct gpu_resource *resource, const struct gpu_image *image,
-			    const struct gpu_rect *rect)
+			    const struct display_rect *rect)
 {
 	const uint64_t line = (uint64_t)image->width * GPU_PIXEL;
 
 	if (!resource)
 		return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
-	if (!gpu_format_known(image->format) || image->stride < line || is_empty(rect) ||
-	    !gpu_rect_within(rect, image->width, image->height) ||
+	if (!gpu_format_known(image->format) || image->stride < line || display_rect_empty(rect) ||
+	    !display_rect_within(rect, image->width, image->height) ||
 	    rect->width > DISPLAY_WIDTH_MAX || rect->height > DISPLAY_HEIGHT_MAX)
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 	/* Its last line ends within the resource; the sum of it could exceed 64 bits. */
@@ -89,11 +68,11 @@ static uint32_t check_image(const struct gpu_resource *resource, const struct gp
 }
 
 uint32_t gpu_scanout_set(struct gpu_screen *screen, struct gpu_head *head,
-			 const struct gpu_image *image, const struct gpu_rect *rect)
+			 const struct gpu_image *image, const struct display_rect *rect)
 {
 	const struct gpu_resource *resource = gpu_table_find(screen->table, image->resource);
 	static const struct gpu_image no_image;
-	static const struct gpu_rect no_rect;
+	static const struct display_rect no_rect;
 	struct gpu_scanout *now = &head->now;
 	uint32_t err = image->resource ? check_image(resource, image, rect) : 0;
 	bool resized;
@@ -113,29 +92,29 @@ uint32_t gpu_scanout_set(struct gpu_screen *screen, struct gpu_head *head,
 	head->damage = no_rect;
 	/* What was there before lies there in lines of another length. */
 	if (resource)
-		copy(screen, head, resource, &(struct gpu_rect){ 0, 0, rect->width, rect->height });
+		copy(screen, head, resource, &(struct display_rect){ 0, 0, rect->width, rect->height });
 	return 0;
 }
 
 static void darken(struct gpu_screen *screen, struct gpu_head *head)
 {
-	gpu_scanout_set(screen, head, &(struct gpu_image){ 0 }, &(struct gpu_rect){ 0 });
+	gpu_scanout_set(screen, head, &(struct gpu_image){ 0 }, &(struct display_rect){ 0 });
 }
 
 uint32_t gpu_scanout_flush(struct gpu_screen *screen, const struct gpu_resource *resource,
-			   const struct gpu_rect *rect)
+			   const struct display_rect *rect)
 {
 	/* A blob has a size in bytes only. */
-	if (resource->format && !gpu_rect_within(rect, resource->width, resource->height))
+	if (resource->format && !display_rect_within(rect, resource->width, resource->height))
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 	for (unsigned int i = 0; i < screen->count; i++) {
 		struct gpu_head *head = &screen->heads[i];
-		struct gpu_rect part = intersect(&head->now.rect, rect);
+		struct display_rect part = intersect(&head->now.rect, rect);
 
-		if (head->now.image.resource != resource->id || is_empty(&part))
+		if (head->now.image.resource != resource->id || display_rect_empty(&part))
 			continue;
 		copy(screen, head, resource, &part);
-		extend(&head->damage, &part);
+		display_rect_extend(&head->damage, &part);
 	}
 	return 0;
 }

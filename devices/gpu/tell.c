@@ -23,11 +23,10 @@ static bool deliver(struct gpu_screen *screen, const struct display_message *mes
 }
 
 static bool tell_rect(struct gpu_screen *screen, uint16_t head, enum display_type type,
-		      const struct gpu_rect *rect)
+		      const struct display_rect *rect)
 {
 	return deliver(screen, &(struct display_message){
-				       .type = (uint16_t)type, .head = head,
-				       .rect = { rect->x, rect->y, rect->width, rect->height } });
+				       .type = (uint16_t)type, .head = head, .rect = *rect });
 }
 
 static bool tell_cursor(struct gpu_screen *screen, uint16_t head)
@@ -49,7 +48,7 @@ static bool tell_cursor(struct gpu_screen *screen, uint16_t head)
 static bool tell_head(struct gpu_screen *screen, uint16_t index)
 {
 	struct gpu_head *head = &screen->heads[index];
-	const struct gpu_rect surface = { .width = head->now.rect.width,
+	const struct display_rect surface = { .width = head->now.rect.width,
 					  .height = head->now.rect.height };
 
 	if (head->tell_surface) {
@@ -62,10 +61,10 @@ static bool tell_head(struct gpu_screen *screen, uint16_t index)
 			return false;
 		head->tell_cursor = head->tell_picture = false;
 	}
-	if (head->damage.height && head->looking) {
+	if (!display_rect_empty(&head->damage) && head->looking) {
 		if (!tell_rect(screen, index, DISPLAY_DAMAGE, &head->damage))
 			return false;
-		head->damage = (struct gpu_rect){ 0 };
+		head->damage = (struct display_rect){ 0 };
 	}
 	return true;
 }

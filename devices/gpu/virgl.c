@@ -432,7 +432,7 @@ uint32_t virgl_transfer(struct virgl *virgl, const struct virtio_gpu_transfer_ho
 	return rc == 0 ? 0 : VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 }
 
-uint32_t virgl_fetch(struct gpu_resource *resource, const struct gpu_rect *rect)
+uint32_t virgl_fetch(struct gpu_resource *resource, const struct display_rect *rect)
 {
 	const uint32_t stride = resource->width * GPU_PIXEL;
 	uint32_t box[] = { rect->x, rect->y, 0, rect->width, rect->height, 1 };
@@ -441,7 +441,7 @@ uint32_t virgl_fetch(struct gpu_resource *resource, const struct gpu_rect *rect)
 	if (!resource->in_3d || !resource->pixels)
 		return 0;
 	if (!rect->width || !rect->height ||
-	    !gpu_rect_within(rect, resource->width, resource->height))
+	    !display_rect_within(rect, resource->width, resource->height))
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 	return virgl_renderer_transfer_read_iov(resource->id, 0, 0, stride, 0,
 						(struct virgl_box *)box,

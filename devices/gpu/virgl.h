@@ -53,7 +53,7 @@ void virgl_detach(struct gpu_table *table, struct gpu_resource *resource);
 uint32_t virgl_transfer(struct virgl *virgl, const struct virtio_gpu_transfer_host_3d *transfer,
 			bool to_host);
 /* What was drawn, for heads to show. */
-uint32_t virgl_fetch(struct gpu_resource *resource, const struct gpu_rect *rect);
+uint32_t virgl_fetch(struct gpu_resource *resource, const struct display_rect *rect);
 
 /* index < VIRGL_CAPSETS. */
 struct virtio_gpu_resp_capset_info virgl_capset_info(uint32_t index);
@@ -106,7 +106,7 @@ static inline void virgl_detach(struct gpu_table *table, struct gpu_resource *re
 	(void)table, (void)resource;
 }
 
-static inline uint32_t virgl_fetch(struct gpu_resource *resource, const struct gpu_rect *rect)
+static inline uint32_t virgl_fetch(struct gpu_resource *resource, const struct display_rect *rect)
 {
 	(void)resource, (void)rect;
 	return 0;

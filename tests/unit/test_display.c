@@ -203,6 +203,23 @@ static void test_messages_are_whole(void **state)
 	assert_int_equal(display_receive(end, &got), -ECONNRESET);
 }
 
+static void test_adds_up_rectangles(void **state)
+{
+	static const struct { struct display_rect rect, sum; } steps[] = {
+		{ { 10, 20, 3, 4 }, { 10, 20, 3, 4 } },
+		{ { 11, 21, 1, 1 }, { 10, 20, 3, 4 } },
+		{ { 5, 30, 1, 2 }, { 5, 20, 8, 12 } },
+		{ { 4095, 0, 1, 4096 }, { 5, 0, 4091, 4096 } },
+	};
+	struct display_rect sum = { .x = 1, .y = 1, .width = 5 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+		display_rect_extend(&sum, &steps[i].rect);
+		assert_memory_equal(&sum, &steps[i].sum, sizeof(sum));
+	}
+}
+
 static void test_tells_that_there_is_no_program(void **state)
 {
 	static const struct {
@@ -239,6 +256,7 @@ int main(void)
 		TEST(test_nobody_looks),
 		TEST(test_memory_cannot_be_taken_away),
 		TEST(test_messages_are_whole),
+		cmocka_unit_test(test_adds_up_rectangles),
 		TEST(test_tells_that_there_is_no_program),
 	};
 
