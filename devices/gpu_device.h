@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the graphics adapter share: the device itself (gpu.c) and its requests for 3D (gpu_3d.c). */
+/*
+ * What the files of the graphics adapter share: gpu.c is the device, gpu_queue.c has its
+ * queues and their requests, gpu_3d.c those for 3D.
+ */
 #ifndef DEVICES_GPU_DEVICE_H
 #define DEVICES_GPU_DEVICE_H
 
@@ -8,6 +11,15 @@
 #include "devices/virtio/virtio.h"
 
 enum gpu_queue { GPU_CONTROL, GPU_CURSOR };
+
+enum gpu_counter {
+	GPU_COUNT_REQUESTS,
+	GPU_COUNT_ERRORS,
+	GPU_COUNT_FLUSHES,
+	GPU_COUNT_SHOWN,
+	GPU_COUNT_CURSORS,
+	GPU_COUNT_EVENTS,
+};
 
 struct gpu {
 	struct virtio_dev dev;
@@ -62,6 +74,11 @@ struct gpu_command {
 
 #define GPU_IN(member) sizeof(((struct gpu_call *)0)->in.member)
 #define GPU_OUT(member) sizeof(((struct gpu_call *)0)->out.member)
+
+/* ---- gpu_queue.c ---- */
+
+/* The class's. */
+void gpu_kick(struct virtio_dev *dev, struct virtq *queue);
 
 /* ---- gpu_3d.c ---- */
 
