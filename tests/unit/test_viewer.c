@@ -155,6 +155,13 @@ static void draw(struct display_head *head, uint32_t width, uint32_t height, uin
 			pixels[y * width + x] = (x * 7 + y * 13 + nth * 101) * 0x010305;
 }
 
+/* As a surface of this size. */
+static void show(struct fixture *f, uint16_t head, uint32_t width, uint32_t height, uint32_t nth)
+{
+	draw(&f->heads[head], width, height, nth);
+	say_surface(f, head, width, height);
+}
+
 /* ---- a viewer ---- */
 
 static char *right_password(rfbClient *client)
@@ -226,6 +233,18 @@ static void expect_shows(rfbClient *client, const struct display_head *head, int
 		take(client);
 }
 
+/* A viewer who has seen the first picture. */
+static rfbClient *see(struct fixture *f, uint16_t head, int width, int height)
+{
+	rfbClient *client;
+
+	show(f, head, (uint32_t)width, (uint32_t)height, 0);
+	client = look(f, head, "raw", NULL);
+	assert_non_null(client);
+	expect_shows(client, &f->heads[head], width, height);
+	return client;
+}
+
 static int connect_raw(const struct fixture *f)
 {
 	int fd;
@@ -279,14 +298,12 @@ static void test_takes_pictures(void **state)
 		fd = open(paths[i], O_WRONLY | O_CREAT, 0600);
 		assert_int_equal(display_give_file(&f->display, i, fd), 0);
 		assert_int_equal(display_shoot(&f->display, i), -ENODATA);
-		draw(&f->heads[i], 321 + i, 77, i);
-		say_surface(f, i, 321 + i, 77);
+		show(f, i, 321 + i, 77, i);
 		assert_int_equal(display_shoot(&f->display, i), 0);
 		picture_equals(paths[i], &f->heads[i], 321 + i, 77);
 	}
 	/* Nothing is left of a larger one. */
-	draw(&f->heads[0], 3, 2, 9);
-	say_surface(f, 0, 3, 2);
+	show(f, 0, 3, 2, 9);
 	assert_int_equal(display_shoot(&f->display, 0), 0);
 	picture_equals(paths[0], &f->heads[0], 3, 2);
 	say_surface(f, 0, 0, 0);
@@ -314,8 +331,7 @@ static void test_shows_each_head(void **state)
 	struct fixture *f = started(state, NULL);
 
 	for (uint16_t i = 0; i < HEADS; i++) {
-		draw(&f->heads[i], 333 + i, 99, i);
-		say_surface(f, i, 333 + i, 99);
+		show(f, i, 333 + i, 99, i);
 	}
 	for (size_t n = 0; n < ARRAY_SIZE(encodings); n++) {
 		for (uint16_t i = 0; i < HEADS; i++) {
@@ -339,8 +355,7 @@ static void test_follows_damage_and_size(void **state)
 
 	client = look(f, 0, "zrle", NULL);
 	assert_non_null(client);
-	draw(&f->heads[0], 400, 300, 0);
-	say_surface(f, 0, 400, 300);
+	show(f, 0, 400, 300, 0);
 	expect_shows(client, &f->heads[0], 400, 300);
 	for (uint32_t i = 0; i < 20; i++) {
 		pixels[(i + 100) * 400 + 399] = i;
@@ -350,8 +365,7 @@ static void test_follows_damage_and_size(void **state)
 	say_rect(f, DISPLAY_DAMAGE, 0, (struct display_message){ .rect = { 400, 0, 1, 1 } });
 	say_rect(f, DISPLAY_DAMAGE, 0, (struct display_message){ .rect = { 0, UINT32_MAX, UINT32_MAX, 2 } });
 	expect_shows(client, &f->heads[0], 400, 300);
-	draw(&f->heads[0], 1026, 5, 1);
-	say_surface(f, 0, 1026, 5);
+	show(f, 0, 1026, 5, 1);
 	expect_shows(client, &f->heads[0], 1026, 5);
 	leave(client);
 }
@@ -365,8 +379,7 @@ static void test_answers_one_request(void **state)
 	_cleanup_close_ int fd = -1;
 	uint8_t answer[12 + 2 + 4 + 24 + 7 + 4 + 12 + 4 + 16 + 4 + 12 + 50 * 50 * 4];
 
-	draw(&f->heads[0], 50, 50, 0);
-	say_surface(f, 0, 50, 50);
+	show(f, 0, 50, 50, 0);
 	fd = connect_raw(f);
 	fcntl(fd, F_SETFL, 0);
 	assert_int_equal(write(fd, hello, sizeof(hello) - 1), sizeof(hello) - 1);
@@ -438,11 +451,7 @@ static void test_types(void **state)
 	struct display_message message;
 	rfbClient *client;
 
-	draw(&f->heads[0], 64, 64, 0);
-	say_surface(f, 0, 64, 64);
-	client = look(f, 0, "raw", NULL);
-	assert_non_null(client);
-	expect_shows(client, &f->heads[0], 64, 64);
+	client = see(f, 0, 64, 64);
 	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
 		assert_true(SendKeyEvent(client, none[i], TRUE));
 	for (size_t i = 0; i < 2 * ARRAY_SIZE(keys); i++) {
@@ -467,11 +476,7 @@ static void test_loses_no_release(void **state)
 	rfbClient *client;
 	unsigned int count = 0;
 
-	draw(&f->heads[0], 640, 480, 0);
-	say_surface(f, 0, 640, 480);
-	client = look(f, 0, "raw", NULL);
-	assert_non_null(client);
-	expect_shows(client, &f->heads[0], 640, 480);
+	client = see(f, 0, 640, 480);
 	for (int i = 0; i < 5000; i++)
 		assert_true(SendKeyEvent(client, XK_a, TRUE));
 	draw(&f->heads[0], 640, 480, 1);
@@ -502,11 +507,7 @@ static void test_points(void **state)
 	struct fixture *f = started(state, NULL);
 	rfbClient *client;
 
-	draw(&f->heads[0], 640, 480, 0);
-	say_surface(f, 0, 640, 480);
-	client = look(f, 0, "raw", NULL);
-	assert_non_null(client);
-	expect_shows(client, &f->heads[0], 640, 480);
+	client = see(f, 0, 640, 480);
 	SendPointerEvent(client, 0, 0, 0);
 	expect_pointer(f, 0, 0, 0, 0);
 	SendPointerEvent(client, 639, 479, rfbButton1Mask);
@@ -526,12 +527,8 @@ static void test_asks_for_a_size(void **state)
 	struct display_message message;
 	rfbClient *client;
 
-	draw(&f->heads[1], 64, 48, 0);
-	say_surface(f, 1, 64, 48);
-	client = look(f, 1, "raw", NULL);
-	assert_non_null(client);
+	client = see(f, 1, 64, 48);
 	expect_looking(f, 1, 1);
-	expect_shows(client, &f->heads[1], 64, 48);
 	while (!client->screen.width)
 		take(client);
 	/* Only sizes that a surface can have. */
@@ -542,8 +539,7 @@ static void test_asks_for_a_size(void **state)
 	assert_int_equal(message.head, 1);
 	assert_int_equal(message.rect.width, 800);
 	assert_int_equal(message.rect.height, 600);
-	draw(&f->heads[1], 800, 600, 1);
-	say_surface(f, 1, 800, 600);
+	show(f, 1, 800, 600, 1);
 	expect_shows(client, &f->heads[1], 800, 600);
 	leave(client);
 }
@@ -555,8 +551,7 @@ static void test_asks_for_the_password(void **state)
 	struct fixture *f = started(state, "correct1 and more");
 	rfbClient *client;
 
-	draw(&f->heads[0], 64, 64, 0);
-	say_surface(f, 0, 64, 64);
+	show(f, 0, 64, 64, 0);
 	assert_null(look(f, 0, "raw", wrong_password));
 	client = look(f, 0, "raw", right_password);
 	assert_non_null(client);
@@ -599,8 +594,7 @@ static void test_serves_viewers_apart(void **state)
 	struct fixture *f = started(state, NULL);
 	rfbClient *slow, *quick;
 
-	draw(&f->heads[0], 1600, 1200, 0);
-	say_surface(f, 0, 1600, 1200);
+	show(f, 0, 1600, 1200, 0);
 	slow = look(f, 0, "raw", NULL);
 	quick = look(f, 0, "tight", NULL);
 	assert_true(slow && quick);
@@ -639,11 +633,7 @@ static void test_survives_garbage(void **state)
 		shutdown(fd, SHUT_WR);
 		assert_true(ends(fd));
 	}
-	draw(&f->heads[0], 64, 64, 0);
-	say_surface(f, 0, 64, 64);
-	client = look(f, 0, "raw", NULL);
-	assert_non_null(client);
-	expect_shows(client, &f->heads[0], 64, 64);
+	client = see(f, 0, 64, 64);
 	leave(client);
 }
 
@@ -698,11 +688,7 @@ static void test_survives_the_gpu(void **state)
 			assert_int_equal(errno, EAGAIN);
 	}
 	leave(client);
-	draw(&f->heads[0], 64, 64, 0);
-	say_surface(f, 0, 64, 64);
-	client = look(f, 0, "raw", NULL);
-	assert_non_null(client);
-	expect_shows(client, &f->heads[0], 64, 64);
+	client = see(f, 0, 64, 64);
 	leave(client);
 }
 
