@@ -93,10 +93,11 @@ static uint32_t monitor_side(uint32_t wanted)
 
 static void obey(struct gpu_screen *screen, const struct display_message *message)
 {
-	struct gpu_head *head = &screen->heads[message->head];
+	struct gpu_head *head;
 
 	if (message->head >= screen->count)
 		return;
+	head = &screen->heads[message->head];
 	if (message->type == DISPLAY_LOOKING)
 		head->looking = message->value;
 	else if (message->type == DISPLAY_RESIZE &&
