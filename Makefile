@@ -125,7 +125,7 @@ $(BUILD)/tests/unit/test_viewer: private LDLIBS += -l:libvncclient.so.1 -lpng
 
 $(BUILD)/tests/unit/test_vm: $(BUILD)/tests/unit/$(ARCH)/power_off.o
 
-$(BUILD)/tests/unit/test_fs_escape $(BUILD)/tests/unit/test_fs_forget: $(VDRV)
+$(addprefix $(BUILD)/tests/unit/test_fs_,escape forget window): $(VDRV)
 
 # Its functions in the place of the C library's.
 $(BUILD)/tests/unit/test_hotpath: private LDFLAGS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc free pthread_mutex_lock)
@@ -243,7 +243,7 @@ check-unit: $(UNIT) ## the unit tests (of this BUILD)
 	@EMULATOR=$(EMULATOR) tests/unit/run $(UNIT)
 
 # What qemu-user leaves out: filters of system calls, namespaces, io_uring, KVM.
-UNIT_KERNEL := $(filter $(addprefix %/test_,blk block console cpu deadline filter fs fs_escape hotpath input irq jail net rng rng_egd sandbox scsi \
+UNIT_KERNEL := $(filter $(addprefix %/test_,blk block console cpu deadline filter fs fs_escape fs_window hotpath input irq jail net rng rng_egd sandbox scsi \
 		 scsi_target tap virtio vm vsock_life worker),$(UNIT))
 check-kernel: $(UNIT_KERNEL) host-kernel ## the unit tests that want a kernel of ARCH's, where need be in an emulated host
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 2048 --env BUILD -- tests/unit/run $(UNIT_KERNEL)
