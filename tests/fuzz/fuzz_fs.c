@@ -4,8 +4,9 @@
  * choose the configuration and what the mount offers. Each request has six bytes: the operation, which
  * of the nodes seen so far it is about, which number of an earlier reply its arguments begin with, how
  * much room there is for the reply, and how many bytes of arguments follow. In between the mount is saved,
- * spoiled and loaded. Whatever comes, no reply is longer than its room, no descriptor is left, and a file
- * beside the directory stays what it was.
+ * spoiled and loaded; and where there is a window, the guest touches it, the host cuts a file short that it
+ * may show, and the data of requests lies in it. Whatever comes, no reply is longer than its room, no
+ * descriptor is left, the window is empty at the end, and a file beside the directory stays what it was.
  */
 #include <assert.h>
 #include <fcntl.h>
@@ -28,14 +29,18 @@
 #define ARGS_MAX 2047
 #define FDS_SEEN 512
 #define FILE_MAX MIB(1)
+#define PIECES 4 /* of the window */
 
 struct request {
 	uint8_t opcode, node, number, room, len[2];
 };
 
-#define SAVE 0xff /* in the place of an operation: save and load; the rest says how the save is spoiled */
+/* In the place of an operation: save and load, where the rest says how the save is spoiled; and touch. */
+#define SAVE 0xff
+#define TOUCH 0xfe
 
 enum { NUMBER_INDEX = 0xf, NUMBER_IS_HANDLE = 0x10, NUMBER_IS_NODE = 0x20 };
+enum { TOUCH_WRITES = 1, TOUCH_LOOKS = 2, TOUCH_MENDS = 4, TOUCH_CUTS = 8 };
 
 /* A request that waits for its system call while the next one is served. */
 struct held {
@@ -46,6 +51,7 @@ struct held {
 
 struct target {
 	struct fs *fs;
+	struct window window;
 	struct held *held; /* or NULL */
 	uint64_t nodes[NUMBERS], handles[NUMBERS];
 	unsigned int node_count, handle_count;
@@ -237,18 +243,31 @@ static void hold(struct target *target, const struct fs_call *call, uint8_t **da
 	target->held = held;
 }
 
-/* Arguments and data are on the heap, so that a byte beyond them is one beyond their block. */
+/* Across two pieces of the window, if it is so large. */
+static uint8_t *in_window(const struct target *target, const struct request *request, size_t len)
+{
+	const size_t piece = 1 + request->number % (PIECES - 1);
+
+	return target->window.hva + piece * WINDOW_PIECE - len / 2;
+}
+
+/*
+ * Arguments are on the heap, so that a byte beyond them is one beyond their block; and so are data, if
+ * they are not in the window.
+ */
 static void serve(struct target *target, const struct request *request, const uint8_t *data,
 		  size_t len)
 {
+	const bool windowed = request->room & 64 && target->window.hva;
 	static const size_t rooms[] = { 0, 8, 16, 40, 160, 4096, FS_REPLY_MAX, FS_REPLY_MAX };
 	const size_t head = request->opcode == FUSE_WRITE ?
 				    util_min(len, sizeof(struct fuse_write_in)) : len;
 	const size_t room = rooms[request->room % ARRAY_SIZE(rooms)];
 	const size_t data_len = request->opcode == FUSE_WRITE ? len - head : room;
 	_cleanup_free_ uint8_t *args = malloc(head), *more = malloc(data_len);
+	uint8_t *const at = windowed ? in_window(target, request, data_len) : more;
 	struct iovec iov[] = {
-		{ more, data_len / 3 }, { more + data_len / 3, data_len - data_len / 3 },
+		{ at, data_len / 3 }, { at + data_len / 3, data_len - data_len / 3 },
 	};
 	struct fs_call call = {
 		.header = { .opcode = request->opcode, .uid = request->room & 8 ? 1000 : 0,
@@ -292,6 +311,29 @@ static void mount_it(struct target *target, uint8_t offers)
 	assert(n == sizeof(struct fuse_init_out));
 }
 
+/* The guest has its page, or the handler of a fault puts one there. */
+static void touch(struct target *target, const struct request *request)
+{
+	const size_t at = (size_t)request->node << 16 | request->len[1] << 8 | request->len[0];
+	volatile uint8_t *byte;
+	char path[64];
+
+	if (!target->window.hva)
+		return;
+	snprintf(path, sizeof(path), "%s/shared/a", host.path);
+	if (request->room & TOUCH_CUTS)
+		(void)!truncate(path, request->number * 1024);
+	if (request->room & TOUCH_LOOKS)
+		fs_look(target->fs);
+	if (request->room & TOUCH_MENDS)
+		(void)fs_mend(target->fs);
+	byte = target->window.hva + at % (PIECES * WINDOW_PIECE);
+	if (request->room & TOUCH_WRITES)
+		*byte = request->number;
+	else
+		(void)*byte;
+}
+
 /* A load is refused, or what was not found is stale: the requests that follow will see. */
 static void save_and_load(struct target *target, const struct request *request)
 {
@@ -324,6 +366,10 @@ static void serve_all(struct target *target, const uint8_t *data, size_t size)
 			save_and_load(target, &request);
 			continue;
 		}
+		if (request.opcode == TOUCH) {
+			touch(target, &request);
+			continue;
+		}
 		len = util_min(size, (request.len[0] | request.len[1] << 8) & ARGS_MAX);
 		serve(target, &request, data, len);
 		data += len;
@@ -331,7 +377,7 @@ static void serve_all(struct target *target, const uint8_t *data, size_t size)
 	}
 }
 
-static struct fs_conf configuration(const uint8_t bits[2])
+static struct fs_conf configuration(const uint8_t bits[2], struct window *window)
 {
 	struct fs_conf conf = {
 		.fds = FS_FDS_MIN,
@@ -347,24 +393,42 @@ static struct fs_conf configuration(const uint8_t bits[2])
 
 	if (bits[0] & 128)
 		conf.uids = (struct fs_map){ 0, 1000, 1001 };
+	if (bits[1] & 32)
+		conf.window = window;
 	return conf;
 }
 
 static void open_target(struct target *target, const uint8_t bits[2])
 {
-	const struct fs_conf conf = configuration(bits);
+	const struct fs_conf conf = configuration(bits, &target->window);
 	char path[64];
 	int r;
 
 	*target = (struct target){ .nodes = { FUSE_ROOT_ID }, .node_count = 1,
 				   .reply = malloc(FS_REPLY_MAX) };
 	assert(target->reply);
+	if (conf.window) {
+		r = window_init(conf.window, PIECES * WINDOW_PIECE);
+		assert(!r);
+	}
 	snprintf(path, sizeof(path), "%s/shared", host.path);
 	r = fs_open(path, &conf, &target->fs);
 	assert(!r);
 	r = fs_enter(target->fs);
 	assert(!r);
 	mount_it(target, bits[1]);
+}
+
+static void close_target(struct target *target)
+{
+	finish_held(target);
+	fs_forget(target->fs);
+	fs_close(target->fs);
+	free(target->reply);
+	/* Files in it began with text. */
+	for (size_t i = 0; target->window.hva && i < PIECES; i++)
+		assert(!target->window.hva[i * WINDOW_PIECE]);
+	window_free(&target->window);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -382,10 +446,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fds = open_fds();
 	open_target(&target, data);
 	serve_all(&target, data + 2, size - 2);
-	finish_held(&target);
-	fs_forget(target.fs);
-	fs_close(target.fs);
-	free(target.reply);
+	close_target(&target);
 	assert(open_fds() == fds);
 	close(dir);
 	now = canary();
