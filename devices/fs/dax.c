@@ -263,14 +263,33 @@ static int file_of(struct fs *fs, uint32_t inode, uint64_t fh, bool writable, in
 	return err ? err : handle->fd;
 }
 
-ssize_t fs_setupmapping(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
+/*
+ * Room on the host's disk for all that the guest may write there. Without it a page would be found
+ * wanting when nobody is left to tell, as KVM fails then; a request can be refused.
+ */
+static int make_room(int fd, uint64_t offset, uint64_t len)
 {
-	const struct fuse_setupmapping_in *map = in;
+	const off_t hole = lseek(fd, (off_t)offset, SEEK_HOLE);
+	struct stat st;
+	off_t end;
+
+	if (hole < 0 || fstat(fd, &st) < 0)
+		return 0;
+	/* What follows the end counts as a hole. */
+	end = (off_t)util_min(st.st_size, offset + len);
+	if (hole >= end || fallocate(fd, FALLOC_FL_KEEP_SIZE, hole, end - hole) == 0)
+		return 0;
+	/* Not every file system can; what else is wrong mmap() says. */
+	return errno == ENOSPC || errno == EDQUOT ? -errno : 0;
+}
+
+int fs_dax_map(struct fs *fs, uint32_t inode, const struct fuse_setupmapping_in *map,
+	       bool refusable)
+{
 	const bool writable = map->flags & FUSE_SETUPMAPPING_FLAG_WRITE;
 	_cleanup_close_ int opened = -1;
 	int fd, err;
 
-	(void)call;
 	if (!fs->mappings)
 		return -ENOSYS;
 	if (!valid(fs, map->moffset, map->len) || map->foffset % WINDOW_PIECE ||
@@ -279,6 +298,9 @@ ssize_t fs_setupmapping(struct fs *fs, uint32_t inode, const void *in, struct fs
 	fd = file_of(fs, inode, map->fh, writable, &opened);
 	if (fd < 0)
 		return fd;
+	err = writable && refusable ? make_room(fd, map->foffset, map->len) : 0;
+	if (err)
+		return err;
 	err = window_map(fs->conf.window, map->moffset, map->len, fd, map->foffset, writable);
 	/* What was there is gone either way. */
 	for (uint64_t done = 0; done < map->len; done += WINDOW_PIECE)
@@ -287,6 +309,12 @@ ssize_t fs_setupmapping(struct fs *fs, uint32_t inode, const void *in, struct fs
 	if (!err)
 		fit_short(fs, inode);
 	return err;
+}
+
+ssize_t fs_setupmapping(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)
+{
+	(void)call;
+	return fs_dax_map(fs, inode, in, true);
 }
 
 ssize_t fs_removemapping(struct fs *fs, uint32_t inode, const void *in, struct fs_call *call)

@@ -304,7 +304,7 @@ static int load_mapping(struct loading *loading, const struct state_reader *part
 	map.moffset = (uint64_t)saved.piece * WINDOW_PIECE;
 	map.flags = saved.writable ? FUSE_SETUPMAPPING_FLAG_WRITE : 0;
 	fs->inodes[saved.inode].size = saved.size;
-	(void)fs_setupmapping(fs, saved.inode, &map, NULL);
+	(void)fs_dax_map(fs, saved.inode, &map, false);
 	return 0;
 }
 

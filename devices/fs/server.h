@@ -198,6 +198,9 @@ uint32_t fs_locked(const struct fs *fs);
 int fs_dax_init(struct fs *fs);
 void fs_dax_free(struct fs *fs);
 size_t fs_dax_pieces(const struct fs *fs);
+/* What a request shows is refused where the disk has no room for it; a load has nobody to tell. */
+int fs_dax_map(struct fs *fs, uint32_t inode, const struct fuse_setupmapping_in *map,
+	       bool refusable);
 /* Takes everything out of it, or all of an inode. */
 void fs_dax_forget(struct fs *fs);
 void fs_dax_drop(struct fs *fs, uint32_t inode);

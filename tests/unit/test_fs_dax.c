@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Files in the guest's address space: what it may map, and what is left of a file that is cut short. */
+#include <sched.h>
+#include <sys/mount.h>
 #include "core/window.h"
 #include "tests/unit/share.h"
 
@@ -13,11 +15,16 @@ struct fixture {
 	struct fs_conf conf;
 };
 
-static void open_as(struct fixture *f, bool read_only)
+static void make_window(struct fixture *f, bool read_only)
 {
 	*f = (struct fixture){ 0 };
 	assert_int_equal(window_init(&f->window, PIECES * (uint64_t)WINDOW_PIECE), 0);
 	f->conf = (struct fs_conf){ .window = &f->window, .fds = FS_FDS_MIN, .read_only = read_only };
+}
+
+static void open_as(struct fixture *f, bool read_only)
+{
+	make_window(f, read_only);
 	open_share(&f->share, &f->conf);
 }
 
@@ -364,6 +371,43 @@ static void test_a_page_that_we_do_not_get(void **state)
 	window_free(&last);
 }
 
+/* A sparse file on a disk that has no room for all of it. */
+static void test_a_disk_that_is_full(void **state)
+{
+	struct fixture f;
+	uint64_t node;
+	struct stat st;
+
+	(void)state;
+	make_window(&f, false);
+	make_share(&f.share);
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("test", f.share.path, "tmpfs", 0, "size=5m") < 0) {
+		print_message("no mounts can be made here, by this user: %s\n", strerror(errno));
+		assert_int_equal(rmdir(f.share.path), 0);
+		window_free(&f.window);
+		skip();
+	}
+	serve_share(&f.share, &f.conf);
+	node = make(&f, "file");
+	assert_int_equal(truncate(in_share(&f.share, "file"), 4 * (off_t)WINDOW_PIECE), 0);
+	assert_int_equal(map_one(&f, node, BOTH, 0, 0), 0);
+	assert_int_equal(map_one(&f, node, BOTH, 1, 1), 0);
+	assert_int_equal(map_one(&f, node, BOTH, 2, 0), -ENOSPC);
+	/* What was there is there, and all of it can be written; others can still be read. */
+	assert_int_equal(*piece(&f, 0), 1);
+	memset(piece(&f, 0), 5, 2 * (size_t)WINDOW_PIECE);
+	assert_int_equal(map_one(&f, node, FUSE_SETUPMAPPING_FLAG_READ, 2, 2), 0);
+	assert_int_equal(*piece(&f, 2), 3);
+	assert_int_equal(stat(in_share(&f.share, "file"), &st), 0);
+	assert_int_equal(st.st_size, 4 * (off_t)WINDOW_PIECE);
+	fs_forget(f.share.fs);
+	fs_close(f.share.fs);
+	assert_int_equal(umount2(f.share.path, MNT_DETACH), 0);
+	assert_int_equal(rmdir(f.share.path), 0);
+	window_free(&f.window);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -380,6 +424,7 @@ int main(void)
 		TEST(test_a_mount_is_saved),
 		TEST(test_a_page_that_kvm_does_not_get),
 		TEST(test_a_page_that_we_do_not_get),
+		cmocka_unit_test(test_a_disk_that_is_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
