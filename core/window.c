@@ -17,8 +17,10 @@
 #include <sys/mman.h>
 #include "core/util.h"
 
-/* Each splits a mapping, of which the kernel allows 65,530 by default. */
+/* Each splits a mapping, of which the kernel allows 65,530 by default, */
 #define TEARS_MAX 1024
+/* and so does the end of a file in each piece: of all windows together. */
+#define ALL_MAX GIB(48)
 
 static struct window *windows;
 
@@ -69,8 +71,13 @@ int window_init(struct window *window, uint64_t len)
 {
 	struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO };
 	uint8_t *start, *hva;
+	uint64_t all = len;
 
 	assert(len && len % WINDOW_PIECE == 0);
+	for (const struct window *other = windows; other; other = other->next)
+		all += other->len;
+	if (all > ALL_MAX)
+		return -E2BIG;
 	/* Aligned as the guest sees it, for huge pages. */
 	start = mmap(NULL, len + WINDOW_PIECE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 		     -1, 0);

@@ -33,7 +33,8 @@ struct window {
 
 /*
  * Reserves len bytes, whole pieces, and has SIGBUS handled. Before there are
- * other threads, as the end is behind them. -ENOMEM.
+ * other threads, as the end is behind them. -ENOMEM; -E2BIG: all together they
+ * could take more mappings than a process may have.
  */
 int window_init(struct window *window, uint64_t len);
 /* Accepts a zeroed one. */

@@ -238,6 +238,7 @@ static const struct hint fs_hints[] = {
 	{ EBADMSG, "a map is GUEST:HOST:COUNT, three numbers below 2^32, such as 0:100000:65536" },
 	{ EINVAL, "acl and security-label cannot be had with no-xattr, nor acl with squash" },
 	{ ENAMETOOLONG, "the tag is too long, it has 36 bytes at the most" },
+	{ E2BIG, "the windows (dax=) of all directories together are larger than 48G: make them smaller" },
 	{ ENOTDIR, "it is not a directory" },
 	{ EMFILE, "no descriptor or no inotify instance is left: raise ulimit -n, or with dax= "
 		  "fs.inotify.max_user_instances" },

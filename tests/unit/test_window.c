@@ -161,6 +161,16 @@ static void test_lost_pages_are_found(void **state)
 	assert_int_equal(offset, 0);
 }
 
+static void test_windows_are_bounded_together(void **state)
+{
+	struct window more;
+
+	(void)state;
+	assert_int_equal(window_init(&more, GIB(48)), -E2BIG);
+	assert_int_equal(window_init(&more, WINDOW_PIECE), 0);
+	window_free(&more);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -171,6 +181,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_lost_page_is_zeroes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_mappings_do_not_run_out, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_pages_are_found, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_windows_are_bounded_together, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
