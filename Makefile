@@ -26,7 +26,7 @@ DEPS_LIBS = libc6-dev linux-libc-dev libseccomp-dev libcap-ng-dev liburing-dev l
 	zlib1g-dev libzstd-dev libpng-dev libvncserver1 libvncclient1 $(DEPS_LIBS_$(ARCH))
 DEPS_LIBS_aarch64 := libfdt-dev
 ifdef GPU3D
-DEPS_LIBS += libvirglrenderer-dev libegl-dev libegl1 libegl-mesa0 libgl1-mesa-dri libgles-dev
+DEPS_LIBS += libvirglrenderer-dev libegl-dev libegl1 libegl-mesa0 libgl1-mesa-dri libgles-dev libgbm-dev libdrm-dev
 endif
 DEBIAN_ARCH_x86_64 := amd64
 DEBIAN_ARCH_aarch64 := arm64
@@ -184,9 +184,9 @@ $(FSTEST): $(wildcard tests/guest/fs/*.[ch])
 
 # It runs in a guest that has its host's libraries.
 GLES := $(BUILD)/guest-gpu3d/gles
-$(GLES): tests/guest/gpu3d/gles.c
+$(GLES): $(wildcard tests/guest/gpu3d/*.[ch])
 	@mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu17 $(WARN) -Os -o $@ $< -lEGL -lGLESv2
+	$(Q)$(CC) -std=gnu17 -I. $(WARN) -Os -o $@ $(filter %.c,$^) $$($(PKG_CONFIG) --cflags --libs egl glesv2 gbm libdrm)
 
 # ---- what a person calls ----
 

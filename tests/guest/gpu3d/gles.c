@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * gles: draws a triangle over half of a picture, with whatever OpenGL ES Mesa finds, prints whose
- * that is, and looks at each pixel. Exit status 1 when one is wrong, 2 when there is no OpenGL ES.
+ * gles [show]: draws a triangle over half of a picture, with whatever OpenGL ES Mesa finds, prints
+ * whose that is, and looks at each pixel. Exit status 1 when one is wrong, 2 when there is no OpenGL ES.
+ * With "show" it draws on a monitor instead, says so, and stays until it is killed.
  */
 #include <EGL/egl.h>
 #include <EGL/eglext.h>
@@ -9,8 +10,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include "tests/guest/gpu3d/screen.h"
 
 #define SIDE 64
+#define CONFIGS_MAX 64
+
+struct context {
+	EGLDisplay display;
+	EGLConfig config;
+	EGLContext context;
+	EGLSurface surface;
+};
 
 static void fail(const char *what)
 {
@@ -18,24 +29,41 @@ static void fail(const char *what)
 	exit(2);
 }
 
-static void make_context(void)
+/* Which of them draws what a buffer of that format (of DRM's) has; 0: any does. */
+static EGLConfig choose_config(EGLDisplay display, EGLint surfaces, EGLint format)
 {
-	static const EGLint config_words[] = { EGL_SURFACE_TYPE, 0, EGL_RENDERABLE_TYPE,
-					       EGL_OPENGL_ES2_BIT, EGL_NONE };
-	static const EGLint context_words[] = { EGL_CONTEXT_CLIENT_VERSION, 2, EGL_NONE };
-	EGLDisplay display = eglGetPlatformDisplay(EGL_PLATFORM_SURFACELESS_MESA, EGL_DEFAULT_DISPLAY,
-						   NULL);
-	EGLConfig config;
-	EGLContext context;
-	EGLint count;
+	const EGLint words[] = { EGL_SURFACE_TYPE, surfaces, EGL_RENDERABLE_TYPE, EGL_OPENGL_ES2_BIT,
+				 EGL_NONE };
+	EGLConfig configs[CONFIGS_MAX];
+	EGLint count = 0, visual;
 
-	if (!eglInitialize(display, NULL, NULL) || !eglBindAPI(EGL_OPENGL_ES_API))
+	if (!eglChooseConfig(display, words, configs, CONFIGS_MAX, &count))
+		fail("no configurations");
+	for (EGLint i = 0; i < count; i++)
+		if (!format || (eglGetConfigAttrib(display, configs[i], EGL_NATIVE_VISUAL_ID, &visual) &&
+				visual == format))
+			return configs[i];
+	fail("no configuration");
+	return NULL;
+}
+
+/* surface: one of GBM's; NULL: there is none to draw to. */
+static struct context make_context(EGLenum platform, void *native, struct gbm_surface *surface)
+{
+	static const EGLint words[] = { EGL_CONTEXT_CLIENT_VERSION, 2, EGL_NONE };
+	struct context context = { .display = eglGetPlatformDisplay(platform, native, NULL) };
+
+	if (!eglInitialize(context.display, NULL, NULL) || !eglBindAPI(EGL_OPENGL_ES_API))
 		fail("no display");
-	if (!eglChooseConfig(display, config_words, &config, 1, &count) || !count)
-		fail("no configuration");
-	context = eglCreateContext(display, config, EGL_NO_CONTEXT, context_words);
-	if (!eglMakeCurrent(display, EGL_NO_SURFACE, EGL_NO_SURFACE, context))
+	context.config = choose_config(context.display, surface ? EGL_WINDOW_BIT : 0,
+				       surface ? SCREEN_FORMAT : 0);
+	context.context = eglCreateContext(context.display, context.config, EGL_NO_CONTEXT, words);
+	if (surface)
+		context.surface = eglCreatePlatformWindowSurface(context.display, context.config, surface,
+								 NULL);
+	if (!eglMakeCurrent(context.display, context.surface, context.surface, context.context))
 		fail("no context");
+	return context;
 }
 
 static void make_target(void)
@@ -79,16 +107,12 @@ static void draw(void)
 	glDrawArrays(GL_TRIANGLES, 0, 3);
 }
 
-int main(void)
+static int check(void)
 {
 	static const unsigned char red[] = { 255, 0, 0, 255 }, blue[] = { 0, 0, 255, 255 };
 	static unsigned char pixels[SIDE][SIDE][4];
 	int wrong = 0;
 
-	make_context();
-	printf("%s\n", (const char *)glGetString(GL_RENDERER));
-	make_target();
-	draw();
 	glReadPixels(0, 0, SIDE, SIDE, GL_RGBA, GL_UNSIGNED_BYTE, pixels);
 	/* Nobody says whose the edge is. */
 	for (int y = 0; y < SIDE; y++)
@@ -97,4 +121,37 @@ int main(void)
 				 memcmp(pixels[y][x], x + y < SIDE ? red : blue, sizeof(red)) != 0;
 	printf("%d pixels are wrong\n", wrong);
 	return wrong || glGetError() != GL_NO_ERROR;
+}
+
+static void show(void)
+{
+	struct screen screen;
+	const char *missing = screen_open(&screen);
+	struct context context;
+
+	if (missing)
+		fail(missing);
+	context = make_context(EGL_PLATFORM_GBM_KHR, screen.device, screen.surface);
+	draw();
+	if (!eglSwapBuffers(context.display, context.surface))
+		fail("no picture");
+	missing = screen_show(&screen);
+	if (missing)
+		fail(missing);
+	printf("%s\n", (const char *)glGetString(GL_RENDERER));
+	fflush(stdout);
+	pause();
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && !strcmp(argv[1], "show")) {
+		show();
+		return 0;
+	}
+	make_context(EGL_PLATFORM_SURFACELESS_MESA, EGL_DEFAULT_DISPLAY, NULL);
+	printf("%s\n", (const char *)glGetString(GL_RENDERER));
+	make_target();
+	draw();
+	return check();
 }
