@@ -87,19 +87,14 @@ static int open_socket(struct chardev *chardev, const char *path)
 	return 0;
 }
 
-static int dial(const void *path, int *ret_fd)
-{
-	return usock_connect(path, SOCK_STREAM, ret_fd);
-}
-
 /* A confined thread has no paths: when the peer has left, a process outside connects again. */
 static int open_connection(struct chardev *chardev, const char *path)
 {
 	_cleanup_close_ int fd = -1;
-	int rc = dial(path, &fd);
+	int rc = redial_connect(path, &fd);
 
 	if (rc == 0)
-		rc = redial_start(dial, path, &chardev->door);
+		rc = redial_start(redial_connect, path, &chardev->door);
 	if (rc < 0)
 		return rc;
 	chardev->dials = true;

@@ -81,6 +81,11 @@ int redial_start(int (*open)(const void *arg, int *ret_fd), const void *arg, int
 	return 0;
 }
 
+int redial_connect(const void *path, int *ret_fd)
+{
+	return usock_connect(path, SOCK_STREAM, ret_fd);
+}
+
 void redial_ask(int fd)
 {
 	(void)!write(fd, "", 1);

@@ -19,6 +19,9 @@
  */
 int redial_start(int (*open)(const void *arg, int *ret_fd), const void *arg, int *ret_fd);
 
+/* For open: usock_connect() to the stream socket at path. */
+int redial_connect(const void *path, int *ret_fd);
+
 /* It fails where there is nobody to ask, as the taking will tell. */
 void redial_ask(int fd);
 

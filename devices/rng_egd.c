@@ -7,11 +7,6 @@
 /* So many bytes, as soon as there are so many; they come without a header. */
 #define EGD_READ_BLOCKING 2
 
-static int egd_connect(const void *path, int *ret_fd)
-{
-	return usock_connect(path, SOCK_STREAM, ret_fd);
-}
-
 static struct loop *egd_loop(const struct rng_egd *egd)
 {
 	return &egd->dev->workers[0].loop;
@@ -122,11 +117,11 @@ int rng_egd_open(struct rng_egd *egd, struct virtio_dev *dev, const char *path)
 		.event = { .fd = -1, .fn = egd_event },
 		.door = { .fd = -1, .fn = egd_return },
 	};
-	r = egd_connect(path, &egd->event.fd);
+	r = redial_connect(path, &egd->event.fd);
 	if (r < 0)
 		return r;
 	mem_keep_from_children(dev->mem);
-	r = redial_start(egd_connect, path, &egd->door.fd);
+	r = redial_start(redial_connect, path, &egd->door.fd);
 	if (!r)
 		r = worker_watch(&dev->workers[0], &egd->event, 0);
 	return r < 0 ? r : worker_watch(&dev->workers[0], &egd->door, EPOLLIN);

@@ -164,7 +164,7 @@ static int passt_start(const void *arg, int *ret_fd)
 /* One that runs already; arg is its path. */
 static int passt_connect(const void *arg, int *ret_fd)
 {
-	int r = usock_connect(arg, SOCK_STREAM, ret_fd);
+	int r = redial_connect(arg, ret_fd);
 
 	return r < 0 && r != -ENAMETOOLONG ? -ECONNREFUSED : r;
 }

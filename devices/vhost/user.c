@@ -419,11 +419,6 @@ static int let_in(struct vhost_user *user, const char *path)
 	return r < 0 ? r : accept_one(user->door.fd, &user->vhost.fd);
 }
 
-static int call(const void *path, int *ret_fd)
-{
-	return usock_connect(path, SOCK_STREAM, ret_fd);
-}
-
 int vhost_user_open(struct vhost_user *user, const char *path, bool server, unsigned int sets,
 		    const struct mem *mem)
 {
@@ -437,12 +432,12 @@ int vhost_user_open(struct vhost_user *user, const char *path, bool server, unsi
 		.sets = sets,
 	};
 	if (!r)
-		r = server ? let_in(user, path) : call(path, &user->vhost.fd);
+		r = server ? let_in(user, path) : redial_connect(path, &user->vhost.fd);
 	if (!r)
 		r = greet(user);
 	user->event.fd = user->vhost.fd;
 	if (!r && !server)
-		r = redial_start(call, path, &user->door.fd);
+		r = redial_start(redial_connect, path, &user->door.fd);
 	return r;
 }
 

@@ -13,11 +13,6 @@
 
 #define PATIENCE_MS 20000
 
-static int dial(const void *path, int *ret_fd)
-{
-	return usock_connect(path, SOCK_STREAM, ret_fd);
-}
-
 static bool comes(int fd)
 {
 	return poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, PATIENCE_MS) == 1;
@@ -31,7 +26,7 @@ static void test_tries_until_it_succeeds(void **state)
 
 	(void)state;
 	snprintf(path, sizeof(path), "/tmp/redial.%d", getpid());
-	assert_int_equal(redial_start(dial, path, &door), 0);
+	assert_int_equal(redial_start(redial_connect, path, &door), 0);
 	for (int i = 0; i < 2; i++) {
 		_cleanup_close_ int fd = -1, peer = -1;
 		char word[4];
@@ -60,7 +55,7 @@ static void test_leaves_nothing(void **state)
 		char byte;
 
 		assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-		assert_int_equal(redial_start(dial, "/none-such", &door), 0);
+		assert_int_equal(redial_start(redial_connect, "/none-such", &door), 0);
 		close(ends[1]);
 		assert_int_equal(read(ends[0], &byte, 1), 0);
 		if (asked)
