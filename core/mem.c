@@ -113,6 +113,8 @@ static int map(struct mem_region *region, const struct mem_backing *backing)
 	/* Fewer faults while the guest boots; a kernel without transparent huge pages refuses, harmlessly. */
 	if (!huge)
 		(void)madvise(hva, region->len, MADV_HUGEPAGE);
+	/* None of our processes has a use for it, and what they had this one would copy when it writes. */
+	(void)madvise(hva, region->len, MADV_DONTFORK);
 	if (backing->prealloc && madvise(hva, region->len, MADV_POPULATE_WRITE) < 0)
 		return -errno;
 	return 0;
@@ -178,13 +180,6 @@ void mem_free(struct mem *mem)
 		unmap(&mem->regions[i]);
 	free(mem->regions);
 	*mem = (struct mem){ 0 };
-}
-
-void mem_keep_from_children(const struct mem *mem)
-{
-	for (size_t i = 0; i < mem->count; i++)
-		if (mem->regions[i].ours)
-			(void)madvise(mem->regions[i].hva, mem->regions[i].len, MADV_DONTFORK);
 }
 
 void *mem_ptr(const struct mem *mem, uint64_t gpa, uint64_t len)

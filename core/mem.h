@@ -48,7 +48,7 @@ struct mem_backing {
 };
 
 /*
- * Maps a region of len bytes (a multiple of 4096) at gpa.
+ * Maps a region of len bytes (a multiple of 4096) at gpa; processes that are forked are without it.
  * -EEXIST when it overlaps another, -ENOMEM when the host cannot back it,
  * -EINVAL for a bad size or alignment.
  */
@@ -62,9 +62,6 @@ int mem_add_window(struct mem *mem, uint64_t gpa, uint64_t len, void *hva);
 
 /* Unmaps what mem_add() mapped. Accepts a zeroed or half-built object. */
 void mem_free(struct mem *mem);
-
-/* A process that is forked from now on is without it, and this one's pages are copied for nobody. */
-void mem_keep_from_children(const struct mem *mem);
 
 /* A pointer to [gpa, gpa + len) when it lies within one region, else NULL. */
 void *mem_ptr(const struct mem *mem, uint64_t gpa, uint64_t len);

@@ -15,7 +15,7 @@
 
 /*
  * In the process that it starts open(arg) opens the file, or returns -errno; arg is copied with
- * all that it points to, but for guest memory (mem_keep_from_children()). *ret_fd is the socket. -errno.
+ * all that it points to, but for guest memory (mem_add()). *ret_fd is the socket. -errno.
  */
 int redial_start(int (*open)(const void *arg, int *ret_fd), const void *arg, int *ret_fd);
 

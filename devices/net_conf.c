@@ -2,7 +2,6 @@
 /* The options of virtio-net, the netdev that they ask for, and what to tell when there is none. */
 #include <limits.h>
 #include <stdio.h>
-#include "core/mem.h"
 #include "devices/net.h"
 
 /* The kernel puts the next number that is free there. */
@@ -18,7 +17,6 @@ static int net_open_user(struct net *net, const struct net_conf *conf)
 {
 	if (net->dev.set_count > 1)
 		return -EOPNOTSUPP;
-	mem_keep_from_children(net->dev.mem);
 	if (conf->socket)
 		return netdev_passt_join(net->netdevs, conf->socket);
 	return netdev_passt_start(net->netdevs, conf->forwards, (uint16_t)conf->mtu);
@@ -65,8 +63,6 @@ static int net_open_netdevs(struct net *net, const struct net_conf *conf)
 	if (conf->bridge && !conf->tap && (conf->fd || conf->user || conf->loop || conf->remote ||
 					   conf->remote_server))
 		return -ENOTUNIQ;
-	if (conf->remote)
-		mem_keep_from_children(net->dev.mem);
 	if (conf->remote || conf->remote_server)
 		return net_remote_open(net, conf->remote ? conf->remote : conf->remote_server,
 				       conf->remote_server);

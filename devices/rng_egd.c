@@ -2,7 +2,6 @@
 #include "devices/rng_egd.h"
 
 #include <fcntl.h>
-#include "core/mem.h"
 
 /* So many bytes, as soon as there are so many; they come without a header. */
 #define EGD_READ_BLOCKING 2
@@ -120,7 +119,6 @@ int rng_egd_open(struct rng_egd *egd, struct virtio_dev *dev, const char *path)
 	r = redial_connect(path, &egd->event.fd);
 	if (r < 0)
 		return r;
-	mem_keep_from_children(dev->mem);
 	r = redial_start(redial_connect, path, &egd->door.fd);
 	if (!r)
 		r = worker_watch(&dev->workers[0], &egd->event, 0);

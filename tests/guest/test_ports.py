@@ -6,17 +6,24 @@ import re
 import socket
 import termios
 import threading
+from pathlib import Path
 
 from guest import Group, equal, until
 
 PORTS = [f"port{i}" for i in range(8)]
 MIB = 1 << 20
+GUEST = 128 * MIB  # less than the least that a test gives to a guest
 
 # serve NAME BLOCKS TIMES: takes so many blocks of 64 KiB, and gives /tmp/lines so many times,
 # behind its name.
 SERVE = ("serve() { exec 3<>/dev/virtio-ports/$1; echo $1 >&3; "
          "dd bs=64k count=$2 iflag=fullblock <&3 2>/dev/null | sha256sum >/tmp/$1 & "
          "for i in $(seq $3); do cat /tmp/lines; done >&3; wait; }")
+
+
+def largest_mapping(pid):
+    ranges = (line.split()[0].split("-") for line in Path(f"/proc/{pid}/maps").read_text().splitlines())
+    return max(int(end, 16) - int(start, 16) for start, end in ranges)
 
 
 class Peer(threading.Thread):
@@ -42,7 +49,7 @@ class Peer(threading.Thread):
 
 
 class Ports(Group):
-    """Eight ports on UNIX sockets, the last of which microvm connects to, and one more console."""
+    """Eight ports on UNIX sockets, and one more console. To the last port's, and to the serial port's, microvm connects."""
 
     transports = "pci",
 
@@ -58,14 +65,20 @@ class Ports(Group):
             peer.connect(str(self.dir / name))
         return peer
 
+    def listen(self, name):
+        listener = self.stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(self.dir / name))
+        listener.listen()
+        listener.settimeout(60)
+        return listener
+
     def start(self):
-        self.listener = self.stack.enter_context(socket.socket(socket.AF_UNIX))
-        self.listener.bind(str(self.dir / PORTS[-1]))
-        self.listener.listen()
-        self.listener.settimeout(60)
+        self.listener = self.listen(PORTS[-1])
+        self.listen("serial")
         options = [f"{name},socket={self.dir}/{name}" for name in PORTS[:-1]]
         options += [f"{PORTS[-1]},connect={self.dir}/{PORTS[-1]}", "login,pty,console"]
         self.vm = self.boot(*(word for each in options for word in ("--port", each)),
+                            "--serial", f"connect={self.dir}/serial",
                             timeout=3600 if self.long else 600).ready()
         # As udev does it; the console has no name.
         self.vm.sh("mkdir /dev/virtio-ports; for i in /sys/class/virtio-ports/*/name; do "
@@ -97,6 +110,16 @@ class Ports(Group):
             with self.connect(PORTS[-1]) as peer:
                 self.vm.sh(f"echo there >/dev/virtio-ports/{PORTS[-1]}")
                 equal(peer.makefile("rb").read(), b"there\n")
+
+    def test_who_connects_again_is_without_the_guests_memory(self):
+        process = Path(f"/proc/{self.vm.pid}")
+        helpers = (process / f"task/{self.vm.pid}/children").read_text().split()
+        equal(len(helpers), 2)
+        if largest_mapping(self.vm.pid) < GUEST:
+            equal(largest_mapping(self.vm.pid), GUEST)
+        for pid in helpers:
+            if largest_mapping(pid) >= GUEST:
+                equal(largest_mapping(pid), 0)
 
     def test_do_not_wait_for_a_slow_peer(self):
         checksum = self.vm.make_lines()

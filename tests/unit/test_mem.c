@@ -228,7 +228,6 @@ static void test_children(void **state)
 	}
 	assert_int_equal(mem_add(&mem, A, LEN, &(struct mem_backing){ 0 }), 0);
 	assert_int_equal(mem_write(&mem, A, "guest", 5), 0);
-	mem_keep_from_children(&mem);
 	pid = fork();
 	if (pid == 0)
 		_exit(msync(mem.regions[0].hva, LEN, MS_ASYNC) == 0 &&
