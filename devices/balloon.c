@@ -10,6 +10,9 @@
 #include "core/mem.h"
 #include "devices/balloon_device.h"
 
+/* Linux reports so many at once, and takes no balloon at all whose ring is smaller (PAGE_REPORTING_CAPACITY). */
+#define BALLOON_REPORTS_MIN 32
+
 static const char *const balloon_counters[] = {
 	[BALLOON_TARGET] = "target",
 	[BALLOON_ACTUAL] = "actual",
@@ -193,6 +196,8 @@ static int balloon_init(struct virtio_dev *dev)
 
 	if (conf->size / BALLOON_PAGE > balloon_max(balloon))
 		return -ERANGE;
+	if (conf->reporting && conf->virtio.queue_size && conf->virtio.queue_size < BALLOON_REPORTS_MIN)
+		return -ENOSPC;
 	balloon_set_target(balloon, (uint32_t)(conf->size / BALLOON_PAGE));
 	r = balloon_gathered_init(&balloon->gathered, dev->mem);
 	if (r < 0)
@@ -238,6 +243,7 @@ static const struct opt balloon_opts[] = {
 
 static const struct hint balloon_hints[] = {
 	{ ERANGE, "size= is more than the guest has: give less than --memory" },
+	{ ENOSPC, "reporting takes rings of 32 entries or more: give a larger queue-size=, or leave it out" },
 	{ 0 },
 };
 

@@ -549,6 +549,23 @@ static void test_target(void **state)
 	vq_guest_free(&guest);
 }
 
+/* Linux' driver wants 32 for reports, and for nothing else. */
+static void test_small_rings(void **state)
+{
+	static const struct { const char *options; int r; } table[] = {
+		{ "reporting,queue-size=16", -ENOSPC }, { "reporting,queue-size=32", 0 },
+		{ "hinting,deflate-on-oom,queue-size=2", 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		struct vq_guest guest;
+
+		assert_int_equal(make(&guest, table[i].options), table[i].r);
+		vq_guest_free(&guest);
+	}
+}
+
 static void test_features(void **state)
 {
 	static const struct { const char *options; uint64_t features; } table[] = {
@@ -649,6 +666,7 @@ int main(void)
 		cmocka_unit_test(test_stats_timer),
 		cmocka_unit_test(test_target),
 		cmocka_unit_test(test_features),
+		cmocka_unit_test(test_small_rings),
 		cmocka_unit_test(test_save),
 		cmocka_unit_test(test_confined),
 	};
