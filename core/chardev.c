@@ -242,11 +242,14 @@ static int next_peer(const struct chardev *chardev, int *ret_fd)
 static void on_door(struct event *event, uint32_t revents)
 {
 	struct chardev *chardev = container_of(event, struct chardev, door_event);
-	int fd = -1, rc;
+	int fd = -1, rc = next_peer(chardev, &fd);
 
 	(void)revents;
-	while ((rc = next_peer(chardev, &fd)) == 0)
+	if (rc == 0) {
 		greet(chardev, fd);
+		/* The next one when others on this thread had their turn: someone may come without end. */
+		(void)loop_mod(chardev->loop, event, EPOLLIN | EPOLLET);
+	}
 	/* Who would have connected is gone. */
 	if (rc == -ECONNRESET && chardev->dials)
 		loop_del(chardev->loop, event);

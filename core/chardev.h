@@ -51,7 +51,10 @@ extern const struct hint chardev_hints[];
 	{ EBUSY, "stdio serves another port: give one of them pty, file=PATH or socket=PATH" }, \
 	{ EADDRINUSE, "another process listens on this socket: choose another path" }, \
 	{ ECONNREFUSED, "nobody listens on this socket: start the program that does first" }, \
+	{ ENOENT, "there is no such path: make its directory, or start the program that listens there" }, \
+	{ EPROTOTYPE, "not a stream socket: give the one where the program listens" }, \
 	{ EEXIST, "the path is there and is not a socket: remove it or choose another" }, \
+	{ EISDIR, "the path is a directory: give a file's" }, \
 	{ ENAMETOOLONG, "the path is too long: a UNIX socket's has 107 bytes at the most" }, \
 	{ ENXIO, "nobody reads this FIFO: start its reader first" }
 

@@ -530,8 +530,11 @@ static void test_file_errors(void **state)
 	struct rig *rig = *state;
 	const struct chardev_conf fifo = { .file = rig->path };
 	const struct chardev_conf missing = { .file = (char *)"/no/x" };
+	const struct chardev_conf directory = { .file = rig->dir };
 
 	assert_int_equal(chardev_open(&rig->chardev, &missing), -ENOENT);
+	assert_int_equal(chardev_open(&rig->chardev, &directory), -EISDIR);
+	assert_string_not_equal(hint_find(chardev_hints, EISDIR), strerror(EISDIR));
 	assert_int_equal(mkfifo(rig->path, 0600), 0);
 	assert_int_equal(chardev_open(&rig->chardev, &fifo), -ENXIO);
 }
@@ -581,6 +584,45 @@ static void test_socket(void **state)
 	assert_reads(chardev, "bye", CHARDEV_ESCAPE_NONE);
 	assert_reads(chardev, "", CHARDEV_ESCAPE_NONE);
 	assert_int_equal(loop_turn(&rig->loop, 0), 0);
+}
+
+/* Those who come and go without end let others on the thread go on, and leave nothing open. */
+static void test_many_peers(void **state)
+{
+	struct rig *rig = *state;
+	const struct chardev_conf conf = { .socket = rig->path };
+	int first, second, next;
+	char byte;
+
+	assert_int_equal(chardev_open(&rig->chardev, &conf), 0);
+	assert_int_equal(chardev_attach(&rig->chardev, &rig->loop, on_ready, rig), 0);
+	first = connect_to(rig->path);
+	second = connect_to(rig->path);
+	assert_int_equal(loop_turn(&rig->loop, 0), 1);
+	assert_int_equal(recv(second, &byte, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN);
+	turn(rig);
+	assert_int_equal(recv(second, &byte, 1, MSG_DONTWAIT), 0);
+	close(second);
+	close(first);
+	turn(rig);
+
+	next = dup(STDIN_FILENO);
+	close(next);
+	for (int i = 0; i < 3000; i++) {
+		first = connect_to(rig->path);
+		if (i % 2)
+			turn(rig);
+		if (i % 3)
+			(void)chardev_write(&rig->chardev, "hello", 5);
+		close(first);
+		turn(rig);
+		if (i % 5 == 0)
+			assert_reads(&rig->chardev, "", CHARDEV_ESCAPE_NONE);
+	}
+	first = dup(STDIN_FILENO);
+	assert_int_equal(first, next);
+	close(first);
 }
 
 static void test_slow_peer(void **state)
@@ -700,6 +742,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_file, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_file_errors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_socket, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_many_peers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_slow_peer, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_socket_paths, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_none_and_two, set_up, tear_down),
