@@ -284,7 +284,15 @@ static void test_report_by_number(void **state)
 
 static void test_poison(void **state)
 {
-	static const struct { uint32_t value; size_t gone; } table[] = { { 0xaaaaaaaa, 0 }, { 0, PAGE } };
+	static const struct {
+		uint64_t features;
+		uint32_t value;
+		size_t gone;
+	} table[] = {
+		{ FEATURE(PAGE_POISON), 0xaaaaaaaa, 0 }, { FEATURE(PAGE_POISON), 0, PAGE },
+		/* Nobody agreed that it means anything. */
+		{ 0, 0xaaaaaaaa, PAGE },
+	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
@@ -292,7 +300,7 @@ static void test_poison(void **state)
 
 		assert_int_equal(make(&guest, "reporting"), 0);
 		write_config(&guest, offsetof(struct virtio_balloon_config, poison_val), table[i].value);
-		vq_start(&guest, reporting | FEATURE(PAGE_POISON));
+		vq_start(&guest, reporting | table[i].features);
 		give(&guest, REPORTS, &(struct vq_buffer){ DATA, PAGE, true }, 1);
 		assert_true(is_used(&guest, REPORTS));
 		assert_gone(&guest, table[i].gone);
@@ -458,6 +466,25 @@ static void test_stats(void **state)
 	assert_int_equal(vq_counter(&guest, "free_memory"), 5);
 	assert_int_equal(vq_counter(&guest, "total_memory"), 1005);
 	assert_int_equal(vq_counter(&guest, "stats_updates"), 2);
+	vq_guest_free(&guest);
+}
+
+/* What is behind those that are known and some more is not even read. */
+static void test_many_stats(void **state)
+{
+	static struct virtio_balloon_stat stats[10000];
+	struct vq_guest guest;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(stats); i++)
+		stats[i].tag = (uint16_t)(VIRTIO_BALLOON_S_NR + i);
+	stats[0] = (struct virtio_balloon_stat){ VIRTIO_BALLOON_S_MEMFREE, 5 };
+	stats[ARRAY_SIZE(stats) - 1] = (struct virtio_balloon_stat){ VIRTIO_BALLOON_S_MEMFREE, 7 };
+	assert_int_equal(make(&guest, ""), 0);
+	vq_start(&guest, FEATURE(STATS_VQ));
+	post_stats(&guest, stats, sizeof(stats));
+	assert_int_equal(vq_counter(&guest, "free_memory"), 5);
+	assert_int_equal(balloon_ask(guest.dev), 0);
 	vq_guest_free(&guest);
 }
 
@@ -662,6 +689,7 @@ int main(void)
 		cmocka_unit_test(test_hints_life),
 		cmocka_unit_test(test_window),
 		cmocka_unit_test(test_stats),
+		cmocka_unit_test(test_many_stats),
 		cmocka_unit_test(test_stats_life),
 		cmocka_unit_test(test_stats_timer),
 		cmocka_unit_test(test_target),
