@@ -275,7 +275,10 @@ static void write_common(struct virtio_pci *pci, uint64_t offset, uint64_t value
 	}
 }
 
-/* Only for doorbells that did not come as an ioeventfd: through the window in configuration space. */
+/*
+ * Only for doorbells that did not come as an ioeventfd: through the window in configuration space,
+ * and in memory where there are ports.
+ */
 static void ring_doorbell(struct virtio_pci *pci, uint64_t queue)
 {
 	if (queue < pci->dev->queue_count)
@@ -460,6 +463,10 @@ static int add_ports(struct virtio_pci *pci, uint32_t len)
 	return add_cap(pci, VIRTIO_PCI_CAP_NOTIFY_CFG, PORTS_BAR_INDEX, 0, len);
 }
 
+/*
+ * What drivers do without comes late: Linux looks for a dozen capabilities of each device, from
+ * the beginning each time, and every byte that it reads is an exit.
+ */
 static int add_caps(struct virtio_pci *pci, struct irq_router *router)
 {
 	unsigned int queues = pci->dev->queue_count;
@@ -470,12 +477,12 @@ static int add_caps(struct virtio_pci *pci, struct irq_router *router)
 	if (err >= 0)
 		err = add_ports(pci, doorbells);
 	if (err >= 0)
-		err = add_cap(pci, VIRTIO_PCI_CAP_NOTIFY_CFG, BAR_INDEX, NOTIFY, doorbells);
-	if (err >= 0)
 		err = add_cap(pci, VIRTIO_PCI_CAP_ISR_CFG, BAR_INDEX, ISR, 1);
 	if (err >= 0 && pci->dev->class->config_size)
 		err = add_cap(pci, VIRTIO_PCI_CAP_DEVICE_CFG, BAR_INDEX, DEVICE,
 			      (uint32_t)pci->dev->class->config_size);
+	if (err >= 0)
+		err = add_cap(pci, VIRTIO_PCI_CAP_NOTIFY_CFG, BAR_INDEX, NOTIFY, doorbells);
 	if (err >= 0 && pci->dev->shm.window.hva)
 		err = add_shm_cap(pci);
 	if (err >= 0)
@@ -486,20 +493,20 @@ static int add_caps(struct virtio_pci *pci, struct irq_router *router)
 	return err < 0 ? err : 0;
 }
 
-/* A doorbell, or two, for each queue, and the interrupts' eventfds for the worker. */
+/*
+ * A doorbell for each queue, and the interrupts' eventfds for the worker. Where there are ports no
+ * driver is expected to ring in memory: each ioeventfd has KVM wait for all vCPUs when it starts.
+ */
 static int wire(struct virtio_pci *pci)
 {
 	struct virtio_dev *dev = pci->dev;
+	struct bus *bus = pci->ports ? pci->root->ports.bus : pci->root->memory.bus;
+	const uint64_t base = pci->ports ?: pci->bar + NOTIFY;
 	int err = 0;
 
-	for (unsigned int i = 0; !err && i < dev->queue_count; i++) {
-		const uint64_t offset = (uint64_t)i * NOTIFY_MULTIPLIER;
-		const int fd = dev->queues[i].kick.fd;
-
-		err = bus_doorbell(pci->root->memory.bus, pci->bar + NOTIFY + offset, fd, false, 0);
-		if (!err && pci->ports)
-			err = bus_doorbell(pci->root->ports.bus, pci->ports + offset, fd, false, 0);
-	}
+	for (unsigned int i = 0; !err && i < dev->queue_count; i++)
+		err = bus_doorbell(bus, base + (uint64_t)i * NOTIFY_MULTIPLIER,
+				   dev->queues[i].kick.fd, false, 0);
 	for (unsigned int i = 0; !err && i < msix_count(pci->msix); i++)
 		err = virtio_dev_keep_fd(dev, msix_fd(pci->msix, i));
 	return err;
