@@ -73,8 +73,11 @@ class Place:
     def copy(self, path):
         return shutil.copy(path, self.dir)
 
-    def commands(self, kernel, initrd=None, words="quiet", serial=False, ours=(), theirs=()):
-        """The same guest by both: a vCPU, a disk, a network, entropy, and a console, by virtio or a serial port."""
+    def commands(self, kernel, initrd=None, words="quiet", serial=False, ours=(), theirs=(), against=None):
+        """The same guest by both: a vCPU, a disk, a network, entropy, and a console, by virtio or a serial port.
+
+        against: another microvm, a copy of whose program it is, in QEMU's place.
+        """
         boot = ["-initrd", initrd] if initrd else []
         if serial:
             our_console = ["--serial", "stdio", "--console", "none"]
@@ -82,11 +85,16 @@ class Place:
         else:
             our_console = []
             their_console = ["-device", "virtio-serial-device,max_ports=1", "-device", "virtconsole,chardev=console"]
+
+        def microvm(program, disk):
+            return [program, "--kernel", kernel, *(["--initrd", initrd] if initrd else []),
+                    "--memory", f"{MEMORY_MIB}M", "--disk", disk, "--net", f"tap={TAP}", "--cmdline", words,
+                    *our_console, *ours]
+
+        if against:
+            return {"microvm": microvm(self.microvm, self.disks[0]), "other": microvm(against, self.disks[1])}
         return {
-            "microvm": [
-                self.microvm, "--kernel", kernel, *(["--initrd", initrd] if initrd else []),
-                "--memory", f"{MEMORY_MIB}M", "--disk", self.disks[0], "--net", f"tap={TAP}", "--cmdline", words,
-                *our_console, *ours],
+            "microvm": microvm(self.microvm, self.disks[0]),
             "QEMU": [
                 f"qemu-system-{ARCH}", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-M", f"{MACHINE},accel=kvm", "-m", str(MEMORY_MIB), "-kernel", kernel, *boot, "-append", f"{WORDS} {words}",
@@ -188,7 +196,7 @@ class Table:
         return ours / self.better(others)
 
     def show(self):
-        scale = {"ms": 1000, "MiB": 1, "MB/s": 1e-6, "/s": 1}
+        scale = {"ms": 1000, "MiB": 1, "MB/s": 1e-6, "/s": 1, "": 1}
         print(f"{'':44}" + "".join(f"{name:>15}" for name in self.names) + f"{'ratio':>8}")
         for (title, unit), figures in self.rows.items():
             print(f"{title:44}" + "".join(f"{m * scale[unit]:10.1f} {unit:4}" for m in self.medians(figures)) +

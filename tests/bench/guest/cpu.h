@@ -65,6 +65,9 @@ bool cpu_init(void);
 void cpu_connect_pin(uint32_t pin);
 /* What a function of PCI's bus 0 is to write where. */
 struct msi cpu_connect_msi(uint32_t function);
+/* Only PCs do. */
+bool cpu_has_ports(void);
+void cpu_out16(uint16_t port, uint16_t value);
 void cpu_pause(void);
 /* Until there is an interrupt that interrupts_seen does not count. */
 void cpu_sleep(void);

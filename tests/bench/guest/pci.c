@@ -68,7 +68,10 @@ static bool set_queue(const struct device *dev, struct queue *queue)
 
 static void ring(const struct queue *queue)
 {
-	write16(queue->doorbell, queue->index);
+	if (queue->dev->rings_ports)
+		cpu_out16((uint16_t)queue->doorbell, queue->index);
+	else
+		write16(queue->doorbell, queue->index);
 }
 
 static void acknowledge(const struct device *dev)
@@ -119,23 +122,40 @@ static void enable_msix(uintptr_t function, uintptr_t cap, uintptr_t *window)
 	write16(cap + PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE);
 }
 
+/* Of several the first is the one that the device prefers. */
+static void note_doorbells(struct device *dev, uintptr_t cap, uintptr_t at, bool ports)
+{
+	if (dev->notify)
+		return;
+	dev->rings_ports = ports;
+	dev->notify = at;
+	dev->notify_multiplier = read32(cap + VIRTIO_PCI_NOTIFY_CAP_MULT);
+}
+
 static void note_part(struct device *dev, uintptr_t function, uintptr_t cap, uintptr_t *window)
 {
-	uint8_t type = read8(cap + VIRTIO_PCI_CAP_CFG_TYPE);
+	uint8_t type = read8(cap + VIRTIO_PCI_CAP_CFG_TYPE), bar = read8(cap + VIRTIO_PCI_CAP_BAR);
+	uint32_t address;
 	uintptr_t at;
 
 	if (type != VIRTIO_PCI_CAP_COMMON_CFG && type != VIRTIO_PCI_CAP_NOTIFY_CFG &&
 	    type != VIRTIO_PCI_CAP_DEVICE_CFG)
 		return;
-	at = bar_address(function, read8(cap + VIRTIO_PCI_CAP_BAR), window) +
-	     read32(cap + VIRTIO_PCI_CAP_OFFSET);
+	address = read32(function + PCI_BASE_ADDRESS_0 + 4 * bar);
+	if (address & PCI_BASE_ADDRESS_SPACE_IO) {
+		/* Nobody tells where there is room for ports that are nowhere. */
+		at = address & PCI_BASE_ADDRESS_IO_MASK;
+		if (cpu_has_ports() && at && type == VIRTIO_PCI_CAP_NOTIFY_CFG)
+			note_doorbells(dev, cap, at + read32(cap + VIRTIO_PCI_CAP_OFFSET), true);
+		return;
+	}
+	at = bar_address(function, bar, window) + read32(cap + VIRTIO_PCI_CAP_OFFSET);
 	if (type == VIRTIO_PCI_CAP_COMMON_CFG) {
 		dev->base = at;
 	} else if (type == VIRTIO_PCI_CAP_DEVICE_CFG) {
 		dev->config = at;
 	} else {
-		dev->notify = at;
-		dev->notify_multiplier = read32(cap + VIRTIO_PCI_NOTIFY_CAP_MULT);
+		note_doorbells(dev, cap, at, false);
 	}
 }
 
@@ -143,7 +163,7 @@ static void set_up(struct device *dev, uintptr_t function, uintptr_t *window)
 {
 	uint8_t next = read8(function + PCI_CAPABILITY_LIST);
 
-	write16(function + PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	write16(function + PCI_COMMAND, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	while (next) {
 		uintptr_t cap = function + next;
 

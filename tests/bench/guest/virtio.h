@@ -50,6 +50,7 @@ struct device {
 	/* PCI: where the parts are; MMIO: base is the whole. */
 	uintptr_t base, notify;
 	uint32_t notify_multiplier;
+	bool rings_ports;
 };
 
 /* Both find the devices that there are and return how many. */

@@ -31,6 +31,17 @@ bool cpu_init(void)
 	return true;
 }
 
+bool cpu_has_ports(void)
+{
+	return false;
+}
+
+void cpu_out16(uint16_t port, uint16_t value)
+{
+	(void)port;
+	(void)value;
+}
+
 void cpu_pause(void)
 {
 	__asm__ volatile("yield" : : : "memory");

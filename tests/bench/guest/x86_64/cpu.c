@@ -83,6 +83,16 @@ struct msi cpu_connect_msi(uint32_t function)
 	return (struct msi){ LAPIC, VECTOR_DEVICE };
 }
 
+bool cpu_has_ports(void)
+{
+	return true;
+}
+
+void cpu_out16(uint16_t port, uint16_t value)
+{
+	__asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port) : "memory");
+}
+
 void cpu_pause(void)
 {
 	__asm__ volatile("pause" : : : "memory");
