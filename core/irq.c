@@ -136,6 +136,7 @@ static struct kvm_irq_routing_entry describe(const struct irq_line *line, uint64
 static int program(const struct irq_line *line, uint64_t addr, uint32_t data)
 {
 	const struct irq_router *router = line->router;
+	const uint32_t nr = router->table->nr;
 	struct kvm_irq_routing_entry *entry = route(router->table, line->gsi), old = *entry;
 	struct kvm_irq_routing_entry wanted = describe(line, addr, data);
 
@@ -147,6 +148,7 @@ static int program(const struct irq_line *line, uint64_t addr, uint32_t data)
 		return 0;
 	/* Or every later table, other lines' too, would be refused for it. */
 	*entry = old;
+	router->table->nr = nr;
 	return -errno;
 }
 

@@ -338,38 +338,56 @@ static const struct bus_ops port_ops = { .read = port_read, .write = port_write 
 
 /* ---- configuration space ---- */
 
+/* What answers in a BAR of registers, and how long it is; NULL: it has none. */
+static const struct bus_ops *registers(const struct virtio_pci *pci, uint8_t bar, uint64_t *ret_len)
+{
+	if (bar == BAR_INDEX) {
+		*ret_len = BAR_LEN;
+		return &bar_ops;
+	}
+	if (bar == PORTS_BAR_INDEX && pci->ports) {
+		*ret_len = pci->dev->queue_count * NOTIFY_MULTIPLIER;
+		return &port_ops;
+	}
+	return NULL;
+}
+
 /*
- * Section 4.1.4.9: a window onto the BAR for firmware that cannot map it. The
- * driver sets the capability's offset and length, then uses its data field.
- * Whether an access to [offset, offset + len) uses it; then *ret_cap says how.
+ * Section 4.1.4.9: a window onto the BARs for firmware that cannot map them. The
+ * driver sets the capability's BAR, offset and length, then uses its data field.
+ * What answers an access to [offset, offset + len), at *ret_cap, if that is the data.
  */
-static bool cfg_window(const struct virtio_pci *pci, unsigned int offset, unsigned int len,
-		       struct virtio_pci_cfg_cap *ret_cap)
+static const struct bus_ops *cfg_window(const struct virtio_pci *pci, unsigned int offset,
+					unsigned int len, struct virtio_pci_cfg_cap *ret_cap)
 {
 	unsigned int data = pci->cfg_cap + offsetof(struct virtio_pci_cfg_cap, pci_cfg_data);
+	const struct bus_ops *ops;
 	struct virtio_pci_cfg_cap cap;
+	uint64_t bar_len;
 
 	if (offset >= data + sizeof(cap.pci_cfg_data) || offset + len <= data)
-		return false;
+		return NULL;
 	memcpy(&cap, pci->function.config + pci->cfg_cap, sizeof(cap));
 	if (cap.cap.length != 1 && cap.cap.length != 2 && cap.cap.length != 4)
-		return false;
-	if (cap.cap.bar != BAR_INDEX || cap.cap.offset % cap.cap.length ||
-	    !util_within(cap.cap.offset, cap.cap.length, BAR_LEN))
-		return false;
+		return NULL;
+	ops = registers(pci, cap.cap.bar, &bar_len);
+	if (!ops || cap.cap.offset % cap.cap.length ||
+	    !util_within(cap.cap.offset, cap.cap.length, bar_len))
+		return NULL;
 	*ret_cap = cap;
-	return true;
+	return ops;
 }
 
 static void before_read(struct pci_function *function, unsigned int offset, unsigned int len)
 {
 	struct virtio_pci *pci = container_of(function, struct virtio_pci, function);
 	struct virtio_pci_cfg_cap cap;
+	const struct bus_ops *ops = cfg_window(pci, offset, len, &cap);
 	uint64_t value;
 
-	if (!cfg_window(pci, offset, len, &cap))
+	if (!ops)
 		return;
-	value = bar_read(pci, cap.cap.offset, cap.cap.length);
+	value = ops->read(pci, cap.cap.offset, cap.cap.length);
 	memcpy(function->config + pci->cfg_cap + offsetof(struct virtio_pci_cfg_cap, pci_cfg_data),
 	       &value, cap.cap.length);
 }
@@ -378,13 +396,14 @@ static void after_write(struct pci_function *function, unsigned int offset, unsi
 {
 	struct virtio_pci *pci = container_of(function, struct virtio_pci, function);
 	struct virtio_pci_cfg_cap cap;
+	const struct bus_ops *ops = cfg_window(pci, offset, len, &cap);
 	uint64_t value = 0;
 
 	msix_control(pci->msix, function);
-	if (!cfg_window(pci, offset, len, &cap))
+	if (!ops)
 		return;
 	memcpy(&value, cap.pci_cfg_data, cap.cap.length);
-	bar_write(pci, cap.cap.offset, cap.cap.length, value);
+	ops->write(pci, cap.cap.offset, cap.cap.length, value);
 }
 
 static int add_cap(struct virtio_pci *pci, uint8_t type, uint8_t bar, uint32_t offset, uint32_t len)

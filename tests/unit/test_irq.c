@@ -170,15 +170,18 @@ static void test_refused(void **state)
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	const struct kvm_irq_routing_entry *entry;
 	struct irq_router router;
-	struct irq_line line = { 0 };
+	struct irq_line line = { 0 }, fresh = { 0 };
 
 	(void)state;
 	assert_int_equal(irq_router_init(&router, -1, 0, PINS, (struct irq_msi_pins){ 0 }), 0);
 	assert_int_equal(irq_line_msi(&router, 0, &line), 0);
+	assert_int_equal(irq_line_msi(&router, 0, &fresh), 0);
 	assert_int_equal(irq_line_unmask(&line, MSI_ADDR, 1), 0);
 	irq_line_mask(&line);
 
 	router.vm_fd = null;
+	assert_true(irq_line_unmask(&fresh, MSI_ADDR, 1) < 0);
+	assert_int_equal(router.table->nr, PINS + 1);
 	assert_true(irq_line_unmask(&line, MSI_ADDR, 2) < 0);
 	assert_false(line.bound);
 	entry = &router.table->entries[PINS];
@@ -186,6 +189,7 @@ static void test_refused(void **state)
 	router.vm_fd = -1;
 	assert_int_equal(irq_line_unmask(&line, MSI_ADDR, 2), 0);
 	assert_int_equal(entry->u.msi.data, 2);
+	irq_line_free(&fresh);
 	irq_line_free(&line);
 	irq_router_free(&router);
 	close(null);
