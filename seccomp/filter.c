@@ -81,7 +81,6 @@ static const struct sandbox_rule base[] = {
 };
 
 static void (*filter_before_exit)(void);
-static pid_t filter_pid; /* the process */
 static _Thread_local const char *filter_thread = "main";
 
 static struct iovec filter_text(const char *text)
@@ -139,7 +138,6 @@ int filter_report_violations(void (*before_exit)(void))
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
 	filter_before_exit = before_exit;
-	filter_pid = getpid();
 	sigfillset(&action.sa_mask);
 	return sigaction(SIGSYS, &action, NULL) < 0 ? -errno : 0;
 }
@@ -177,8 +175,8 @@ static void filter_releasep(scmp_filter_ctx *filter)
 int filter_enter(const struct sandbox *extra)
 {
 	_cleanup_(filter_releasep) scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
-	/* Signals only to threads of this process. */
-	const struct sandbox_rule own_threads = SC_ARG(tgkill, 0, (uint64_t)filter_pid);
+	/* Signals only to threads of this process: a child whose parent has a filter as well sends none. */
+	const struct sandbox_rule own_threads = SC_ARG(tgkill, 0, (uint64_t)getpid());
 	int rc;
 
 	if (!filter)

@@ -149,6 +149,37 @@ static void other_processes_get_no_signals(void **state)
 	refused((struct attempt){ .act = kill_init }, "kill", SYS_kill);
 }
 
+/* As a program does that has a filter for each of its processes. */
+static int parents_get_none(void *arg)
+{
+	const pid_t parent = getpid();
+	int status;
+	pid_t pid;
+
+	(void)arg;
+	child_needs_filters();
+	filter_name_thread("parent");
+	CHILD_CHECK(filter_report_violations(NULL) == 0);
+	pid = fork();
+	CHILD_CHECK(pid >= 0);
+	if (pid == 0) {
+		filter_name_thread("child");
+		CHILD_CHECK(filter_enter(NULL) == 0);
+		_exit(syscall(SYS_tgkill, parent, parent, 0) == 0 ? 0 : 1);
+	}
+	CHILD_CHECK(waitpid(pid, &status, 0) == pid);
+	return WEXITSTATUS(status);
+}
+
+static void a_parent_gets_no_signals(void **state)
+{
+	struct child child = child_run(geteuid(), parents_get_none, NULL);
+
+	(void)state;
+	child_ended(&child, VIOLATION);
+	assert_non_null(strstr(child.text, "thread child was stopped at system call tgkill"));
+}
+
 static int ordinary_life(void)
 {
 	struct timespec moment = { .tv_nsec = 1000 };
@@ -279,6 +310,7 @@ int main(void)
 		cmocka_unit_test(other_refusals),
 		cmocka_unit_test(memory_never_becomes_executable),
 		cmocka_unit_test(other_processes_get_no_signals),
+		cmocka_unit_test(a_parent_gets_no_signals),
 		cmocka_unit_test(the_base_set_carries_the_c_library),
 		cmocka_unit_test(abort_ends_by_its_own_signal),
 		cmocka_unit_test(a_rule_permits_its_call),
