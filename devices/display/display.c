@@ -155,34 +155,45 @@ static int listen_for_viewers(struct display *display, const struct display_conf
 
 /* ---- devices ---- */
 
+/* Its size is what the program relies on; and what one viewer's process wrote all would see. */
+static int share_memory(int fd, size_t len, void **ret_map)
+{
+	static const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
+	void *map;
+	int err;
+
+	if (fd < 0 || ftruncate(fd, (off_t)len) < 0)
+		return -errno;
+	map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	err = fcntl(fd, F_ADD_SEALS, seals) < 0 ? -errno : 0;
+	if (err)
+		munmap(map, len);
+	else
+		*ret_map = map;
+	return err;
+}
+
 int display_open(struct display *display, const struct display_conf *conf, unsigned int heads,
 		 struct display_head **ret_heads)
 {
 	const size_t len = heads * sizeof(struct display_head);
+	void *map = NULL;
 	bool wanted;
-	void *map;
 	int r;
 
 	assert(heads && heads <= DISPLAY_HEADS_MAX);
 	static_assert(sizeof(struct display_head) % KIB(4) == 0, "each head begins at a page");
 	display->heads = heads;
 	r = listen_for_viewers(display, conf, &wanted);
-	if (r < 0)
-		return r;
-	if (!wanted && !display->shots) {
-		*ret_heads = NULL;
-		return 0;
+	if (!r && (wanted || display->shots)) {
+		display->memory = memfd_create("microvm-display", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		r = share_memory(display->memory, len, &map);
 	}
-	display->memory = memfd_create("microvm-display", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	/* Its size is what the program relies on. */
-	if (display->memory < 0 || ftruncate(display->memory, (off_t)len) < 0 ||
-	    fcntl(display->memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		return -errno;
-	map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, display->memory, 0);
-	if (map == MAP_FAILED)
-		return -errno;
-	*ret_heads = map;
-	return 0;
+	if (!r)
+		*ret_heads = map;
+	return r;
 }
 
 void display_unmap(struct display_head *heads, unsigned int count)

@@ -41,7 +41,7 @@ static inline int plug(struct gpu_test *test)
 
 static inline void map(struct gpu_test *test)
 {
-	test->heads = mmap(NULL, test->display.heads * sizeof(*test->heads), PROT_READ | PROT_WRITE,
+	test->heads = mmap(NULL, test->display.heads * sizeof(*test->heads), PROT_READ,
 			   MAP_SHARED, test->display.memory, 0);
 	assert_ptr_not_equal(test->heads, MAP_FAILED);
 }

@@ -171,6 +171,25 @@ static void test_memory_cannot_be_taken_away(void **state)
 	assert_int_equal(errno, EPERM);
 }
 
+/* What a viewer has fooled cannot change what others see. */
+static void test_memory_is_written_by_the_gpu_alone(void **state)
+{
+	struct fixture *f = *state;
+	char *map;
+
+	f->display.shots = true;
+	assert_int_equal(display_open(&f->display, &(struct display_conf){ 0 }, 1, &f->heads), 0);
+	map = mmap(NULL, KIB(4), PROT_READ, MAP_SHARED, f->display.memory, 0);
+	assert_ptr_not_equal(map, MAP_FAILED);
+	assert_int_equal(mprotect(map, KIB(4), PROT_READ | PROT_WRITE), -1);
+	assert_int_equal(errno, EACCES);
+	assert_int_equal(write(f->display.memory, "", 1), -1);
+	assert_int_equal(errno, EPERM);
+	f->heads->pixels[0] = 7;
+	assert_int_equal(map[0], 7);
+	munmap(map, KIB(4));
+}
+
 static void test_messages_are_whole(void **state)
 {
 	struct fixture *f = *state;
@@ -255,6 +274,7 @@ int main(void)
 		TEST(test_listens_at_paths),
 		TEST(test_nobody_looks),
 		TEST(test_memory_cannot_be_taken_away),
+		TEST(test_memory_is_written_by_the_gpu_alone),
 		TEST(test_messages_are_whole),
 		cmocka_unit_test(test_adds_up_rectangles),
 		TEST(test_tells_that_there_is_no_program),

@@ -459,7 +459,11 @@ static void test_destroys_what_is_shown(void **state)
 		look(&test, head, 1);
 	}
 	assert_ok(with_id(&test, VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING, 1));
-	memset(test.heads[1].pixels, 0, 64 * 64 * 4);
+	assert_ok(create(&test, 2, BGRX, 64, 64));
+	assert_ok(set_scanout(&test, 1, 2, all));
+	assert_ok(flush(&test, 2, all));
+	assert_int_equal(seen(&test, 1, 64, 63, 63), 0);
+	assert_ok(set_scanout(&test, 1, 1, all));
 	assert_ok(flush(&test, 1, all));
 	assert_shown(&test, 1, 64, 64, 0, 0);
 	assert_int_equal(transfer(&test, 1, RECT(0, 0, 1, 1), 0), VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
