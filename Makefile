@@ -248,13 +248,14 @@ UNIT_KERNEL := $(filter $(addprefix %/test_,blk block console cpu deadline filte
 check-kernel: $(UNIT_KERNEL) host-kernel ## the unit tests that want a kernel of ARCH's, where need be in an emulated host
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 2048 --env BUILD -- tests/unit/run $(UNIT_KERNEL)
 
+UNIT_GPU3D := $(filter $(BUILD)/tests/unit/gpu3d/%,$(UNIT))
 ifndef GPU3D
 check-gpu3d: ## install what 3D takes, build with it in a place of its own, and have pictures drawn, by a Linux guest as well
 	+@$(MAKE) --no-print-directory GPU3D=1 deps
 	+@$(MAKE) --no-print-directory -j$$(nproc) GPU3D=1 BUILD=$(BUILD)/gpu3d check-gpu3d
 else
-check-gpu3d: all $(BUILD)/tests/unit/gpu3d/test_gpu3d $(GLES) guest-kernel graphics host-kernel
-	@tests/unit/run $(BUILD)/tests/unit/gpu3d/test_gpu3d
+check-gpu3d: all $(UNIT_GPU3D) $(GLES) guest-kernel graphics host-kernel
+	@tests/unit/run $(UNIT_GPU3D)
 	@$(SUDO) tests/lab/host --memory 3072 --env BUILD -- tests/guest/run --long --transport pci -k /gl/
 endif
 

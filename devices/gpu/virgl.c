@@ -8,9 +8,9 @@
  * fence has to wait.
  *
  * What is checked here is what the library would have to be trusted for, and what it can
- * be made to hold: bytes of resources (as large as their format could be), contexts and
- * what is in them (virgl_stream.c), and the length of commands. Shaders, queries and state
- * objects, which commands create as well, nobody counts.
+ * be made to hold: bytes of resources (as large as their format could be), contexts, how
+ * many objects are in them and how much text of shaders (virgl_stream.c), and the length of
+ * commands. What Mesa makes of shaders nobody counts.
  *
  * It keeps pointers to guest memory, for resources with a backing. RAM stays where it is
  * for as long as the VM lives, and virgl_detach() comes before the list of them is freed.
@@ -151,7 +151,9 @@ int virgl_open(struct virgl **ret_virgl, struct gpu_table *table)
 	virgl->table = table;
 	virgl->buffer = malloc(VIRGL_SUBMIT_MAX);
 	prepare_mesa();
-	err = virgl->buffer ? open_display(virgl) : -ENOMEM;
+	err = virgl->buffer ? virgl_contexts_init(&virgl->contexts) : -ENOMEM;
+	if (!err)
+		err = open_display(virgl);
 	if (!err)
 		err = open_library(virgl);
 	if (err) {
@@ -175,6 +177,7 @@ void virgl_close(struct virgl *virgl)
 	}
 	if (virgl->display)
 		eglTerminate(virgl->display);
+	virgl_contexts_free(&virgl->contexts);
 	free(virgl->buffer);
 	free(virgl);
 }
@@ -244,12 +247,15 @@ uint32_t virgl_submit(struct virgl *virgl, uint32_t context, uint32_t len)
 
 	if (!has_context(virgl, context))
 		return VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID;
-	if (len % sizeof(uint32_t) || len > VIRGL_SUBMIT_MAX ||
-	    virgl_stream_check(&virgl->contexts, virgl_contexts_find(&virgl->contexts, context),
-			       virgl->buffer, count) < 0 ||
-	    virgl_renderer_submit_cmd(virgl->buffer, (int)context, (int)count) != 0)
+	if (len % sizeof(uint32_t) || len > VIRGL_SUBMIT_MAX)
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
-	return 0;
+	if (virgl_stream_check(&virgl->contexts, virgl_contexts_find(&virgl->contexts, context),
+			       virgl->buffer, count) == 0 &&
+	    virgl_renderer_submit_cmd(virgl->buffer, (int)context, (int)count) == 0)
+		return 0;
+	/* Not all that was accounted for was done. The library takes no more for it, either. */
+	virgl_context_remove(virgl, context);
+	return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 }
 
 /* ---- resources ---- */

@@ -4,8 +4,10 @@
 /* Of virglrenderer's virgl_protocol.h, which is not installed. */
 enum command {
 	CREATE_OBJECT = 1,
+	DESTROY_OBJECT = 3,
 	DRAW_VBO = 8,
 	RESOURCE_INLINE_WRITE = 9,
+	SET_SUB_CTX = 28,
 	CREATE_SUB_CTX = 29,
 	DESTROY_SUB_CTX = 30,
 	BIND_SHADER = 31,
@@ -22,7 +24,74 @@ enum command {
 /* Of its text, in bytes, and of what that is translated to. */
 #define SHADER_MAX MIB(1)
 #define SHADER_FURTHER (1U << 31)
+#define SHADER_COMPUTE 5
 #define STREAMED_MAX 64
+/* In bytes, which those of a group share. */
+#define LOCAL_MAX MIB(1)
+
+/* ---- the account ---- */
+
+int virgl_contexts_init(struct virgl_contexts *contexts)
+{
+	contexts->objects = calloc(VIRGL_OBJECTS_MAX, sizeof(*contexts->objects));
+	return contexts->objects ? 0 : -ENOMEM;
+}
+
+void virgl_contexts_free(struct virgl_contexts *contexts)
+{
+	free(contexts->objects);
+}
+
+/* Where the key is, or would be. */
+static uint32_t place(const struct virgl_contexts *contexts, uint64_t key)
+{
+	uint32_t low = 0, high = contexts->object_count;
+
+	while (low < high) {
+		uint32_t middle = (low + high) / 2;
+
+		if (contexts->objects[middle].key < key)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* All of these keys, as far as they are there. */
+static void remove_objects(struct virgl_contexts *contexts, uint64_t first, uint64_t last)
+{
+	uint32_t from = place(contexts, first), to = from;
+
+	for (; to < contexts->object_count && contexts->objects[to].key <= last; to++)
+		contexts->text -= contexts->objects[to].text;
+	memmove(&contexts->objects[from], &contexts->objects[to],
+		(contexts->object_count - to) * sizeof(*contexts->objects));
+	contexts->object_count -= to - from;
+}
+
+/* In the place of the one that has the key, as the library does it. */
+static int add_object(struct virgl_contexts *contexts, uint64_t key, uint32_t text)
+{
+	uint32_t at;
+
+	remove_objects(contexts, key, key);
+	if (contexts->object_count == VIRGL_OBJECTS_MAX || text > VIRGL_TEXT_MAX - contexts->text)
+		return -EINVAL;
+	at = place(contexts, key);
+	memmove(&contexts->objects[at + 1], &contexts->objects[at],
+		(contexts->object_count++ - at) * sizeof(*contexts->objects));
+	contexts->objects[at] = (struct virgl_object){ key, text };
+	contexts->text += text;
+	return 0;
+}
+
+/* Objects are of a sub context of a context. */
+static uint64_t object_key(const struct virgl_contexts *contexts,
+			   const struct virgl_context *context, uint32_t sub, uint32_t handle)
+{
+	return (uint64_t)(context - contexts->all) << 40 | (uint64_t)sub << 32 | handle;
+}
 
 struct virgl_context *virgl_contexts_find(struct virgl_contexts *contexts, uint32_t id)
 {
@@ -36,6 +105,8 @@ void virgl_contexts_clear(struct virgl_contexts *contexts, struct virgl_context 
 {
 	for (unsigned int i = 0; i < VIRGL_SUBS_MAX; i++)
 		contexts->subs -= context->subs[i] != 0;
+	remove_objects(contexts, object_key(contexts, context, 0, 0),
+		       object_key(contexts, context, VIRGL_SUBS_MAX, UINT32_MAX));
 	*context = (struct virgl_context){ 0 };
 }
 
@@ -46,6 +117,12 @@ static uint32_t *find_sub(struct virgl_context *context, uint32_t id)
 		if (context->subs[i] == id)
 			return &context->subs[i];
 	return NULL;
+}
+
+/* As objects' keys have it: 0 is the first one, which each context has for as long as it is there. */
+static uint32_t sub_number(const struct virgl_context *context, const uint32_t *place)
+{
+	return (uint32_t)(place - context->subs) + 1;
 }
 
 /* One that is there already is not made again; 0 always is. */
@@ -59,19 +136,38 @@ static int create_sub(struct virgl_contexts *contexts, struct virgl_context *con
 		return -EINVAL;
 	*place = id;
 	contexts->subs++;
+	context->current = sub_number(context, place);
+	return 0;
+}
+
+/* That which is not there does not become the current one. */
+static int set_sub(struct virgl_context *context, uint32_t id)
+{
+	const uint32_t *place = id ? find_sub(context, id) : NULL;
+
+	if (place || !id)
+		context->current = place ? sub_number(context, place) : 0;
 	return 0;
 }
 
 static int destroy_sub(struct virgl_contexts *contexts, struct virgl_context *context, uint32_t id)
 {
 	uint32_t *place = id ? find_sub(context, id) : NULL;
+	uint32_t number;
 
-	if (place) {
-		*place = 0;
-		contexts->subs--;
-	}
+	if (!place)
+		return 0;
+	number = sub_number(context, place);
+	remove_objects(contexts, object_key(contexts, context, number, 0),
+		       object_key(contexts, context, number, UINT32_MAX));
+	if (context->current == number)
+		context->current = 0;
+	*place = 0;
+	contexts->subs--;
 	return 0;
 }
+
+/* ---- commands ---- */
 
 bool virgl_strides_fit(uint32_t stride, uint32_t layer_stride, uint32_t height, uint32_t depth)
 {
@@ -80,27 +176,51 @@ bool virgl_strides_fit(uint32_t stride, uint32_t layer_stride, uint32_t height, 
 }
 
 /*
- * Handle, type, length (or where a further part of the text goes), tokens, and what is streamed out;
- * then text. Room is taken as it is told, and one whose text is not complete is like a good one
- * to the library until it is used.
+ * Handle, type, length (or where a further part of the text goes), tokens, and what is streamed out
+ * (of one that computes: its local memory); then text. Room is taken as it is told, and one whose
+ * text is not complete is like a good one to the library until it is used.
  */
-static int check_shader(struct virgl_context *context, const uint32_t *words, uint32_t len)
+static int create_shader(struct virgl_contexts *contexts, struct virgl_context *context,
+			 const uint32_t *words, uint32_t len)
 {
-	uint32_t total, head;
+	uint32_t total, streamed, head;
 	bool further;
 
 	if (len < 5)
 		return -EINVAL;
 	further = words[3] & SHADER_FURTHER;
 	total = words[3] & ~SHADER_FURTHER;
-	if (total > SHADER_MAX || words[4] > SHADER_MAX || words[5] > STREAMED_MAX)
+	streamed = words[2] == SHADER_COMPUTE ? 0 : words[5];
+	if (total > SHADER_MAX || words[4] > SHADER_MAX || words[5] > LOCAL_MAX ||
+	    streamed > STREAMED_MAX)
 		return -EINVAL;
-	head = 5 + (words[5] ? 4 + 2 * words[5] : 0);
+	head = 5 + (streamed ? 4 + 2 * streamed : 0);
 	if (len < head || further == !context->missing)
 		return -EINVAL;
 	if (!further)
 		context->missing = total;
 	context->missing -= (uint32_t)util_min(context->missing, (len - head) * sizeof(*words));
+	return further ? 0 :
+			 add_object(contexts,
+				    object_key(contexts, context, context->current, words[1]), total);
+}
+
+static int create_object(struct virgl_contexts *contexts, struct virgl_context *context,
+			 const uint32_t *words, uint32_t len)
+{
+	if (!len)
+		return -EINVAL;
+	if ((words[0] >> 8 & 0xff) == OBJECT_SHADER)
+		return create_shader(contexts, context, words, len);
+	return add_object(contexts, object_key(contexts, context, context->current, words[1]), 0);
+}
+
+static int destroy_object(struct virgl_contexts *contexts, const struct virgl_context *context,
+			  uint32_t handle)
+{
+	const uint64_t key = object_key(contexts, context, context->current, handle);
+
+	remove_objects(contexts, key, key);
 	return 0;
 }
 
@@ -111,13 +231,16 @@ static int check_command(struct virgl_contexts *contexts, struct virgl_context *
 
 	switch (command) {
 	case CREATE_OBJECT:
-		return (words[0] >> 8 & 0xff) == OBJECT_SHADER ? check_shader(context, words, len) :
-								 0;
+		return create_object(contexts, context, words, len);
+	case DESTROY_OBJECT:
+		return len == 1 ? destroy_object(contexts, context, words[1]) : -EINVAL;
 	case DRAW_VBO:
 	case BIND_SHADER:
 	case LAUNCH_GRID:
 	case LINK_SHADER:
 		return context->missing ? -EINVAL : 0;
+	case SET_SUB_CTX:
+		return len == 1 ? set_sub(context, words[1]) : -EINVAL;
 	case CREATE_SUB_CTX:
 		return len == 1 ? create_sub(contexts, context, words[1]) : -EINVAL;
 	case DESTROY_SUB_CTX:

@@ -15,16 +15,34 @@
 /* And of all. Each takes a megabyte or two. */
 #define VIRGL_SUBS_TOTAL 128
 
+/* Objects of OpenGL's state in all of them, shaders included, and bytes of these' text. */
+#define VIRGL_OBJECTS_MAX 65536
+#define VIRGL_TEXT_MAX MIB(64)
+
 struct virgl_context {
 	uint32_t id; /* 0: free */
 	uint32_t subs[VIRGL_SUBS_MAX]; /* 0: free */
+	uint32_t current; /* place of the one that commands are for, from 1 on; 0: the first one */
 	uint32_t missing; /* bytes of a shader's text, which comes in parts */
+};
+
+struct virgl_object {
+	uint64_t key;
+	uint32_t text; /* bytes */
 };
 
 struct virgl_contexts {
 	struct virgl_context all[VIRGL_CONTEXTS_MAX];
 	unsigned int subs; /* of all */
+	struct virgl_object *objects; /* by key */
+	uint32_t object_count;
+	uint64_t text;
 };
+
+/* -ENOMEM. */
+int virgl_contexts_init(struct virgl_contexts *contexts);
+/* Accepts a zeroed one. */
+void virgl_contexts_free(struct virgl_contexts *contexts);
 
 /* Id 0 finds a free place. NULL: there is none. */
 struct virgl_context *virgl_contexts_find(struct virgl_contexts *contexts, uint32_t id);
@@ -33,7 +51,10 @@ void virgl_contexts_clear(struct virgl_contexts *contexts, struct virgl_context 
 /* Whether lines and layers of a transfer, in bytes, are such that the library can calculate with them. */
 bool virgl_strides_fit(uint32_t stride, uint32_t layer_stride, uint32_t height, uint32_t depth);
 
-/* Keeps account of what the commands will do. -EINVAL: they must not be run. */
+/*
+ * Keeps account of what the commands will do. -EINVAL: they must not be run, while some are
+ * accounted for. Then, and where the library does not run all of them, the context has to go.
+ */
 int virgl_stream_check(struct virgl_contexts *contexts, struct virgl_context *context,
 		       const uint32_t *words, uint32_t count);
 
