@@ -58,8 +58,13 @@ static void restore_when_fatal(void)
 	static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
 	const struct sigaction action = { .sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND };
 
-	for (size_t i = 0; i < ARRAY_SIZE(fatal); i++)
-		sigaction(fatal[i], &action, NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(fatal); i++) {
+		struct sigaction before;
+
+		/* Who handles it already may mend what is wrong (core/window.c), and aborts otherwise. */
+		if (sigaction(fatal[i], NULL, &before) == 0 && before.sa_handler == SIG_DFL)
+			sigaction(fatal[i], &action, NULL);
+	}
 }
 
 /*

@@ -9,12 +9,14 @@
 #include <poll.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include "core/chardev.h"
+#include "core/window.h"
 
 /* Standard input and output of the program, kept while a test puts others in their place. */
 struct rig {
@@ -338,6 +340,22 @@ static void test_closing_restores(void **state)
 	chardev_restore_terminal();
 	assert_int_equal(tcgetattr(slave, &now), 0);
 	assert_int_equal(now.c_lflag, changed.c_lflag);
+	close(slave);
+	close(master);
+}
+
+/* The files that a guest has mapped are looked after as before. */
+static void test_pages_that_are_lost(void **state)
+{
+	int master = open_master(), slave = open_slave(master), fd = memfd_create("file", MFD_CLOEXEC);
+	struct window window;
+
+	assert_int_equal(window_init(&window, WINDOW_PIECE), 0);
+	assert_int_equal(window_map(&window, 0, WINDOW_PIECE, fd, 0, true), 0);
+	open_stdio(*state, slave, slave);
+	assert_int_equal(window.hva[0], 0);
+	window_free(&window);
+	close(fd);
 	close(slave);
 	close(master);
 }
@@ -735,6 +753,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_stdio_only_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_terminal, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_closing_restores, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_pages_that_are_lost, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_background, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_escapes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_escapes_in_little_room, set_up, tear_down),
