@@ -242,6 +242,7 @@ static const struct hint fs_hints[] = {
 	{ ENOTDIR, "it is not a directory" },
 	{ EMFILE, "no descriptor or no inotify instance is left: raise ulimit -n, or with dax= "
 		  "fs.inotify.max_user_instances" },
+	{ EOPNOTSUPP, "it is one of the kernel's own, such as /proc or /sys, which are not shared: name another" },
 	{ ENOSYS, "/proc is needed to share directories: mount -t proc proc /proc" },
 	{ 0 },
 };

@@ -51,7 +51,7 @@ struct fs;
 
 /*
  * Opens the directory and what it takes to serve it. -ENOTDIR, -EACCES;
- * -ENOSYS: /proc is not there; -ENOMEM.
+ * -EOPNOTSUPP: it is of the kernel's own, as /proc and /sys are; -ENOSYS: /proc is not there; -ENOMEM.
  */
 int fs_open(const char *path, const struct fs_conf *conf, struct fs **ret_fs);
 /* Accepts NULL. What is open goes with it. */

@@ -333,9 +333,21 @@ static int stat_same(const struct fs_inode *inode, int fd, const char *name, str
 	return same(&identity, &inode->identity) ? 0 : -ESTALE;
 }
 
-/* In its parent, which is open. */
-static int reopen(struct fs *fs, uint32_t inode, int parent_fd)
+/* Marks it as used just now. */
+static int use(struct fs *fs, uint32_t inode)
 {
+	if (inode != FS_ROOT && at(fs, inode)->fd >= 0) {
+		unlink_fd(fs, at(fs, inode));
+		link_fd(fs, inode);
+	}
+	return open_already(fs, at(fs, inode));
+}
+
+/* In its parent, which is open. */
+static int reopen(struct fs *fs, uint32_t inode)
+{
+	const uint32_t parent = at(fs, inode)->parent;
+	const int parent_fd = use(fs, parent);
 	_cleanup_close_ int fd = -1;
 	struct statx st;
 	int err = fs_reserve(fs);
@@ -346,6 +358,9 @@ static int reopen(struct fs *fs, uint32_t inode, int parent_fd)
 	if (fd < 0)
 		return stale(-errno);
 	err = stat_same(at(fs, inode), fd, "", &st);
+	/* Where another one is mounted: every way into it begins here. */
+	if (!err && at(fs, inode)->identity.dev != at(fs, parent)->identity.dev && fs_is_closed(fd))
+		err = -EACCES;
 	if (err)
 		return err;
 	see(at(fs, inode), &st);
@@ -353,16 +368,6 @@ static int reopen(struct fs *fs, uint32_t inode, int parent_fd)
 	fs->fds++;
 	link_fd(fs, inode);
 	return at(fs, inode)->fd;
-}
-
-/* Marks it as used just now. */
-static int use(struct fs *fs, uint32_t inode)
-{
-	if (inode != FS_ROOT && at(fs, inode)->fd >= 0) {
-		unlink_fd(fs, at(fs, inode));
-		link_fd(fs, inode);
-	}
-	return open_already(fs, at(fs, inode));
 }
 
 /* What lies just below the nearest open directory, on the way to the inode; 0: a name was lost. */
@@ -387,7 +392,7 @@ int fs_inode_fd(struct fs *fs, uint32_t inode)
 	while ((fd = use(fs, inode)) < 0) {
 		uint32_t next = first_closed(fs, inode);
 
-		fd = next ? reopen(fs, next, use(fs, at(fs, next)->parent)) : -ESTALE;
+		fd = next ? reopen(fs, next) : -ESTALE;
 		if (fd < 0)
 			return fd;
 	}

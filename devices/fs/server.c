@@ -287,6 +287,33 @@ static bool is_local(int fd)
 	}
 }
 
+/* What does not say what it is may be anything. */
+bool fs_is_closed(int fd)
+{
+	struct statfs st;
+
+	if (fstatfs(fd, &st) < 0)
+		return true;
+	switch (st.f_type) {
+	case PROC_SUPER_MAGIC:
+	case SYSFS_MAGIC:
+	case DEBUGFS_MAGIC:
+	case TRACEFS_MAGIC:
+	case SECURITYFS_MAGIC:
+	case SELINUX_MAGIC:
+	case SMACK_MAGIC:
+	case CGROUP_SUPER_MAGIC:
+	case CGROUP2_SUPER_MAGIC:
+	case RDTGROUP_SUPER_MAGIC:
+	case BPF_FS_MAGIC:
+	case BINFMTFS_MAGIC:
+	case EFIVARFS_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static int furnish(struct fs *fs, const char *path)
 {
 	int err;
@@ -294,6 +321,8 @@ static int furnish(struct fs *fs, const char *path)
 	fs->root_fd = open_apart(path);
 	if (fs->root_fd < 0)
 		return fs->root_fd;
+	if (fs_is_closed(fs->root_fd))
+		return -EOPNOTSUPP;
 	fs->proc_fd = open_apart("/proc");
 	if (fs->proc_fd < 0 || faccessat(fs->proc_fd, "thread-self/fd", X_OK, 0) < 0)
 		return -ENOSYS;

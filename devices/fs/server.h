@@ -10,9 +10,9 @@
  * was removed) is kept by its descriptor or by those of its handles.
  *
  * Names have no slash and are neither "." nor "..", links are never followed,
- * and nothing but files and directories is opened but by O_PATH: so nothing
- * leads out of the directory, whatever the guest says and whatever else is
- * renamed meanwhile.
+ * nothing but files and directories is opened but by O_PATH, and nothing in
+ * file systems that are the kernel's own: so nothing leads out of the
+ * directory, whatever the guest says and whatever else is renamed meanwhile.
  */
 #ifndef DEVICES_FS_SERVER_H
 #define DEVICES_FS_SERVER_H
@@ -97,6 +97,12 @@ struct fs {
 	struct fs_mapping *mappings; /* what each piece shows; NULL: there is no window */
 };
 
+/*
+ * Whether a file system is none to share, since the kernel itself answers there: procfs has the
+ * memory of whoever opens it, and others give a host away that only some of its files were to leave.
+ */
+bool fs_is_closed(int fd);
+
 /* ---- inodes: inode.c ---- */
 
 int fs_inodes_init(struct fs *fs);
@@ -119,11 +125,14 @@ uint64_t fs_node(const struct fs *fs, uint32_t inode);
 /* What fd is, or what it has by that name, which is not followed; "": fd itself. -errno. */
 int fs_stat(int fd, const char *name, struct statx *ret_st);
 
-/* A descriptor of it (O_PATH, or a handle's), which stays the table's. -ESTALE: it is gone. */
+/*
+ * A descriptor of it (O_PATH, or a handle's), which stays the table's. -ESTALE: it is gone;
+ * -EACCES: fs_is_closed().
+ */
 int fs_inode_fd(struct fs *fs, uint32_t inode);
 /* Two that are open at the same time. */
 int fs_inode_fds(struct fs *fs, uint32_t a, uint32_t b, int *ret_a, int *ret_b);
-/* What it is by now. -ESTALE. */
+/* What it is by now, even where it is closed to the guest. -ESTALE. */
 int fs_inode_stat(struct fs *fs, uint32_t inode, struct statx *ret_st);
 /* A path of it for calls that know no descriptors, in the thread's working directory. */
 #define FS_PATH_MAX 12

@@ -304,6 +304,38 @@ static void test_mounts_are_announced(void **state)
 	close_share(&share);
 }
 
+/* Nor is what the kernel itself answers for the guest, wherever it is mounted. */
+static void test_mounts_that_are_closed(void **state)
+{
+	const struct fuse_setattr_in set = { .valid = FATTR_MODE, .mode = 0777 };
+	const char *const names[] = { "dir", "file" };
+	struct fuse_attr attr;
+	struct share share;
+	uint64_t node, fh;
+
+	(void)state;
+	make_share(&share);
+	assert_int_equal(mkdir(in_share(&share, "dir"), 0755), 0);
+	host_writes(&share, "file", "");
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("/proc/self/fd", in_share(&share, "dir"), NULL, MS_BIND, NULL) < 0 ||
+	    mount("/proc/self/mem", in_share(&share, "file"), NULL, MS_BIND, NULL) < 0) {
+		print_message("no mounts can be made here, by this user: %s\n", strerror(errno));
+		assert_int_equal(nftw(share.path, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+		skip();
+	}
+	serve_share(&share, &plain);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		assert_int_equal(umount(in_share(&share, names[i])), 0);
+		node = lookup(&share, ROOT, names[i]);
+		assert_true(getattr(&share, node, &attr) > 0);
+		assert_int_equal(ask(&share, FUSE_LOOKUP, node, NAME("0"), NULL), -EACCES);
+		assert_int_equal(open_node(&share, node, O_RDWR, &fh), -EACCES);
+		assert_int_equal(setattr(&share, node, set), -EACCES);
+	}
+	close_share(&share);
+}
+
 /* ---- descriptors ---- */
 
 static unsigned int open_fds(void)
@@ -570,6 +602,7 @@ int main(void)
 		cmocka_unit_test(test_names_change),
 		cmocka_unit_test(test_the_directory_has_no_parent),
 		cmocka_unit_test(test_mounts_are_announced),
+		cmocka_unit_test(test_mounts_that_are_closed),
 		cmocka_unit_test(test_descriptors_are_a_cache),
 		cmocka_unit_test(test_removed_links_do_not_use_descriptors_up),
 		cmocka_unit_test(test_data_goes_both_ways),
