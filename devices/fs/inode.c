@@ -202,6 +202,14 @@ int fs_inodes_init(struct fs *fs)
 	return 0;
 }
 
+/* What is left where there was more; all of it where there is no telling. */
+static void *shrink(void *array, size_t size)
+{
+	void *less = realloc(array, size);
+
+	return less ? less : array;
+}
+
 void fs_inodes_forget(struct fs *fs)
 {
 	for (uint32_t i = FS_ROOT + 1; i < fs->inode_used; i++) {
@@ -209,6 +217,11 @@ void fs_inodes_forget(struct fs *fs)
 		free(util_steal_ptr(&at(fs, i)->name));
 		at(fs, i)->generation++;
 	}
+	/* A guest has had a million at the most, and the next one need not have any. */
+	fs->inode_room = INODES_FIRST;
+	fs->inodes = shrink(fs->inodes, fs->inode_room * sizeof(*fs->inodes));
+	fs->by_identity = shrink(fs->by_identity, fs->inode_room * sizeof(*fs->by_identity));
+	fs->by_name = shrink(fs->by_name, fs->inode_room * sizeof(*fs->by_name));
 	memset(fs->by_identity, 0, fs->inode_room * sizeof(*fs->by_identity));
 	memset(fs->by_name, 0, fs->inode_room * sizeof(*fs->by_name));
 	fs->inode_used = FS_ROOT + 1;

@@ -2,6 +2,7 @@
 /* The FUSE server without a device: requests as a guest would make them, and as none should. */
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <malloc.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/statfs.h>
@@ -203,6 +204,33 @@ static ssize_t move(struct share *share, const char *from, uint64_t dir, const c
 	const struct fuse_rename2_in in = { .newdir = dir, .flags = flags };
 
 	return ask(share, FUSE_RENAME2, ROOT, IN(in), NAME(from), NAME(to), NULL);
+}
+
+/* What the guest knew costs nothing once it has unmounted. */
+static void test_memory_goes_back(void **state)
+{
+	struct share share;
+	size_t before;
+	char name[16];
+
+	(void)state;
+	open_share(&share, &plain);
+	host_writes(&share, "file", "");
+	lookup(&share, ROOT, "file");
+	before = mallinfo2().uordblks + mallinfo2().hblkhd;
+	for (unsigned int i = 0; i < 3000; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		assert_int_equal(symlink("x", in_share(&share, name)), 0);
+		assert_true(lookup(&share, ROOT, name));
+	}
+	assert_int_equal(ask(&share, FUSE_DESTROY, 0, NULL), 0);
+	assert_in_range(mallinfo2().uordblks + mallinfo2().hblkhd, 0, before + KIB(16));
+	assert_true(init(&share) > 0);
+	for (unsigned int i = 0; i < 3000; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		assert_true(lookup(&share, ROOT, name));
+	}
+	close_share(&share);
 }
 
 static void test_names_change(void **state)
@@ -599,6 +627,7 @@ int main(void)
 		cmocka_unit_test(test_what_the_host_moves_is_stale),
 		cmocka_unit_test(test_directories_seen_in_each_other),
 		cmocka_unit_test(test_forgotten_nodes_are_not_their_successors),
+		cmocka_unit_test(test_memory_goes_back),
 		cmocka_unit_test(test_names_change),
 		cmocka_unit_test(test_the_directory_has_no_parent),
 		cmocka_unit_test(test_mounts_are_announced),
