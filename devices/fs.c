@@ -125,6 +125,37 @@ static unsigned int fs_fd_budget(uint64_t wanted)
 	return (unsigned int)util_min(wanted, limit - FS_FDS_LEFT);
 }
 
+/* What the configuration has no use for: whoever only reads has to be let in, and that is all. */
+static uint64_t fs_spare_capabilities(const struct fs_dev_conf *conf)
+{
+	if (conf->read_only)
+		return ~(1ULL << CAP_DAC_OVERRIDE);
+	return conf->squash ? 1ULL << CAP_CHOWN | 1ULL << CAP_SETUID | 1ULL << CAP_SETGID : 0;
+}
+
+static int fs_equip_worker(struct fs_dev *fs_dev, const struct fs_dev_conf *conf)
+{
+	struct worker *worker = &fs_dev->dev.workers[0];
+	int err = 0, fds[FS_KEEP_FDS];
+
+	worker->capabilities &= ~fs_spare_capabilities(conf);
+	worker->dir = (struct landlock_dir){
+		fs_dir(fs_dev->fs), conf->read_only ? LANDLOCK_READ : LANDLOCK_WRITE,
+	};
+	fs_dev->changes = (struct event){ .fd = fs_notify_fd(fs_dev->fs), .fn = fs_dev_look };
+	if (conf->dax)
+		err = worker_watch(worker, &fs_dev->changes, EPOLLIN);
+	if (!err)
+		err = worker_keep_fds(worker, fds, fs_fds(fs_dev->fs, fds));
+	if (!err)
+		err = fs_open_forgets(fs_dev);
+	if (!err && conf->locks)
+		err = fs_open_locks(fs_dev);
+	if (!err && conf->threads > 1)
+		err = fs_open_helpers(fs_dev, (unsigned int)conf->threads - 1);
+	return err;
+}
+
 static int fs_dev_init(struct virtio_dev *dev)
 {
 	struct fs_dev *fs_dev = fs_dev_of(dev);
@@ -140,7 +171,7 @@ static int fs_dev_init(struct virtio_dev *dev)
 		.locks = dev_conf->locks,
 		.squash = dev_conf->squash,
 	};
-	int err = fs_parse_map(dev_conf->uids, &conf.uids), fds[FS_KEEP_FDS];
+	int err = fs_parse_map(dev_conf->uids, &conf.uids);
 
 	if (!err)
 		err = fs_parse_map(dev_conf->gids, &conf.gids);
@@ -160,23 +191,7 @@ static int fs_dev_init(struct virtio_dev *dev)
 	}
 	conf.fds = fs_fd_budget(dev_conf->fds ?: FS_FDS);
 	err = fs_open(dev_conf->path, &conf, &fs_dev->fs);
-	if (err)
-		return err;
-	dev->workers[0].dir = (struct landlock_dir){
-		fs_dir(fs_dev->fs), conf.read_only ? LANDLOCK_READ : LANDLOCK_WRITE,
-	};
-	fs_dev->changes = (struct event){ .fd = fs_notify_fd(fs_dev->fs), .fn = fs_dev_look };
-	if (dev_conf->dax)
-		err = worker_watch(&dev->workers[0], &fs_dev->changes, EPOLLIN);
-	if (!err)
-		err = worker_keep_fds(&dev->workers[0], fds, fs_fds(fs_dev->fs, fds));
-	if (!err)
-		err = fs_open_forgets(fs_dev);
-	if (!err && dev_conf->locks)
-		err = fs_open_locks(fs_dev);
-	if (!err && dev_conf->threads > 1)
-		err = fs_open_helpers(fs_dev, (unsigned int)dev_conf->threads - 1);
-	return err;
+	return err ? err : fs_equip_worker(fs_dev, dev_conf);
 }
 
 static void fs_dev_free(struct virtio_dev *dev)

@@ -207,7 +207,7 @@ static int worker_enter_cwd(const struct worker *worker)
 	return unshare(CLONE_FS) < 0 || fchdir(worker->cwd) < 0 ? -errno : 0;
 }
 
-/* Of one that has what its worker kept. */
+/* To what it names, of what it has from who started it. */
 static int worker_narrow_capabilities(const struct worker *worker)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
@@ -228,14 +228,13 @@ static int worker_launch_helpers(struct worker *worker, bool shares);
 /* All but the filter. */
 static int worker_narrow(const struct worker *worker)
 {
-	int rc;
+	int rc = 0;
 
 	if (!worker->confine)
 		return 0;
-	if (worker->shares)
-		return worker_narrow_capabilities(worker);
-	rc = worker_forbid_files(worker);
-	return rc < 0 ? rc : worker_narrow_fds(worker);
+	if (!worker->shares)
+		rc = worker_forbid_files(worker) ?: worker_narrow_fds(worker);
+	return rc < 0 ? rc : worker_narrow_capabilities(worker);
 }
 
 static void *worker_main(void *opaque)

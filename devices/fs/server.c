@@ -255,10 +255,13 @@ ssize_t fs_serve(struct fs *fs, struct fs_call *call)
 
 /*
  * A directory, as a mount that has no parent where we may make one: then ".." ends there even for
- * calls that Landlock has no say in. An ordinary user can change only what is theirs anyway.
+ * calls that Landlock has no say in, and what is not to be changed the kernel keeps as well, since
+ * Linux 5.12. An ordinary user can change only what is theirs anyway.
  */
-static int open_apart(const char *path)
+static int open_apart(const char *path, bool read_only)
 {
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID |
+					       (read_only ? MOUNT_ATTR_RDONLY : 0) };
 	_cleanup_close_ int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	int tree;
 
@@ -266,7 +269,10 @@ static int open_apart(const char *path)
 		return -errno;
 	tree = open_tree(fd, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE |
 				 OPEN_TREE_CLOEXEC);
-	return tree < 0 ? util_steal_fd(&fd) : tree;
+	if (tree < 0)
+		return util_steal_fd(&fd);
+	(void)mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr));
+	return tree;
 }
 
 /* What has no server elsewhere that could refuse at a close what a write had been promised. */
@@ -318,12 +324,12 @@ static int furnish(struct fs *fs, const char *path)
 {
 	int err;
 
-	fs->root_fd = open_apart(path);
+	fs->root_fd = open_apart(path, fs->conf.read_only);
 	if (fs->root_fd < 0)
 		return fs->root_fd;
 	if (fs_is_closed(fs->root_fd))
 		return -EOPNOTSUPP;
-	fs->proc_fd = open_apart("/proc");
+	fs->proc_fd = open_apart("/proc", true);
 	if (fs->proc_fd < 0 || faccessat(fs->proc_fd, "thread-self/fd", X_OK, 0) < 0)
 		return -ENOSYS;
 	err = fs_inodes_init(fs);

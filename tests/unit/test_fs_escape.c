@@ -4,10 +4,12 @@
  * sandbox. Beside the directory lies a file that the guest must never reach: after each test it is what it was, down
  * to its times, and there is nothing new around it.
  */
+#include <linux/capability.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
 #include "seccomp/filter.h"
@@ -383,6 +385,27 @@ static void test_lengths_and_offsets(void **state)
 
 /* ---- what the configuration forbids ---- */
 
+static int ask_capabilities(void *arg)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+	if (syscall(SYS_capget, &header, data) < 0)
+		return -errno;
+	*(uint64_t *)arg = (uint64_t)data[1].permitted << 32 | data[0].permitted;
+	return 0;
+}
+
+/* The device's thread has none but these: whoever takes it over cannot do more than it is to do. */
+static void assert_capabilities(const struct guest *guest, uint64_t most)
+{
+	uint64_t have;
+
+	assert_int_equal(worker_call(&guest->vdrv.dev->workers[0], ask_capabilities, &have), 0);
+	if (CONFINE)
+		assert_int_equal(have & ~most, 0);
+}
+
 static void test_read_only(void **state)
 {
 	const struct fuse_create_in made = { .flags = O_RDWR, .mode = S_IFREG | 0666 };
@@ -400,6 +423,7 @@ static void test_read_only(void **state)
 
 	(void)state;
 	open_guest(&guest, ",ro");
+	assert_capabilities(&guest, 1ULL << CAP_DAC_OVERRIDE);
 	node = link.oldnodeid = lookup(&guest, ROOT, "file");
 	assert_true(open_node(&guest, FUSE_OPEN, node, O_RDONLY, &fh) > 0);
 	write.fh = room.fh = fh;
@@ -436,6 +460,7 @@ static void test_squash(void **state)
 
 	(void)state;
 	open_guest(&guest, ",squash");
+	assert_capabilities(&guest, 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_FOWNER | 1ULL << CAP_FSETID);
 	guest.uid = 4321;
 	assert_true(create(&guest, ROOT, "new", 0) > 0);
 	assert_int_equal(((const struct fuse_entry_out *)reply(&guest))->attr.uid, 0);

@@ -616,6 +616,38 @@ static void test_read_only_is_ours_to_enforce(void **state)
 	close_share(&share);
 }
 
+/* Where there is a mount of our own, a thread that was taken over changes nothing either. */
+static void test_read_only_is_the_kernels_to_enforce(void **state)
+{
+	const struct fs_conf conf = { .read_only = true, .xattr = true, .fds = FS_FDS_MIN };
+	int tree = open_tree(AT_FDCWD, "/tmp", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_RDONLY };
+	struct share share;
+	int dir;
+
+	(void)state;
+	if (tree < 0 || mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0) {
+		print_message("no mounts can be made here, by this user: %s\n", strerror(errno));
+		skip();
+	}
+	close(tree);
+	open_share(&share, &conf);
+	host_writes(&share, "file", "text");
+	dir = fs_dir(share.fs);
+	assert_int_equal(fchmodat(dir, "file", 0, 0), -1);
+	assert_int_equal(errno, EROFS);
+	assert_int_equal(utimensat(dir, "file", NULL, 0), -1);
+	assert_int_equal(errno, EROFS);
+	assert_int_equal(fchownat(dir, "file", 1, 1, 0), -1);
+	assert_int_equal(errno, EROFS);
+	close_share(&share);
+	/* One that the guest may change. */
+	open_share(&share, &plain);
+	host_writes(&share, "file", "text");
+	assert_int_equal(fchmodat(fs_dir(share.fs), "file", 0600, 0), 0);
+	close_share(&share);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -639,6 +671,7 @@ int main(void)
 		cmocka_unit_test(test_directories_are_read_whole),
 		cmocka_unit_test(test_what_was_only_read_is_not_flushed),
 		cmocka_unit_test(test_read_only_is_ours_to_enforce),
+		cmocka_unit_test(test_read_only_is_the_kernels_to_enforce),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

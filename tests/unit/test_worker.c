@@ -173,7 +173,7 @@ static int ask_capabilities(void *arg)
 	return 0;
 }
 
-static const struct sandbox opening = SANDBOX(SC(dup), SC_ARG(fcntl, 1, F_GETFD));
+static const struct sandbox opening = SANDBOX(SC(dup), SC_ARG(fcntl, 1, F_GETFD), SC(capget));
 static const struct sandbox looking = SANDBOX(SC_ARG(fcntl, 1, F_GETFD), SC(capget));
 
 /* What the worker opens while it runs is open for one that shares its fds, and for nobody else. */
@@ -186,6 +186,7 @@ static int sharer(void *arg)
 
 	(void)arg;
 	fixture_init(&f, &opening, true);
+	f.worker.capabilities = wanted | 1ULL << CAP_CHOWN;
 	fixture_init(&sharing, &looking, true);
 	fixture_init(&apart, &looking, true);
 	sharing.worker.capabilities = wanted;
@@ -201,8 +202,12 @@ static int sharer(void *arg)
 		CHILD_CHECK(worker_call(&sharing.worker, has_fd, &fd) == 0);
 		CHILD_CHECK(worker_call(&sharing.worker, has_fd, &f.stranger) == -EBADF);
 		CHILD_CHECK(worker_call(&apart.worker, has_fd, &f.event.fd) == -EBADF);
+		worker_call(&f.worker, ask_capabilities, &capabilities);
+		CHILD_CHECK(capabilities == (have & f.worker.capabilities));
 		worker_call(&sharing.worker, ask_capabilities, &capabilities);
 		CHILD_CHECK(capabilities == (have & wanted));
+		worker_call(&apart.worker, ask_capabilities, &capabilities);
+		CHILD_CHECK(!capabilities);
 		worker_stop(&f.worker);
 		CHILD_CHECK(!sharing.worker.running);
 	}
