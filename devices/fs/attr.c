@@ -180,6 +180,9 @@ static int change_size(struct fs *fs, uint32_t inode, const struct fuse_setattr_
 		return -EFBIG;
 	if (!S_ISREG(mode))
 		return -EINVAL;
+	err = fs_dax_make_room(fs, inode, set->size);
+	if (err)
+		return err;
 	keeps = fs_keep_begin(fs, mode, set->valid & FATTR_KILL_SUIDGID);
 	err = truncate_inode(fs, inode, set);
 	fs_keep_end(fs, keeps);

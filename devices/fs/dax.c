@@ -264,23 +264,56 @@ static int file_of(struct fs *fs, uint32_t inode, uint64_t fh, bool writable, in
 }
 
 /*
- * Room on the host's disk for all that the guest may write there. Without it a page would be found
- * wanting when nobody is left to tell, as KVM fails then; a request can be refused.
+ * Room on the host's disk for all that the guest may write in a piece of a file of that size. Without
+ * it a page would be found wanting when nobody is left to tell, as KVM fails then; a request can be refused.
  */
-static int make_room(int fd, uint64_t offset, uint64_t len)
+static int make_room(const struct fs *fs, uint32_t inode, int fd, uint64_t offset, uint64_t size)
 {
-	const off_t hole = lseek(fd, (off_t)offset, SEEK_HOLE);
-	struct stat st;
-	off_t end;
+	const uint64_t end = util_min(size, offset + WINDOW_PIECE);
+	off_t hole = lseek(fd, (off_t)offset, SEEK_HOLE);
+	bool keeps;
+	int err = 0;
 
-	if (hole < 0 || fstat(fd, &st) < 0)
+	/* What follows the end counts as a hole, but for the call. */
+	if (hole < 0 && errno == ENXIO)
+		hole = (off_t)offset;
+	if (hole < 0 || (uint64_t)hole >= end)
 		return 0;
-	/* What follows the end counts as a hole. */
-	end = (off_t)util_min(st.st_size, offset + len);
-	if (hole >= end || fallocate(fd, FALLOC_FL_KEEP_SIZE, hole, end - hole) == 0)
-		return 0;
+	keeps = fs_keep_begin(fs, fs->inodes[inode].mode, false);
 	/* Not every file system can; what else is wrong mmap() says. */
-	return errno == ENOSPC || errno == EDQUOT ? -errno : 0;
+	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, hole, (off_t)end - hole) < 0 &&
+	    (errno == ENOSPC || errno == EDQUOT))
+		err = -errno;
+	fs_keep_end(fs, keeps);
+	return err;
+}
+
+static bool is_written(const struct fs *fs, size_t piece, uint32_t inode)
+{
+	return fs->mappings[piece].inode == inode && fs->mappings[piece].writable;
+}
+
+int fs_dax_make_room(struct fs *fs, uint32_t inode, uint64_t size)
+{
+	_cleanup_close_ int fd = -1;
+	struct statx st;
+	int err = 0;
+
+	if (!fs->inodes[inode].mappings || fs_inode_stat(fs, inode, &st) < 0 || st.stx_size >= size)
+		return 0;
+	fd = fs_inode_open(fs, inode, O_RDWR, false);
+	for (size_t i = 0; fd >= 0 && !err && i < fs_dax_pieces(fs); i++)
+		if (is_written(fs, i, inode))
+			err = make_room(fs, inode, fd, fs->mappings[i].offset, size);
+	return err;
+}
+
+bool fs_dax_writes(const struct fs *fs, uint32_t inode)
+{
+	for (size_t i = 0; fs->inodes[inode].mappings && i < fs_dax_pieces(fs); i++)
+		if (is_written(fs, i, inode))
+			return true;
+	return false;
 }
 
 int fs_dax_map(struct fs *fs, uint32_t inode, const struct fuse_setupmapping_in *map,
@@ -288,24 +321,25 @@ int fs_dax_map(struct fs *fs, uint32_t inode, const struct fuse_setupmapping_in 
 {
 	const bool writable = map->flags & FUSE_SETUPMAPPING_FLAG_WRITE;
 	_cleanup_close_ int opened = -1;
+	struct statx st;
 	int fd, err;
 
 	if (!fs->mappings)
 		return -ENOSYS;
-	if (!valid(fs, map->moffset, map->len) || map->foffset % WINDOW_PIECE ||
-	    !util_within(map->foffset, map->len, INT64_MAX))
+	/* As Linux asks for it: what takes long is not to be asked for at once. */
+	if (!valid(fs, map->moffset, map->len) || map->len != WINDOW_PIECE ||
+	    map->foffset % WINDOW_PIECE || !util_within(map->foffset, map->len, INT64_MAX))
 		return -EINVAL;
 	fd = file_of(fs, inode, map->fh, writable, &opened);
 	if (fd < 0)
 		return fd;
-	err = writable && refusable ? make_room(fd, map->foffset, map->len) : 0;
+	err = writable && refusable ? fs_inode_stat(fs, inode, &st) ?:
+		make_room(fs, inode, fd, map->foffset, st.stx_size) : 0;
 	if (err)
 		return err;
 	err = window_map(fs->conf.window, map->moffset, map->len, fd, map->foffset, writable);
 	/* What was there is gone either way. */
-	for (uint64_t done = 0; done < map->len; done += WINDOW_PIECE)
-		note(fs, (map->moffset + done) / WINDOW_PIECE, err ? 0 : inode, writable,
-		     map->foffset + done);
+	note(fs, map->moffset / WINDOW_PIECE, err ? 0 : inode, writable, map->foffset);
 	if (!err)
 		fit_short(fs, inode);
 	return err;

@@ -12,6 +12,8 @@
 
 /* Bytes that are read at once where the host has them: to wake another thread took longer. */
 #define AT_ONCE_MAX KIB(64)
+/* Of fallocate(), as Linux's driver has them: others move what is behind. */
+#define MODES (uint32_t)(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)
 
 /* The rest is for fs_run(), and the handle held until fs_finish(). */
 static ssize_t leave(struct fs *fs, struct fs_call *call, struct fs_handle *handle,
@@ -141,6 +143,9 @@ ssize_t fs_write(struct fs *fs, uint32_t inode, const void *in, struct fs_call *
 		return err;
 	if (write_in->offset > INT64_MAX || write_in->size > call->data_len)
 		return -EINVAL;
+	err = fs_dax_make_room(fs, inode, write_in->offset);
+	if (err)
+		return err;
 	cut(call, write_in->size);
 	call->work.offsets[0] = (off_t)write_in->offset;
 	call->work.flags = write_flags(fs, write_in->flags);
@@ -190,7 +195,15 @@ ssize_t fs_fallocate(struct fs *fs, uint32_t inode, const void *in, struct fs_ca
 		return err;
 	if (!util_within(range->offset, range->length, INT64_MAX))
 		return -EFBIG;
-	call->work.flags = (int)range->mode;
+	if (range->mode & ~MODES)
+		return -EOPNOTSUPP;
+	if (!(range->mode & FALLOC_FL_KEEP_SIZE))
+		err = fs_dax_make_room(fs, inode, range->offset);
+	if (err)
+		return err;
+	/* What is mapped keeps its room. */
+	call->work.flags = range->mode & FALLOC_FL_PUNCH_HOLE && fs_dax_writes(fs, inode) ?
+				   FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE : (int)range->mode;
 	call->work.offsets[0] = (off_t)range->offset;
 	call->work.len = range->length;
 	/* Of this and of copies the guest's kernel takes privileges away itself. */
@@ -220,6 +233,9 @@ ssize_t fs_copy_file_range(struct fs *fs, uint32_t inode, const void *in, struct
 		return err;
 	if (copy->off_in > INT64_MAX || copy->off_out > INT64_MAX || copy->flags)
 		return -EINVAL;
+	err = fs_dax_make_room(fs, target, copy->off_out);
+	if (err)
+		return err;
 	call->work.offsets[0] = (off_t)copy->off_in;
 	call->work.offsets[1] = (off_t)copy->off_out;
 	/* The reply has 32 bits for it. */

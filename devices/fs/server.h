@@ -210,6 +210,13 @@ size_t fs_dax_pieces(const struct fs *fs);
 /* What a request shows is refused where the disk has no room for it; a load has nobody to tell. */
 int fs_dax_map(struct fs *fs, uint32_t inode, const struct fuse_setupmapping_in *map,
 	       bool refusable);
+/*
+ * Before a file gets that size, or a hole up to there: what the guest has mapped to be written has
+ * room for it. -ENOSPC, -EDQUOT.
+ */
+int fs_dax_make_room(struct fs *fs, uint32_t inode, uint64_t size);
+/* Whether there is such. */
+bool fs_dax_writes(const struct fs *fs, uint32_t inode);
 /* Takes everything out of it, or all of an inode. */
 void fs_dax_forget(struct fs *fs);
 void fs_dax_drop(struct fs *fs, uint32_t inode);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Files in the guest's address space: what it may map, and what is left of a file that is cut short. */
+#include <linux/falloc.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include "core/window.h"
@@ -113,9 +114,10 @@ static void test_the_guest_sees_files(void **state)
 	struct fixture *f = *state;
 	uint64_t node = make(f, "file"), other = make(f, "other");
 
-	assert_int_equal(map(f, node, BOTH, 0, 0, 4 * (uint64_t)WINDOW_PIECE), 0);
-	for (unsigned int i = 0; i < 4; i++)
+	for (unsigned int i = 0; i < 4; i++) {
+		assert_int_equal(map_one(f, node, BOTH, i, i), 0);
 		assert_int_equal(*piece(f, i), i + 1);
+	}
 	/* In the place of another one. */
 	assert_int_equal(map_one(f, other, BOTH, 2, 0), 0);
 	assert_int_equal(*piece(f, 0), 3);
@@ -178,6 +180,7 @@ static void test_lies_are_refused(void **state)
 		if (!wrong[i].from)
 			assert_int_equal(unmap(f, wrong[i].to, wrong[i].len), -EINVAL);
 	}
+	assert_int_equal(map(f, node, BOTH, 0, 0, 2 * (uint64_t)WINDOW_PIECE), -EINVAL);
 	assert_int_equal(map_one(f, ROOT, BOTH, 0, 0), -EISDIR);
 	assert_int_equal(map_one(f, node + 1, BOTH, 0, 0), -ESTALE);
 	assert_int_equal(ask(&f->share, FUSE_REMOVEMAPPING, node, IN(more), IN(one), NULL), -EINVAL);
@@ -371,6 +374,88 @@ static void test_a_page_that_we_do_not_get(void **state)
 	window_free(&last);
 }
 
+static ssize_t allocate(struct fixture *f, uint64_t node, uint64_t fh, int mode, uint64_t offset,
+			uint64_t len)
+{
+	const struct fuse_fallocate_in in = { .fh = fh, .offset = offset, .length = len,
+					      .mode = (uint32_t)mode };
+
+	return ask(&f->share, FUSE_FALLOCATE, node, IN(in), NULL);
+}
+
+#define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
+
+/* What is mapped to be written keeps its room, wherever the file system can do that. */
+static void test_a_hole_in_what_is_mapped(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t node = make(f, "file"), fh;
+	struct stat before, after;
+	ssize_t n;
+
+	assert_int_equal(map_one(f, node, BOTH, 0, 0), 0);
+	assert_true(open_node(&f->share, node, O_RDWR, &fh) > 0);
+	assert_int_equal(stat(in_share(&f->share, "file"), &before), 0);
+	n = allocate(f, node, fh, PUNCH, 0, WINDOW_PIECE);
+	assert_true(n == 0 || n == -EOPNOTSUPP);
+	assert_int_equal(stat(in_share(&f->share, "file"), &after), 0);
+	assert_true(after.st_blocks >= before.st_blocks);
+	assert_int_equal(*piece(f, 0), n ? 1 : 0);
+	assert_int_equal(allocate(f, node, fh, FALLOC_FL_INSERT_RANGE, 0, WINDOW_PIECE), -EOPNOTSUPP);
+	release(&f->share, node, fh);
+}
+
+/* It is the guest that says when they go. */
+static void test_room_takes_no_privileges(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t node = make(f, "file");
+	struct stat st;
+
+	if (geteuid()) {
+		print_message("only root may keep set-user-id on what is changed\n");
+		skip();
+	}
+	assert_int_equal(chmod(in_share(&f->share, "file"), 06755), 0);
+	assert_int_equal(lookup(&f->share, ROOT, "file"), node);
+	assert_int_equal(map_one(f, node, BOTH, 1, 0), 0);
+	assert_int_equal(stat(in_share(&f->share, "file"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 06755);
+	assert_true(st.st_blocks * 512 > WINDOW_PIECE / 2);
+}
+
+/* A file that gets longer where it is mapped, and none of it without room. */
+static void try_to_grow(struct fixture *f)
+{
+	const uint64_t far = WINDOW_PIECE - 4096;
+	struct fuse_setattr_in set = { .valid = FATTR_SIZE, .size = far };
+	struct fuse_copy_file_range_in copy = { .len = 1, .off_out = far };
+	uint64_t node, fh;
+	struct stat st;
+	char x = 'x';
+
+	host_writes(&f->share, "small", "text");
+	node = copy.nodeid_out = lookup(&f->share, ROOT, "small");
+	assert_int_equal(map_one(f, node, BOTH, 0, 3), 0);
+	assert_true(open_node(&f->share, node, O_RDWR, &fh) > 0);
+	copy.fh_in = copy.fh_out = fh;
+	assert_int_equal(setattr(&f->share, node, set), -ENOSPC);
+	assert_int_equal(transfer(&f->share, FUSE_WRITE, node, fh, &x, 1, 1, far), -ENOSPC);
+	assert_int_equal(allocate(f, node, fh, 0, far, 1), -ENOSPC);
+	assert_int_equal(ask(&f->share, FUSE_COPY_FILE_RANGE, node, IN(copy), NULL), -ENOSPC);
+	assert_int_equal(stat(in_share(&f->share, "small"), &st), 0);
+	assert_int_equal(st.st_size, 4);
+	set.size = 10000;
+	assert_true(setattr(&f->share, node, set) > 0);
+	assert_int_equal(stat(in_share(&f->share, "small"), &st), 0);
+	assert_int_equal(st.st_blocks * 512, 3 * 4096);
+	memset(piece(f, 3), 'y', 10000);
+	/* What is behind a hole goes there when there is nothing to map. */
+	assert_int_equal(unmap(f, 3 * (uint64_t)WINDOW_PIECE, WINDOW_PIECE), 0);
+	assert_true(transfer(&f->share, FUSE_WRITE, node, fh, &x, 1, 1, far) > 0);
+	release(&f->share, node, fh);
+}
+
 /* A sparse file on a disk that has no room for all of it. */
 static void test_a_disk_that_is_full(void **state)
 {
@@ -401,6 +486,7 @@ static void test_a_disk_that_is_full(void **state)
 	assert_int_equal(*piece(&f, 2), 3);
 	assert_int_equal(stat(in_share(&f.share, "file"), &st), 0);
 	assert_int_equal(st.st_size, 4 * (off_t)WINDOW_PIECE);
+	try_to_grow(&f);
 	fs_forget(f.share.fs);
 	fs_close(f.share.fs);
 	assert_int_equal(umount2(f.share.path, MNT_DETACH), 0);
@@ -424,6 +510,8 @@ int main(void)
 		TEST(test_a_mount_is_saved),
 		TEST(test_a_page_that_kvm_does_not_get),
 		TEST(test_a_page_that_we_do_not_get),
+		TEST(test_a_hole_in_what_is_mapped),
+		TEST(test_room_takes_no_privileges),
 		cmocka_unit_test(test_a_disk_that_is_full),
 	};
 
