@@ -11,6 +11,7 @@
 #include <linux/virtio_ring.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include "core/mem.h"
 #include "core/util.h"
 #include "devices/virtio/transport.h"
@@ -239,10 +240,10 @@ static inline int vq_wait(struct vq_guest *guest)
 	return loop_turn(&guest->dev->workers[0].loop, VQ_WAIT_MS);
 }
 
-/* From here on the workers are threads. */
+/* From here on the workers are threads. Confined ones give up what lets them enter a filter otherwise. */
 static inline int vq_run(struct vq_guest *guest, bool confine)
 {
-	int rc = 0;
+	int rc = confine ? prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) : 0;
 
 	for (unsigned int i = 0; rc == 0 && i < guest->dev->worker_count; i++) {
 		guest->dev->workers[i].confine = confine;
