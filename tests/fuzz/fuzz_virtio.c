@@ -9,6 +9,7 @@
  */
 #include <assert.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include "core/log.h"
 #include "core/state.h"
 #include "devices/classes.h"
@@ -252,6 +253,22 @@ static void do_pause(struct run *run)
 	virtio_dev_resume(run->vdrv.dev);
 }
 
+/* What the display's program says to a device, which it has listened to before. */
+static void say(struct run *run)
+{
+	int fd = run->vdrv.display.ends[take8(run) % DISPLAY_ROLES];
+	struct display_message message = { 0 };
+
+	if (fd < 0)
+		return;
+	while (display_receive(fd, &message) == 0)
+		;
+	message.type = take8(run);
+	message.head = take8(run);
+	take(run, &message.rect, sizeof(message.rect));
+	send(fd, &message, sizeof(message), MSG_NOSIGNAL);
+}
+
 static void do_requests(struct run *run)
 {
 	uint8_t which = take8(run);
@@ -260,6 +277,8 @@ static void do_requests(struct run *run)
 		virtio_dev_drain(run->vdrv.dev);
 	else if (which & 2)
 		virtio_dev_set_link(run->vdrv.dev, which & 4);
+	else if (which & 8)
+		say(run);
 	else
 		virtio_dev_resize(run->vdrv.dev);
 }
