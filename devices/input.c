@@ -3,13 +3,15 @@
  * virtio-input (section 5.8): a keyboard, a mouse, a tablet or a touch screen,
  * or what an input device of the host's is.
  *
- * Events come in groups that end with SYN_REPORT, and go to the guest as they
- * are: the whole group, or nothing of it where the guest has too few buffers.
- * That loses movements and keys that are up again, as on any machine that is
- * too slow. What lasts is not lost: there is the state of the device as it is
- * now, and that which the guest has been told. Whenever they may differ (a group
- * was dropped, the driver has started, a save was loaded) the guest is sent the
- * difference, in as many groups as it has room for.
+ * Events go to the guest in the order in which they happen, one in a buffer. Where
+ * the driver has given none they wait, so many of them; then the source is not read
+ * until there is room again: it keeps what it can, and nobody else waits for that. Without
+ * a driver nothing is kept, as nobody is there who would read it.
+ *
+ * What lasts is never lost. There is the state of the device as it is now, and that which
+ * the guest has been told. Where what waits does not lead from one to the other (the
+ * driver has started, a save was loaded, the source lost events) the guest is sent the
+ * difference next, before the source is read again.
  */
 #include <assert.h>
 #include <endian.h>
@@ -19,11 +21,11 @@
 #define INPUT_QUEUE_SIZE 64
 
 enum input_queue { INPUT_EVENTS, INPUT_STATUS, INPUT_QUEUES };
-enum input_counter { INPUT_COUNT_EVENTS, INPUT_COUNT_DROPPED, INPUT_COUNT_LEDS };
+enum input_counter { INPUT_COUNT_EVENTS, INPUT_COUNT_WAITS, INPUT_COUNT_LEDS };
 
 static const char *const input_counters[] = {
 	[INPUT_COUNT_EVENTS] = "events",
-	[INPUT_COUNT_DROPPED] = "dropped",
+	[INPUT_COUNT_WAITS] = "waits",
 	[INPUT_COUNT_LEDS] = "leds",
 	NULL,
 };
@@ -32,67 +34,82 @@ static_assert(sizeof(struct input_saved) == sizeof(int32_t) * (INPUT_STATE_VALUE
 
 /* ---- events ---- */
 
-static struct virtq *input_events(struct input *input)
+static void input_put(struct input *input, const struct input_change *change)
 {
-	return &input->dev.queues[INPUT_EVENTS];
+	assert(input->count < INPUT_WAITING);
+	input->waiting[(input->first + input->count++) % INPUT_WAITING] = *change;
 }
 
-/*
- * How many of so many buffers there are. They stay in hand: a queue with something
- * in it is not waited for, and these may be too few.
- */
-static unsigned int input_fill(struct input *input, unsigned int want)
+/* Whether there is something to tell: what waits, or where nothing does all that is different. */
+static bool input_find_news(struct input *input)
 {
-	struct virtq *queue = input_events(input);
+	if (input->count || !input->behind)
+		return input->count;
+	input->first = 0;
+	input->count = input_state_diff(&input->saved.told, &input->now, input->waiting, INPUT_WAITING - 1);
+	input->behind = input->count;
+	if (input->behind)
+		input_put(input, &(struct input_change){ EV_SYN, SYN_REPORT, 0 });
+	return input->behind;
+}
+
+static void input_send(struct input *input, struct chain *chain)
+{
+	const struct input_change *change = &input->waiting[input->first];
+	const struct virtio_input_event event = {
+		.type = htole16(change->type),
+		.code = htole16(change->code),
+		.value = htole32((uint32_t)change->value),
+	};
+
+	chain_push(chain, &event, sizeof(event));
+	input_state_apply(&input->saved.told, change);
+	input->first = (input->first + 1) % INPUT_WAITING;
+	input->count--;
+	virtq_count(chain->queue, INPUT_COUNT_EVENTS, 1);
+	virtq_done(chain->queue, chain);
+}
+
+bool input_has_room(const struct input *input)
+{
+	return !input->driven || (!input->behind && input->count + INPUT_READ_MAX <= INPUT_WAITING);
+}
+
+/* An event that is merely not waited for would still tell of a source that ended, for ever. */
+static void input_listen(struct input *input)
+{
+	struct loop *loop = &input->dev.workers[0].loop;
+	const bool listen = input->source.fn && input_has_room(input);
+
+	if (listen == input->listening)
+		return;
+	if (listen) {
+		input->listening = loop_add(loop, &input->source, EPOLLIN) == 0;
+		return;
+	}
+	loop_del(loop, &input->source);
+	input->listening = false;
+	virtq_count(&input->dev.queues[INPUT_EVENTS], INPUT_COUNT_WAITS, 1);
+}
+
+void input_deliver(struct input *input)
+{
+	struct virtq *queue = &input->dev.queues[INPUT_EVENTS];
 	struct chain *chain;
 
-	while (input->room < want && queue->active && (chain = virtq_pop(queue))) {
+	while (input->driven && input_find_news(input) && (chain = virtq_pop(queue))) {
 		if (chain->in.left < sizeof(struct virtio_input_event))
 			virtio_fail(&input->dev, "a buffer without room for an event");
 		else
-			input->buffers[input->room++] = chain;
+			input_send(input, chain);
 	}
-	return virtio_failed(&input->dev) ? 0 : (unsigned int)util_min(input->room, want);
-}
-
-static void input_send(struct input *input, const struct input_change *changes, unsigned int count)
-{
-	for (unsigned int i = 0; i < count; i++) {
-		const struct virtio_input_event event = {
-			.type = htole16(changes[i].type),
-			.code = htole16(changes[i].code),
-			.value = htole32((uint32_t)changes[i].value),
-		};
-
-		chain_push(input->buffers[i], &event, sizeof(event));
-		input_state_apply(&input->saved.told, &changes[i]);
-	}
-	virtq_done_together(input_events(input), input->buffers, count);
-	virtq_count(input_events(input), INPUT_COUNT_EVENTS, count);
-	input->room -= count;
-	memmove(input->buffers, input->buffers + count, input->room * sizeof(input->buffers[0]));
-}
-
-void input_catch_up(struct input *input)
-{
-	struct input_change changes[INPUT_GROUP_MAX];
-	unsigned int count;
-
-	input->behind = true;
-	while ((count = input_state_diff(&input->saved.told, &input->now, changes, INPUT_GROUP_MAX - 1))) {
-		count = input_fill(input, count + 1);
-		if (count < 2)
-			return;
-		changes[count - 1] = (struct input_change){ EV_SYN, SYN_REPORT, 0 };
-		input_send(input, changes, count);
-	}
-	input->behind = false;
+	input_listen(input);
 }
 
 void input_inject(struct input *input, uint16_t type, uint16_t code, int32_t value)
 {
+	const bool ends = type == EV_SYN && code == SYN_REPORT;
 	struct input_change change = { type, code, value };
-	unsigned int count;
 
 	/* Lights are the guest's to change, and it repeats keys itself. */
 	if (!input_shape_has(&input->shape, type, code) || type == EV_LED || type == EV_REP ||
@@ -100,35 +117,29 @@ void input_inject(struct input *input, uint16_t type, uint16_t code, int32_t val
 		return;
 	if (type == EV_KEY || type == EV_SW)
 		change.value = !!value;
-	if (!input_state_apply(&input->now, &change))
+	/* Of a group that was ignored its end is left. */
+	if (!input_state_apply(&input->now, &change) || !input->driven || (ends && !input->begun))
 		return;
-	if (input->count < INPUT_GROUP_MAX)
-		input->group[input->count] = change;
-	if (input->count <= INPUT_GROUP_MAX)
-		input->count++;
-	if (type != EV_SYN || code != SYN_REPORT)
-		return;
-	count = input->count;
-	input->count = 0;
-	/* Of what was ignored this is left. */
-	if (count == 1)
-		return;
-	if (!input->behind && count <= INPUT_GROUP_MAX && input_fill(input, count) == count) {
-		input_send(input, input->group, count);
-		return;
-	}
-	virtq_count(input_events(input), INPUT_COUNT_DROPPED, 1);
-	input_catch_up(input);
+	input->begun = !ends;
+	input_put(input, &change);
 }
 
 void input_source_gone(struct input *input, const char *what)
 {
 	loop_del(&input->dev.workers[0].loop, &input->source);
-	input->count = 0;
+	input->source.fn = NULL;
+	input->listening = false;
 	input_state_release(&input->now);
-	input_catch_up(input);
+	input->behind = true;
 	if (log_allowed(&input->dev.complaints))
 		log_warn("%s: %s is gone, nothing comes from it any more", input->dev.name, what);
+}
+
+int input_watch(struct input *input, void (*fn)(struct event *event, uint32_t revents))
+{
+	input->source.fn = fn;
+	input->listening = true;
+	return worker_watch(&input->dev.workers[0], &input->source, EPOLLIN);
 }
 
 /* ---- what the guest says ---- */
@@ -157,8 +168,7 @@ static void input_kick(struct virtio_dev *dev, struct virtq *queue)
 	struct chain *chain;
 
 	if (queue->index == INPUT_EVENTS) {
-		if (input->behind)
-			input_catch_up(input);
+		input_deliver(input);
 		return;
 	}
 	while ((chain = virtq_pop(queue))) {
@@ -194,23 +204,20 @@ static int input_start(struct virtio_dev *dev)
 	struct input *input = container_of(dev, struct input, dev);
 
 	/* The first kick of the queue tells the driver of what is pressed. */
-	input->behind = true;
+	input->driven = input->behind = true;
 	input_evdev_light(input);
 	return 0;
-}
-
-static void input_queue_stop(struct virtq *queue)
-{
-	if (queue->index == INPUT_EVENTS)
-		container_of(queue->dev, struct input, dev)->room = 0;
 }
 
 static void input_reset(struct virtio_dev *dev)
 {
 	struct input *input = container_of(dev, struct input, dev);
 
+	input->driven = input->begun = false;
+	input->count = 0;
 	input_state_reset(&input->saved.told);
 	input->saved.leds = 0;
+	input_listen(input);
 }
 
 /* The shape is the configuration's, so is the answer to the selection. */
@@ -300,7 +307,6 @@ const struct virtio_class input_class = {
 	.init = input_init,
 	.start = input_start,
 	.kick = input_kick,
-	.queue_stop = input_queue_stop,
 	.config_write = input_config_write,
 	.reset = input_reset,
 	.load = input_load,

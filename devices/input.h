@@ -61,7 +61,9 @@ bool input_state_apply(struct input_state *state, const struct input_change *cha
 unsigned int input_state_diff(const struct input_state *from, const struct input_state *to,
 			      struct input_change *changes, unsigned int max);
 
-#define INPUT_GROUP_MAX 64
+#define INPUT_WAITING 1024 /* events: some hundred keys */
+/* A source brings at the most so many before it asks again whether there is room. */
+#define INPUT_READ_MAX 64
 
 struct input_conf {
 	struct virtio_conf virtio;
@@ -81,24 +83,28 @@ struct input {
 	struct input_shape shape;
 	struct input_state now;
 	struct input_saved saved;
-	bool behind;        /* told may differ from now */
-	unsigned int count; /* of the group; more than it can hold: it is lost */
-	struct input_change group[INPUT_GROUP_MAX];
-	unsigned int room;  /* buffers in hand */
-	struct chain *buffers[INPUT_GROUP_MAX];
-	struct event source; /* fd -1: there is none */
+	bool driven;         /* there is a driver, even if it is paused */
+	bool behind;         /* what waits does not lead from told to now */
+	bool begun;          /* a group has: its SYN_REPORT is to come */
+	unsigned int first, count;
+	struct input_change waiting[INPUT_WAITING]; /* count of them from first on, in a circle */
+	bool listening;      /* source is watched */
+	struct event source; /* without fn: there is none, or none any more */
 	int32_t contact;     /* display: the last one's tracking id */
 };
 
 /*
- * From a source, on the worker: one change, of which the guest is told with all others up to
- * SYN_REPORT. What the device does not have, or what changes nothing, is ignored.
+ * From a source, on the worker, where there is room: one change. What the device does not have, or what changes
+ * nothing, is ignored. A source that has changed now otherwise sets behind.
  */
 void input_inject(struct input *input, uint16_t type, uint16_t code, int32_t value);
-/* now has changed otherwise. */
-void input_catch_up(struct input *input);
+bool input_has_room(const struct input *input);
+/* Afterwards: as much of it as the guest has buffers for. */
+void input_deliver(struct input *input);
 /* Nothing will come from the source any more: stops watching, and lets go of everything. */
 void input_source_gone(struct input *input, const char *what);
+/* In init: fn is called as long as there is room for what source.fd has. -errno. */
+int input_watch(struct input *input, void (*fn)(struct event *event, uint32_t revents));
 
 /* The display is heard, where there is one. -EALREADY: by another device of the role; -errno. */
 int input_display_connect(struct input *input, enum display_role role);

@@ -60,7 +60,7 @@ static void input_hear(struct input *input, const struct display_message *messag
 		break;
 	case DISPLAY_RELEASE:
 		input_state_release(&input->now);
-		input_catch_up(input);
+		input->behind = true;
 		break;
 	}
 	input_inject(input, EV_SYN, SYN_REPORT, 0);
@@ -73,13 +73,14 @@ static void input_ready(struct event *event, uint32_t revents)
 	int r = 0;
 
 	(void)revents;
-	for (int i = 0; i < INPUT_MESSAGES && (!r || r == -EBADMSG); i++) {
+	for (int i = 0; i < INPUT_MESSAGES && (!r || r == -EBADMSG) && input_has_room(input); i++) {
 		r = display_receive(event->fd, &message);
 		if (!r)
 			input_hear(input, &message);
 	}
 	if (r < 0 && r != -EAGAIN && r != -EBADMSG)
 		input_source_gone(input, "the display");
+	input_deliver(input);
 }
 
 int input_display_connect(struct input *input, enum display_role role)
@@ -91,6 +92,5 @@ int input_display_connect(struct input *input, enum display_role role)
 	r = display_connect(input->dev.host->display, role, &input->source.fd);
 	if (r < 0)
 		return r == -EBUSY ? -EALREADY : r;
-	input->source.fn = input_ready;
-	return worker_watch(&input->dev.workers[0], &input->source, EPOLLIN);
+	return input_watch(input, input_ready);
 }

@@ -2,15 +2,13 @@
 /*
  * An input device of the host's. The kernel keeps events for a reader that is
  * slow. Where they were too many SYN_DROPPED tells: then the state is asked for.
- * All that was there before is left out, as it is older: asking for keys removes
+ * All that the kernel has by then is left out, as it is older: asking for keys removes
  * their events from the kernel's buffer, so a release would be lost whose press
  * had been read.
  */
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include "devices/input.h"
-
-#define EVDEV_BATCH 64
 
 struct evdev_contacts {
 	uint32_t code;
@@ -64,19 +62,18 @@ static void evdev_fetch(struct input *input)
 
 static void evdev_catch_up(struct input *input)
 {
-	struct input_event events[EVDEV_BATCH];
+	struct input_event events[INPUT_READ_MAX];
 
 	while (read(input->source.fd, events, sizeof(events)) == sizeof(events))
 		;
-	input->count = 0;
 	evdev_fetch(input);
-	input_catch_up(input);
+	input->behind = true;
 }
 
 static void evdev_ready(struct event *event, uint32_t revents)
 {
 	struct input *input = container_of(event, struct input, source);
-	struct input_event events[EVDEV_BATCH];
+	struct input_event events[INPUT_READ_MAX];
 	ssize_t n = read(event->fd, events, sizeof(events));
 
 	(void)revents;
@@ -85,10 +82,11 @@ static void evdev_ready(struct event *event, uint32_t revents)
 	for (ssize_t i = 0; i < n / (ssize_t)sizeof(events[0]); i++) {
 		if (events[i].type == EV_SYN && events[i].code == SYN_DROPPED) {
 			evdev_catch_up(input);
-			return;
+			break;
 		}
 		input_inject(input, events[i].type, events[i].code, events[i].value);
 	}
+	input_deliver(input);
 }
 
 void input_evdev_light(const struct input *input)
@@ -140,7 +138,6 @@ int input_evdev_open(struct input *input, const char *path, bool grab)
 	bool lights = true;
 	int r;
 
-	input->source.fn = evdev_ready;
 	input->source.fd = open(path, O_RDWR | flags);
 	if (input->source.fd < 0 && (errno == EACCES || errno == EROFS)) {
 		lights = false;
@@ -156,5 +153,5 @@ int input_evdev_open(struct input *input, const char *path, bool grab)
 	if (grab && ioctl(input->source.fd, EVIOCGRAB, 1) < 0)
 		return -errno;
 	evdev_fetch(input);
-	return worker_watch(&input->dev.workers[0], &input->source, EPOLLIN);
+	return input_watch(input, evdev_ready);
 }
