@@ -9,8 +9,10 @@
  * that have none of their own; the guest goes on drawing meanwhile. It is as large
  * as a surface can be, and touched as far as one is: a size that changes moves nothing.
  *
- * What a device's socket does not take is not queued. Of the keyboard what is lost becomes
- * one DISPLAY_RELEASE; the pointer's next message says where it is by then.
+ * What a device's socket does not take waits here, as the guest may be slow: so many
+ * keys, and each turn of the pointer's buttons, with the movements in between as one. The viewer does
+ * not, since its next messages may be about the picture, or another device. When even
+ * that is full, of the keyboard what is lost becomes one DISPLAY_RELEASE.
  */
 #include "display/vnc.h"
 
@@ -31,6 +33,8 @@
 #define PATIENCE_MS 60000
 /* After a wrong password, and whatever else ends before a viewer is in. */
 #define PENALTY_S 1
+/* For what somebody typed who has left. */
+#define LINGER_S 30
 
 #define BUTTONS 7 /* left, middle, right; the next two are a wheel's steps */
 #define WHEEL_UP 3
@@ -38,11 +42,13 @@
 
 static const struct sandbox sandbox = SANDBOX(VNC_CALLS);
 
-/* A device's end, with what it did not take. */
+#define OUTLET_MAX 8192
+
+/* A device's end, with what it did not take: count messages from first on, in a circle. */
 struct outlet {
 	int fd;
-	bool pending;
-	struct display_message message;
+	unsigned int first, count;
+	struct display_message waiting[OUTLET_MAX];
 };
 
 struct viewer {
@@ -64,8 +70,21 @@ struct viewer {
 
 static void flush(struct outlet *outlet)
 {
-	if (outlet->pending)
-		outlet->pending = display_send(outlet->fd, &outlet->message) == -EAGAIN;
+	while (outlet->count &&
+	       display_send(outlet->fd, &outlet->waiting[outlet->first]) != -EAGAIN) {
+		outlet->first = (outlet->first + 1) % OUTLET_MAX;
+		outlet->count--;
+	}
+}
+
+static bool is_full(const struct outlet *outlet)
+{
+	return outlet->count == OUTLET_MAX;
+}
+
+static struct display_message *newest(struct outlet *outlet)
+{
+	return &outlet->waiting[(outlet->first + outlet->count - 1) % OUTLET_MAX];
 }
 
 static struct viewer *viewer_of(rfbClientPtr client)
@@ -88,13 +107,16 @@ static void on_key(rfbBool down, rfbKeySym keysym, rfbClientPtr client)
 		.key = { keys_find(keysym), !!down },
 	};
 
-	if (outlet->fd < 0 || !message.key.code || outlet->pending)
+	if (outlet->fd < 0 || !message.key.code)
 		return;
 	note_typing(viewer);
-	if (display_send(outlet->fd, &message) != -EAGAIN)
+	if (is_full(outlet)) {
+		*newest(outlet) = (struct display_message){ .type = DISPLAY_RELEASE };
 		return;
-	outlet->pending = true;
-	outlet->message = (struct display_message){ .type = DISPLAY_RELEASE };
+	}
+	outlet->count++;
+	*newest(outlet) = message;
+	flush(outlet);
 }
 
 static int16_t add(int16_t sum, int more)
@@ -115,14 +137,17 @@ static void on_pointer(int mask, int x, int y, rfbClientPtr client)
 {
 	struct viewer *viewer = viewer_of(client);
 	struct outlet *outlet = &viewer->pointer;
-	struct display_message *message = &outlet->message;
 	const int pressed = mask & ~viewer->buttons;
+	struct display_message *message;
 
 	if (outlet->fd < 0)
 		return;
 	note_typing(viewer);
-	if (!outlet->pending)
-		*message = (struct display_message){ .type = DISPLAY_POINTER, .head = viewer->task->head };
+	if (!outlet->count || (newest(outlet)->pointer.buttons != (mask & BUTTONS) && !is_full(outlet))) {
+		outlet->count++;
+		*newest(outlet) = (struct display_message){ .type = DISPLAY_POINTER, .head = viewer->task->head };
+	}
+	message = newest(outlet);
 	message->pointer.x = axis(x, viewer->screen->width);
 	message->pointer.y = axis(y, viewer->screen->height);
 	message->pointer.dx = add(message->pointer.dx, x - viewer->x);
@@ -133,7 +158,6 @@ static void on_pointer(int mask, int x, int y, rfbClientPtr client)
 	viewer->x = x;
 	viewer->y = y;
 	viewer->buttons = mask;
-	outlet->pending = true;
 	flush(outlet);
 }
 
@@ -150,10 +174,14 @@ static int on_desktop_size(int width, int height, int screens, struct rfbExtDesk
 	/* The guest would do nothing, and so the viewer hear nothing. */
 	if (width == viewer->screen->width && height == viewer->screen->height)
 		client->newFBSizePending = TRUE;
-	outlet->message = (struct display_message){ .type = DISPLAY_RESIZE, .head = viewer->task->head };
-	outlet->message.rect.width = (uint32_t)width;
-	outlet->message.rect.height = (uint32_t)height;
-	outlet->pending = true;
+	/* Only the last one counts. */
+	outlet->count = 1;
+	*newest(outlet) = (struct display_message){
+		.type = DISPLAY_RESIZE,
+		.head = viewer->task->head,
+		.rect.width = (uint32_t)width,
+		.rect.height = (uint32_t)height,
+	};
 	flush(outlet);
 	return 0;
 }
@@ -255,14 +283,15 @@ static void take_feed(struct viewer *viewer)
 
 /* ---- life ---- */
 
-static void limit_login(unsigned int seconds)
+/* Then the process is killed; 0: never. */
+static void limit_life(unsigned int seconds)
 {
 	setitimer(ITIMER_REAL, &(struct itimerval){ .it_value.tv_sec = seconds }, NULL);
 }
 
 static struct pollfd watch_outlet(const struct outlet *outlet)
 {
-	return (struct pollfd){ .fd = outlet->pending ? outlet->fd : -1, .events = POLLOUT };
+	return (struct pollfd){ .fd = outlet->count ? outlet->fd : -1, .events = POLLOUT };
 }
 
 static void turn(struct viewer *viewer)
@@ -285,7 +314,20 @@ static void turn(struct viewer *viewer)
 	if (!viewer->in && viewer->screen->clientHead &&
 	    viewer->screen->clientHead->state == RFB_NORMAL) {
 		viewer->in = true;
-		limit_login(0);
+		limit_life(0);
+	}
+}
+
+/* Nobody looks any more, and the guest has still to take what was typed. */
+static void linger(struct viewer *viewer)
+{
+	limit_life(LINGER_S);
+	while (viewer->keyboard.count || viewer->pointer.count) {
+		struct pollfd fds[] = { watch_outlet(&viewer->keyboard), watch_outlet(&viewer->pointer) };
+
+		(void)ppoll(fds, ARRAY_SIZE(fds), NULL, NULL);
+		flush(&viewer->keyboard);
+		flush(&viewer->pointer);
 	}
 }
 
@@ -303,6 +345,8 @@ static int set_up(struct viewer *viewer, char **passwords)
 	screen->desktopName = viewer->task->name;
 	screen->alwaysShared = TRUE;
 	screen->deferUpdateTime = 0;
+	/* A movement that it kept back would wait for the next message, which may be far. */
+	screen->deferPtrUpdateTime = 0;
 	screen->maxClientWait = PATIENCE_MS;
 	screen->cursor = NULL;
 	screen->kbdAddEvent = on_key;
@@ -346,26 +390,29 @@ void vnc_prepare(void)
 void vnc_serve(const struct vnc_task *task)
 {
 	char *passwords[2] = { (char *)task->password, NULL };
-	struct viewer viewer = {
-		.task = task,
-		.keyboard.fd = task->keyboard,
-		.pointer.fd = -1,
-		.gpu.fd = task->gpu,
-	};
+	/* Most of it is never touched. */
+	struct viewer *viewer = calloc(1, sizeof(*viewer));
 
+	filter_name_thread("viewer");
+	if (!viewer)
+		_exit(EXIT_FAILURE);
+	viewer->task = task;
+	viewer->keyboard.fd = task->keyboard;
+	viewer->pointer.fd = -1;
+	viewer->gpu.fd = task->gpu;
 	for (size_t i = VNC_POINTERS; i-- > 0;)
 		if (task->pointers[i] >= 0)
-			viewer.pointer.fd = task->pointers[i];
-	filter_name_thread("viewer");
-	if (set_up(&viewer, passwords) < 0 || filter_enter(&sandbox) < 0)
+			viewer->pointer.fd = task->pointers[i];
+	if (set_up(viewer, passwords) < 0 || filter_enter(&sandbox) < 0)
 		_exit(EXIT_FAILURE);
 	seed();
-	limit_login(LOGIN_S);
-	if (rfbNewClient(viewer.screen, task->client)) {
-		while (viewer.screen->clientHead)
-			turn(&viewer);
+	limit_life(LOGIN_S);
+	if (rfbNewClient(viewer->screen, task->client)) {
+		while (viewer->screen->clientHead)
+			turn(viewer);
 	}
-	if (!viewer.in)
+	if (!viewer->in)
 		sleep(PENALTY_S);
+	linger(viewer);
 	_exit(EXIT_SUCCESS);
 }

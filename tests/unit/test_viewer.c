@@ -17,6 +17,7 @@
 #define PATIENCE_MS 30000
 #define HEADS 2
 #define MANY 16 /* viewers, which is all that there can be */
+#define MANY_KEYS 12000 /* more than wait for a device */
 
 struct fixture {
 	struct display display;
@@ -220,10 +221,16 @@ static bool shows(const rfbClient *client, const struct display_head *head, int 
 	return true;
 }
 
-/* Takes one message of the server's: who does not read is not read, either. */
+/* Whether there is a message of the server's. Of what the library has read already it does not ask the socket. */
+static bool has_message(rfbClient *client, unsigned int us)
+{
+	return client->buffered || WaitForMessage(client, us) > 0;
+}
+
+/* Takes one: who does not read is not read, either. */
 static void take(rfbClient *client)
 {
-	assert_true(WaitForMessage(client, PATIENCE_MS * 1000) > 0);
+	assert_true(has_message(client, PATIENCE_MS * 1000));
 	assert_true(HandleRFBServerMessage(client));
 }
 
@@ -370,25 +377,61 @@ static void test_follows_damage_and_size(void **state)
 	leave(client);
 }
 
-/* One request is answered whole, though its size and its pixels are two updates. */
-static void test_answers_one_request(void **state)
-{
-	static const uint8_t hello[] = "RFB 003.008\n\1\1", encodings[] = { 2, 0, 0, 2, 0, 0, 0, 0, 0xff, 0xff, 0xfe, 0xcc },
-			     request[] = { 3, 0, 0, 0, 0, 0, 0, 50, 0, 50 };
-	struct fixture *f = started(state, NULL);
-	_cleanup_close_ int fd = -1;
-	uint8_t answer[12 + 2 + 4 + 24 + 7 + 4 + 12 + 4 + 16 + 4 + 12 + 50 * 50 * 4];
+/* ---- a viewer by hand, which is sent nothing but what it asks for ---- */
 
-	show(f, 0, 50, 50, 0);
+#define SMALL 50 /* pixels each way */
+
+/* Let in, and told of a surface of that size. */
+static int greet(struct fixture *f)
+{
+	static const uint8_t hello[] = "RFB 003.008\n\1\1", encodings[] = { 2, 0, 0, 2, 0, 0, 0, 0, 0xff, 0xff, 0xfe, 0xcc };
+	int fd;
+
+	show(f, 0, SMALL, SMALL, 0);
+	/* When it answers it has heard of that. */
+	assert_int_equal(display_shoot(&f->display, 0), -EBADF);
 	fd = connect_raw(f);
+	expect_looking(f, 0, 1);
 	fcntl(fd, F_SETFL, 0);
 	assert_int_equal(write(fd, hello, sizeof(hello) - 1), sizeof(hello) - 1);
 	assert_int_equal(write(fd, encodings, sizeof(encodings)), sizeof(encodings));
+	return fd;
+}
+
+/* Asks for it, once. */
+static void expect_picture(struct fixture *f, int fd)
+{
+	static const uint8_t request[] = { 3, 0, 0, 0, 0, 0, 0, SMALL, 0, SMALL };
+	uint8_t answer[12 + 2 + 4 + 24 + 7 + 4 + 12 + 4 + 16 + 4 + 12 + SMALL * SMALL * 4];
+
 	assert_int_equal(write(fd, request, sizeof(request)), sizeof(request));
 	alarm(PATIENCE_MS / 1000);
 	assert_int_equal(recv(fd, answer, sizeof(answer), MSG_WAITALL), sizeof(answer));
 	alarm(0);
-	assert_memory_equal(answer + sizeof(answer) - 50 * 50 * 4, f->heads[0].pixels, 50 * 50 * 4);
+	assert_memory_equal(answer + sizeof(answer) - SMALL * SMALL * 4, f->heads[0].pixels, SMALL * SMALL * 4);
+}
+
+static void type_key(int fd, uint8_t keysym, bool down)
+{
+	const uint8_t message[] = { 4, down, 0, 0, 0, 0, 0, keysym };
+
+	assert_int_equal(write(fd, message, sizeof(message)), sizeof(message));
+}
+
+static void point(int fd, uint8_t buttons, uint8_t x)
+{
+	const uint8_t message[] = { 5, buttons, 0, x, 0, 0 };
+
+	assert_int_equal(write(fd, message, sizeof(message)), sizeof(message));
+}
+
+/* One request is answered whole, though its size and its pixels are two updates. */
+static void test_answers_one_request(void **state)
+{
+	struct fixture *f = started(state, NULL);
+	_cleanup_close_ int fd = greet(f);
+
+	expect_picture(f, fd);
 }
 
 static void got_shape(rfbClient *client, int hot_x, int hot_y, int width, int height, int bytes)
@@ -468,28 +511,6 @@ static void test_types(void **state)
 	assert_int_equal(message.type, DISPLAY_RELEASE);
 }
 
-/* A device that does not listen: what is lost is a release of all, and the viewer notices nothing. */
-static void test_loses_no_release(void **state)
-{
-	struct fixture *f = started(state, NULL);
-	struct display_message message;
-	rfbClient *client;
-	unsigned int count = 0;
-
-	client = see(f, 0, 640, 480);
-	for (int i = 0; i < 5000; i++)
-		assert_true(SendKeyEvent(client, XK_a, TRUE));
-	draw(&f->heads[0], 640, 480, 1);
-	say_rect(f, DISPLAY_DAMAGE, 0, (struct display_message){ .rect = { 0, 0, 640, 480 } });
-	expect_shows(client, &f->heads[0], 640, 480);
-	do {
-		assert_true(hear(f->keyboard, &message));
-		count++;
-	} while (message.type == DISPLAY_KEY && count <= 5000);
-	assert_int_equal(message.type, DISPLAY_RELEASE);
-	leave(client);
-}
-
 static void expect_pointer(struct fixture *f, int x, int y, int wheel, int buttons)
 {
 	struct display_message message;
@@ -500,6 +521,51 @@ static void expect_pointer(struct fixture *f, int x, int y, int wheel, int butto
 	assert_int_equal(message.pointer.y, y);
 	assert_int_equal(message.pointer.wheel, wheel);
 	assert_int_equal(message.pointer.buttons, buttons);
+}
+
+/*
+ * A keyboard that does not listen: neither the picture nor the pointer waits for it, and each key comes when it
+ * does, though its viewer has left.
+ */
+static void test_keeps_what_is_typed(void **state)
+{
+	enum { KEYS = 4000 };
+	struct fixture *f = started(state, NULL);
+	struct display_message message;
+	int fd = greet(f);
+
+	for (unsigned int i = 0; i < KEYS; i++)
+		type_key(fd, (uint8_t)(XK_1 + i / 2 % 9), i % 2 == 0);
+	point(fd, 1, SMALL - 1);
+	expect_pointer(f, DISPLAY_AXIS_MAX, 0, 0, 1);
+	expect_picture(f, fd);
+	close(fd);
+	for (unsigned int i = 0; i < KEYS; i++) {
+		assert_true(hear(f->keyboard, &message));
+		assert_int_equal(message.type, DISPLAY_KEY);
+		assert_int_equal(message.key.code, KEY_1 + i / 2 % 9);
+		assert_int_equal(message.key.value, i % 2 == 0);
+	}
+	assert_true(hear(f->keyboard, &message));
+	assert_int_equal(message.type, DISPLAY_RELEASE);
+}
+
+/* More than is kept: what is lost is a release of all. */
+static void test_loses_no_release(void **state)
+{
+	struct fixture *f = started(state, NULL);
+	struct display_message message;
+	_cleanup_close_ int fd = greet(f);
+	unsigned int count = 0;
+
+	for (int i = 0; i < MANY_KEYS; i++)
+		type_key(fd, XK_a, true);
+	expect_picture(f, fd);
+	do {
+		assert_true(hear(f->keyboard, &message));
+		count++;
+	} while (message.type == DISPLAY_KEY && count <= MANY_KEYS);
+	assert_int_equal(message.type, DISPLAY_RELEASE);
 }
 
 static void test_points(void **state)
@@ -519,6 +585,26 @@ static void test_points(void **state)
 	SendPointerEvent(client, 320, 240, rfbButton5Mask);
 	expect_pointer(f, 320 * DISPLAY_AXIS_MAX / 639, 240 * DISPLAY_AXIS_MAX / 479, -1, 0);
 	leave(client);
+}
+
+/* A guest that takes no pointer gets each click later, and movements up to the last place. */
+static void test_keeps_clicks(void **state)
+{
+	enum { CLICKS = 1000 };
+	struct fixture *f = started(state, NULL);
+	struct display_message message;
+	_cleanup_close_ int fd = greet(f);
+
+	for (int i = 0; i < CLICKS; i++)
+		point(fd, i % 2 == 0, 0);
+	for (uint8_t x = 0; x < SMALL; x++)
+		point(fd, 0, x);
+	for (int i = 0; i < CLICKS; i++) {
+		assert_true(hear(f->tablet, &message));
+		assert_int_equal(message.pointer.buttons, i % 2 == 0);
+	}
+	while (message.pointer.x != DISPLAY_AXIS_MAX)
+		assert_true(hear(f->tablet, &message));
 }
 
 static void test_asks_for_a_size(void **state)
@@ -704,8 +790,10 @@ int main(void)
 		TEST(test_answers_one_request),
 		TEST(test_shows_the_cursor),
 		TEST(test_types),
+		TEST(test_keeps_what_is_typed),
 		TEST(test_loses_no_release),
 		TEST(test_points),
+		TEST(test_keeps_clicks),
 		TEST(test_asks_for_a_size),
 		TEST(test_asks_for_the_password),
 		TEST(test_wants_a_password_in_the_file),
