@@ -199,6 +199,14 @@ static void on_output(struct event *event, uint32_t revents)
 	chardev->ready(chardev->opaque);
 }
 
+/* For the next peer, once: when this one takes nothing any more, or is gone. */
+static void ask(struct chardev *chardev)
+{
+	if (chardev->dials && !chardev->asked)
+		redial_ask(chardev->door);
+	chardev->asked = true;
+}
+
 static void hangup(struct chardev *chardev)
 {
 	if (chardev->loop)
@@ -207,16 +215,17 @@ static void hangup(struct chardev *chardev)
 	(void)shutdown(chardev->peer, SHUT_RDWR);
 	chardev->in = chardev->out = -1;
 	dup3(chardev->door, chardev->peer, O_CLOEXEC);
-	if (chardev->dials)
-		redial_ask(chardev->door);
+	ask(chardev);
 }
 
 /* Takes the connection over, or turns it away while there is another peer. */
 static void greet(struct chardev *chardev, int fd)
 {
 	/* One that has left counts as gone, even if the guest never read what it sent. */
-	if (chardev->in >= 0 && poll_fd(chardev->in, 0, 0) & (POLLHUP | POLLERR))
+	if (chardev->in >= 0 &&
+	    (chardev->dials || poll_fd(chardev->in, 0, 0) & (POLLHUP | POLLERR)))
 		hangup(chardev);
+	chardev->asked = false;
 	if (chardev->in < 0 && dup3(fd, chardev->peer, O_CLOEXEC) >= 0) {
 		chardev->in = chardev->out = chardev->peer;
 		chardev->peers++;
@@ -349,7 +358,9 @@ static ssize_t read_some(struct chardev *chardev, void *buffer, size_t len)
 	do
 		n = read(chardev->in, buffer, len);
 	while (n < 0 && errno == EINTR);
-	return n > 0 ? n : no_input(chardev, n < 0 ? errno : 0);
+	if (n > 0)
+		return n;
+	return n < 0 && errno == EFAULT ? -EFAULT : no_input(chardev, n < 0 ? errno : 0);
 }
 
 ssize_t chardev_read(struct chardev *chardev, void *buffer, size_t len,
@@ -392,11 +403,12 @@ ssize_t chardev_write(struct chardev *chardev, const void *buffer, size_t len)
 		return n;
 	if (errno == EAGAIN)
 		return 0;
-	if (chardev->door < 0)
+	if (chardev->door < 0 || errno == EFAULT)
 		return -errno;
 	/* The peer left; what it sent before may still be read. */
 	chardev->out = -1;
 	chardev->unheard = true;
+	ask(chardev);
 	return (ssize_t)len;
 }
 

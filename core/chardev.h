@@ -68,6 +68,7 @@ struct chardev {
 	int peer;        /* with a door: the fd number of whoever is the peer, or of nobody */
 	unsigned int peers; /* how many there were */
 	bool dials;      /* the door is a redial */
+	bool asked;      /* it is to connect again */
 	bool stdio;
 	bool pty;
 	bool shared_in;  /* the open file is others' too and may block: it is polled first */
@@ -110,8 +111,9 @@ size_t chardev_fds(const struct chardev *chardev, int fds[CHARDEV_FDS_MAX]);
 
 /*
  * Reads up to len bytes, len being 2 at least; 0 when none is there now,
- * -EPIPE at the end of the input, -errno. On a terminal escapes are taken out
- * and reported, with whatever is returned; Ctrl-A twice is one Ctrl-A.
+ * -EPIPE at the end of the input, -EFAULT where the buffer is lost memory,
+ * -errno. On a terminal escapes are taken out and reported, with whatever is
+ * returned; Ctrl-A twice is one Ctrl-A.
  */
 ssize_t chardev_read(struct chardev *chardev, void *buffer, size_t len,
 		     enum chardev_escape *ret_escape);

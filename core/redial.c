@@ -16,9 +16,15 @@
 static void leave(int sock)
 {
 	const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	sigset_t none;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NAME, "microvm-redial");
+	/* It has a copy of what the caller remembers, secrets included. */
+	prctl(PR_SET_DUMPABLE, 0);
+	/* Whoever ends the caller's group ends this one. */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* Keys at the caller's terminal are not for this one. */
 	(void)setsid();
 	for (int fd = 0; fd <= STDERR_FILENO; fd++)

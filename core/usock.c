@@ -43,13 +43,15 @@ static int remove_stale(const char *path, int type)
 {
 	_cleanup_close_ int fd = -1;
 	struct stat st;
+	int rc;
 
 	if (lstat(path, &st) < 0)
 		return -errno;
 	if (!S_ISSOCK(st.st_mode))
 		return -EEXIST;
-	if (usock_connect(path, type, &fd) != -ECONNREFUSED)
-		return -EADDRINUSE;
+	rc = usock_connect(path, type, &fd);
+	if (rc != -ECONNREFUSED)
+		return rc == -EACCES ? rc : -EADDRINUSE;
 	return unlink(path) < 0 ? -errno : 0;
 }
 

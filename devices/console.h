@@ -25,7 +25,7 @@ struct console_port {
 	struct chardev chardev;
 	struct console_state *state; /* its owner's */
 	struct chain *output; /* what is being written, or NULL */
-	size_t left;          /* of it, when its queue was stopped */
+	size_t left;          /* of it and those behind it, when their queue was stopped */
 	unsigned int size_told; /* how often since the driver started */
 };
 

@@ -14,6 +14,8 @@
 #define CONSOLE_DRAIN_MS 20000
 /* Then others on this thread have their turn: a chain may have gigabytes, and a stream no end. */
 #define CONSOLE_TURN_BYTES MIB(1)
+/* What a chain counts for beside its bytes: some have none. */
+#define CONSOLE_CHAIN_COST 256
 
 static_assert(sizeof(struct console_state) == 8 + 256, "no holes");
 
@@ -57,10 +59,11 @@ static void console_transmit(struct console_port *port)
 	for (;;) {
 		if (!port->output)
 			port->output = console_pop(port);
-		if (!port->output || !console_write(port, &port->output->out, &budget))
+		if (!port->output || !budget || !console_write(port, &port->output->out, &budget))
 			break;
 		virtq_done(port->transmit, port->output);
 		port->output = NULL;
+		budget -= util_min(budget, CONSOLE_CHAIN_COST);
 	}
 	if (!budget)
 		util_signal(port->transmit->kick.fd);
@@ -122,6 +125,7 @@ static void console_receive(struct console_port *port, struct virtq *queue)
 			return;
 		}
 		virtq_done(queue, chain);
+		budget -= util_min(budget, CONSOLE_CHAIN_COST);
 	}
 	if (!budget)
 		util_signal(queue->kick.fd);
@@ -137,11 +141,15 @@ void console_port_kick(struct console_port *port, struct virtq *queue)
 
 void console_port_stop(struct console_port *port, const struct virtq *queue)
 {
-	if (queue != port->transmit || !port->output)
+	if (queue != port->transmit)
+		return;
+	/* A driver that rang need not wait for what it wrote. */
+	console_transmit(port);
+	if (!port->output)
 		return;
 	port->state->written = (uint32_t)port->output->out.done;
-	port->left = port->output->out.left;
-	port->output = NULL;
+	for (; port->output; port->output = virtq_pop(port->transmit))
+		port->left += port->output->out.left;
 }
 
 void console_port_reset(struct console_port *port, const struct virtq *queue)

@@ -7,6 +7,9 @@
 #include <endian.h>
 #include "devices/console.h"
 
+/* Then others on this thread have their turn. */
+#define PORTS_TURN_MESSAGES 64
+
 /* False: the driver has no buffer for it. */
 static bool ports_send(struct ports *ports, uint16_t event, uint16_t value, uint32_t id,
 		       const void *data, size_t len)
@@ -166,7 +169,10 @@ void ports_control_receive(struct ports *ports)
 	struct virtio_console_control control;
 	struct chain *chain;
 
-	while ((chain = virtq_pop(queue))) {
+	for (unsigned int i = 0; i < PORTS_TURN_MESSAGES; i++) {
+		chain = virtq_pop(queue);
+		if (!chain)
+			return;
 		if (chain_pull(chain, &control, sizeof(control)) < sizeof(control)) {
 			virtio_fail(&ports->dev, "a control message that ends early");
 			return;
@@ -174,4 +180,5 @@ void ports_control_receive(struct ports *ports)
 		virtq_done(queue, chain);
 		ports_hear(ports, &control);
 	}
+	util_signal(queue->kick.fd);
 }

@@ -661,6 +661,64 @@ static void test_slow_peer(void **state)
 	assert_int_equal(chardev_write(&rig->chardev, "x", 1), 1);
 }
 
+/* The next peer comes even when nobody reads what the last one left behind. */
+static void test_dialled_peer_that_leaves(void **state)
+{
+	struct rig *rig = *state;
+	const struct chardev_conf conf = { .connect = rig->path };
+	struct pollfd door = { .events = POLLIN };
+	char byte;
+	int peer;
+
+	assert_int_equal(usock_listen(rig->path, SOCK_STREAM, 1, &door.fd), 0);
+	assert_int_equal(chardev_open(&rig->chardev, &conf), 0);
+	assert_int_equal(chardev_attach(&rig->chardev, &rig->loop, on_ready, rig), 0);
+	for (unsigned int i = 1; i <= 3; i++) {
+		assert_int_equal(poll(&door, 1, -1), 1);
+		peer = accept4(door.fd, NULL, NULL, SOCK_CLOEXEC);
+		while (rig->chardev.peers < i)
+			loop_turn(&rig->loop, -1);
+		assert_int_equal(chardev_write(&rig->chardev, "x", 1), 1);
+		assert_false(rig->chardev.unheard);
+		assert_int_equal(read(peer, &byte, 1), 1);
+		assert_int_equal(write(peer, "unread", 6), 6);
+		close(peer);
+		assert_int_equal(chardev_write(&rig->chardev, "x", 1), 1);
+		assert_true(rig->chardev.unheard);
+	}
+	/* It is asked for once, however often nobody hears. */
+	assert_int_equal(chardev_write(&rig->chardev, "x", 1), 1);
+	assert_int_equal(poll(&door, 1, -1), 1);
+	close(accept4(door.fd, NULL, NULL, SOCK_CLOEXEC));
+	assert_int_equal(poll(&door, 1, 1500), 0);
+	close(door.fd);
+}
+
+/* Memory that is lost is the guest's affair: it ends neither stream. */
+static void test_lost_memory(void **state)
+{
+	struct rig *rig = *state;
+	const struct chardev_conf conf = { .socket = rig->path };
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	void *lost = mmap(NULL, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	enum chardev_escape escape;
+	int peer;
+
+	assert_true(lost != MAP_FAILED);
+	assert_int_equal(chardev_open(&rig->chardev, &conf), 0);
+	assert_int_equal(chardev_attach(&rig->chardev, &rig->loop, on_ready, rig), 0);
+	peer = connect_to(rig->path);
+	turn(rig);
+	assert_int_equal(write(peer, "hello", 5), 5);
+	assert_int_equal(chardev_read(&rig->chardev, lost, page, &escape), -EFAULT);
+	assert_int_equal(chardev_write(&rig->chardev, lost, page), -EFAULT);
+	assert_reads(&rig->chardev, "hello", CHARDEV_ESCAPE_NONE);
+	assert_int_equal(chardev_write(&rig->chardev, "x", 1), 1);
+	assert_false(rig->chardev.unheard);
+	close(peer);
+	munmap(lost, page);
+}
+
 static void leave_socket(const char *path)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
@@ -763,6 +821,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_socket, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_many_peers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_slow_peer, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_dialled_peer_that_leaves, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_lost_memory, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_socket_paths, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_none_and_two, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_peer_fd_is_set_aside, set_up, tear_down),

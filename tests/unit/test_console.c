@@ -292,6 +292,20 @@ static void test_drain(void **state)
 	test_free(reader.seen);
 }
 
+/* A driver that rang need not wait before it resets. */
+static void test_reset_after_the_doorbell(void **state)
+{
+	struct rig *rig = *state;
+
+	start_on_socket(rig);
+	post_output(rig, "last words", 10);
+	vq_notify(&rig->guest, TRANSMIT);
+	virtio_set_status(rig->guest.dev, 0);
+	assert_peer_reads(rig, "last words");
+	assert_int_equal(vq_counter(&rig->guest, "out_bytes"), 10);
+	assert_int_equal(vq_counter(&rig->guest, "lost_bytes"), 0);
+}
+
 /* What a reset cuts off is counted; what comes after it is delivered. */
 static void test_reset_while_slow(void **state)
 {
@@ -308,9 +322,10 @@ static void test_reset_while_slow(void **state)
 		kick(rig, TRANSMIT);
 	} while (vq_take(&rig->guest, TRANSMIT, &head, NULL));
 
+	post_output(rig, zeroes, 7);
 	virtio_set_status(rig->guest.dev, 0);
 	assert_int_equal(vq_counter(&rig->guest, "lost_bytes"),
-			 BLOCK - (vq_counter(&rig->guest, "out_bytes") - before));
+			 BLOCK + 7 - (vq_counter(&rig->guest, "out_bytes") - before));
 	while (read(rig->peer, buffer, sizeof(buffer)) > 0)
 		;
 	vq_turn(&rig->guest);
@@ -759,6 +774,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_slow_reader, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_turns_end, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_drain, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_reset_after_the_doorbell, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_reset_while_slow, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_peer_leaves_while_slow, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_input, set_up, tear_down),
