@@ -486,6 +486,7 @@ static int blk_load(struct virtio_dev *dev)
 	struct blk *blk = container_of(dev, struct blk, dev);
 
 	atomic_store(&blk->writeback, dev->config[offsetof(struct virtio_blk_config, wce)] & 1);
+	blk_set_config(blk);
 	return 0;
 }
 

@@ -149,7 +149,11 @@ static void ports_reset(struct virtio_dev *dev)
 static int ports_load(struct virtio_dev *dev)
 {
 	const struct ports *ports = container_of(dev, struct ports, dev);
+	struct virtio_console_config config;
 
+	memcpy(&config, dev->config, dev->class->config_size);
+	if (le32toh(config.max_nr_ports) != ports->count)
+		return -EINVAL;
 	for (unsigned int i = 0; i < PORTS_MAX; i++) {
 		const struct ports_state *state = &ports->states[i];
 

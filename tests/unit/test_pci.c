@@ -852,7 +852,8 @@ static void test_window(void **state)
 	start(&f);
 	for (unsigned int bar = 0; bar < 2; bar++) {
 		vq_post(&f.guest, 2, &(struct vq_buffer){ VQ_RAM_BASE + MIB(4), 8, true }, 1);
-		aim(&f, (uint8_t)bar, (bar ? 0 : (uint32_t)(f.notify - f.bar)) + 2 * f.notify_multiplier, 4);
+		aim(&f, (uint8_t)bar,
+		    (bar ? 0 : (uint32_t)(f.notify - f.bar)) + 2 * f.notify_multiplier, 4);
 		config_write(&f, data, 4, 2);
 		vq_turn(&f.guest);
 		assert_int_equal(interrupts(&f, 3), 1);
@@ -871,7 +872,8 @@ static void test_window_aimed_elsewhere(void **state)
 		uint8_t bar;
 		uint32_t offset, len;
 	} targets[] = {
-		{ 1, FAKE_QUEUES * 4, 4 }, { 2, 0, 4 }, { 255, 0, 4 }, { 0, 0, 0 }, { 0, 0, 3 }, { 0, 0, 8 },
+		{ 1, FAKE_QUEUES * 4, 4 }, { 2, 0, 4 }, { 255, 0, 4 }, { 0, 0, 0 }, { 0, 0, 3 },
+		{ 0, 0, 8 },
 		{ 0, 0, UINT32_MAX }, { 0, 2, 4 }, { 0, 0x2001, 2 }, { 0, BAR_LEN, 1 },
 		{ 0, BAR_LEN, 4 },
 		{ 0, BAR_LEN - 2, 4 }, { 0, UINT32_MAX, 1 }, { 0, UINT32_MAX - 3, 4 },

@@ -584,6 +584,9 @@ static int take_over(struct rig *rig, const struct state *saved)
 /* The ports are as they were; their peers are not. */
 static void test_save(void **state)
 {
+	/* Behind a section's header and the rest of a device's: how many ports there are. */
+	const size_t max_nr_ports = STATE_NAME_MAX + 8 + 16 +
+				    offsetof(struct virtio_console_config, max_nr_ports);
 	struct rig *rig = *state;
 	struct state saved = { 0 };
 
@@ -608,6 +611,8 @@ static void test_save(void **state)
 		assert_int_equal(take_over(rig, &saved), -EINVAL);
 		saved.data[saved.len - i] ^= 0x80;
 	}
+	saved.data[max_nr_ports]++;
+	assert_int_equal(take_over(rig, &saved), -EINVAL);
 	state_free(&saved);
 }
 
