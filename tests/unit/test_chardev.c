@@ -522,6 +522,21 @@ static void test_pty(void **state)
 	assert_int_equal(chardev_write(chardev, block, sizeof(block)), sizeof(block));
 	turn(rig);
 	assert_int_equal(loop_turn(&rig->loop, 0), 0);
+
+	/* Whoever comes back finds it as it was. */
+	for (int i = 0; i < 100; i++) {
+		user = open(chardev->path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+		rig->ready = 0;
+		assert_int_equal(write(user, "back", 4), 4);
+		assert_int_equal(poll(&(struct pollfd){ .fd = chardev->in, .events = POLLIN }, 1, 20000), 1);
+		turn(rig);
+		assert_true(rig->ready > 0);
+		assert_reads(chardev, "back", CHARDEV_ESCAPE_NONE);
+		assert_reads(chardev, "", CHARDEV_ESCAPE_NONE);
+		assert_false(chardev->ended);
+		close(user);
+		turn(rig);
+	}
 }
 
 static void test_file(void **state)
