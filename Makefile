@@ -333,10 +333,10 @@ $(addprefix $(BUILD)/tests/bench/,init files talk): $(BUILD)/%: %.c
 bench: bench-boot bench-storage bench-fs bench-net ## ratios against QEMU's microvm or virt machine, in the same host
 
 .PHONY: bench-boot
-bench-boot: $(BUILD)/microvm $(BUILD)/tests/bench/init guest-kernel host-kernel ## start-up and memory against QEMU's
+bench-boot: $(BUILD)/microvm $(BUILD)/tests/bench/init guest-kernel host-kernel ## start-up and memory against QEMU's, or those of another microvm (AGAINST=PROGRAM)
 	@# Only PCs have KVMs that run no stock kernel; elsewhere the next line tells as much.
 	$(if $(filter x86_64,$(ARCH)),@$(SUDO) env BUILD=$(BUILD) tests/bench/start)
-	@$(SUDO) tests/lab/host --arch $(ARCH) --instructions --cpus 1 --timeout 1800 --env BUILD -- tests/bench/boot
+	@$(SUDO) tests/lab/host --arch $(ARCH) --instructions --cpus 1 --timeout 1800 --env BUILD -- tests/bench/boot $(AGAINST:%=--against %)
 
 # Bare metal: there is neither a library nor a state of vector registers.
 $(BUILD)/tests/bench/guest/guest: $(filter-out %/peer.c,$(wildcard tests/bench/guest/*.[ch] tests/bench/guest/$(ARCH)/*))
