@@ -205,9 +205,7 @@ int fs_inodes_init(struct fs *fs)
 /* What is left where there was more; all of it where there is no telling. */
 static void *shrink(void *array, size_t size)
 {
-	void *less = realloc(array, size);
-
-	return less ? less : array;
+	return realloc(array, size) ?: array;
 }
 
 void fs_inodes_forget(struct fs *fs)
