@@ -30,22 +30,29 @@ static void set_cursor(struct head *head, const struct display_message *message)
 	viewers_cursor(head);
 }
 
-int heads_update(struct program *program)
+static void obey(struct program *program, const struct display_message *message)
+{
+	struct head *head = &program->heads[message->head % DISPLAY_HEADS_MAX];
+
+	if (message->head >= program->head_count)
+		return;
+	if (message->type == DISPLAY_SURFACE)
+		set_surface(head, message);
+	else if (message->type == DISPLAY_DAMAGE)
+		add_damage(head, message);
+	else if (message->type == DISPLAY_CURSOR)
+		set_cursor(head, message);
+}
+
+int heads_update(struct program *program, unsigned int count)
 {
 	struct display_message message;
-	int r;
+	int r = 0;
 
-	while ((r = display_receive(program->gpu.fd, &message)) == 0 || r == -EBADMSG) {
-		struct head *head = &program->heads[message.head % DISPLAY_HEADS_MAX];
-
-		if (r < 0 || message.head >= program->head_count)
-			continue;
-		if (message.type == DISPLAY_SURFACE)
-			set_surface(head, &message);
-		else if (message.type == DISPLAY_DAMAGE)
-			add_damage(head, &message);
-		else if (message.type == DISPLAY_CURSOR)
-			set_cursor(head, &message);
+	while (count-- && (!r || r == -EBADMSG)) {
+		r = display_receive(program->gpu.fd, &message);
+		if (!r)
+			obey(program, &message);
 	}
-	return r == -EAGAIN ? 0 : r;
+	return r == -EAGAIN || r == -EBADMSG ? 0 : r;
 }

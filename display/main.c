@@ -21,6 +21,11 @@
 /* More than there can be: viewers, listeners, pictures, devices, and what a viewer's process opens. */
 #define FILES_MAX 128
 
+/* Of the gpu's, at a time: there are viewers, too. */
+#define MESSAGES_MAX 32
+/* More than its socket holds. */
+#define BACKLOG_MAX 1024
+
 /* Filters only narrow: what its processes call is here, too. */
 static const struct sandbox program_sandbox = SANDBOX(
 	SC(accept4), SC(socketpair), SC_ARG(recvmsg, 2, USOCK_RECEIVE_FLAGS),
@@ -91,7 +96,7 @@ static void on_control(struct event *event, uint32_t revents)
 	}
 	usock_close_files(&parcel);
 	/* What the gpu has said before it counts. */
-	(void)heads_update(program);
+	(void)heads_update(program, BACKLOG_MAX);
 	if (!head || head->picture < 0)
 		answer(program, -EBADF);
 	else if (!head->width)
@@ -105,7 +110,7 @@ static void on_gpu(struct event *event, uint32_t revents)
 	struct program *program = container_of(event, struct program, gpu);
 
 	(void)revents;
-	if (heads_update(program) < 0)
+	if (heads_update(program, MESSAGES_MAX) < 0)
 		loop_del(&program->loop, event);
 	else
 		viewers_tell_gpu(program);

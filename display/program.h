@@ -55,8 +55,8 @@ struct program {
 
 /* ---- heads.c: what the gpu says ---- */
 
-/* Takes all that has arrived; -ECONNRESET: there is no gpu any more. */
-int heads_update(struct program *program);
+/* Takes what has arrived, count messages at the most; -ECONNRESET: there is no gpu any more. */
+int heads_update(struct program *program, unsigned int count);
 
 /* ---- viewers.c: those who look ---- */
 
