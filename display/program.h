@@ -11,6 +11,7 @@
 #include "devices/display/control.h"
 
 #define VIEWERS_MAX 16
+#define STRANGERS_MAX 8 /* of these: who has the password finds a place beside those who have not */
 #define PASSWORD_MAX 8 /* all of it that VNC looks at */
 
 struct program;
@@ -23,6 +24,7 @@ struct head {
 	struct display_message cursor;
 	unsigned int viewers;
 	bool count_pending; /* the gpu has still to be told of them */
+	struct display_rect wanted; /* the size that it has still to be told of; empty: none */
 	int picture; /* the file for it; -1: none */
 };
 
@@ -30,7 +32,8 @@ struct head {
 struct viewer {
 	struct event feed; /* fd -1: this one is free */
 	struct head *head;
-	bool typed;
+	bool in;    /* past the password; before it is told of sizes, and counted by nobody */
+	bool typed; /* there may be something to release */
 	unsigned int news; /* bits by viewers.c */
 	struct display_rect damage;
 };

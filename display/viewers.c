@@ -3,8 +3,13 @@
  * Each viewer is a process (vnc.c), fed by a SOCK_SEQPACKET pair of its own with
  * the gpu's messages about its head. What its socket does not take becomes one
  * rectangle, one size, one cursor, so nobody waits and nothing grows. The viewer's
- * process sends to the input devices itself, and says here only that it did, by
- * any word: then it is for us, who outlive it, to have released what it held.
+ * process sends to the input devices itself, and says on its feed
+ *
+ *	DISPLAY_LOOKING  once: who looks has the password
+ *	DISPLAY_RELEASE  once: it typed, so it is for us, who outlive it, to have released what it held
+ *	DISPLAY_RESIZE   what the viewer would like; with its head, and a size that can be, the gpu hears of it
+ *
+ * Whoever has not said the first is told of sizes, which a greeting contains, and nothing else.
  */
 #include <sys/socket.h>
 #include "display/program.h"
@@ -19,23 +24,32 @@ enum news {
 
 /* ---- the gpu ---- */
 
+/* False: the gpu takes no more. */
+static bool tell_of(struct program *program, uint16_t index)
+{
+	struct head *head = &program->heads[index];
+	struct display_message message = {
+		.type = DISPLAY_LOOKING,
+		.head = index,
+		.value = head->viewers,
+	};
+
+	if (head->count_pending)
+		head->count_pending = display_send(program->gpu.fd, &message) == -EAGAIN;
+	message.type = DISPLAY_RESIZE;
+	message.rect = head->wanted;
+	if (!display_rect_empty(&head->wanted) && display_send(program->gpu.fd, &message) != -EAGAIN)
+		head->wanted = (struct display_rect){ 0 };
+	return !head->count_pending && display_rect_empty(&head->wanted);
+}
+
 void viewers_tell_gpu(struct program *program)
 {
-	bool pending = false;
+	bool all = true;
 
-	for (unsigned int i = 0; i < program->head_count; i++) {
-		struct head *head = &program->heads[i];
-		const struct display_message message = {
-			.type = DISPLAY_LOOKING,
-			.head = (uint16_t)i,
-			.value = head->viewers,
-		};
-
-		if (head->count_pending)
-			head->count_pending = display_send(program->gpu.fd, &message) == -EAGAIN;
-		pending |= head->count_pending;
-	}
-	(void)loop_mod(&program->loop, &program->gpu, pending ? EPOLLIN | EPOLLOUT : EPOLLIN);
+	for (uint16_t i = 0; i < program->head_count; i++)
+		all &= tell_of(program, i);
+	(void)loop_mod(&program->loop, &program->gpu, all ? EPOLLIN : EPOLLIN | EPOLLOUT);
 }
 
 static void count_viewer(struct head *head, int more)
@@ -59,6 +73,8 @@ static unsigned int next_message(const struct viewer *viewer, struct display_mes
 		ret->rect.height = head->height;
 		return NEWS_SURFACE;
 	}
+	if (!viewer->in)
+		return 0;
 	if (viewer->news & NEWS_DAMAGE) {
 		ret->type = DISPLAY_DAMAGE;
 		ret->rect = viewer->damage;
@@ -152,23 +168,52 @@ static void forget(struct viewer *viewer)
 	for (size_t i = 0; viewer->typed && i < DISPLAY_ROLES; i++)
 		if (program->inputs[i].event.fd >= 0)
 			viewers_release(&program->inputs[i].event, 0);
-	count_viewer(viewer->head, -1);
+	if (viewer->in)
+		count_viewer(viewer->head, -1);
+}
+
+static void let_in(struct viewer *viewer)
+{
+	viewer->in = true;
+	feed(viewer);
+	count_viewer(viewer->head, 1);
+}
+
+static void ask_for_size(struct head *head, uint32_t width, uint32_t height)
+{
+	const struct display_rect rect = { 0, 0, width, height };
+
+	if (!display_rect_within(&rect, DISPLAY_WIDTH_MAX, DISPLAY_HEIGHT_MAX))
+		return;
+	head->wanted = rect;
+	viewers_tell_gpu(head->program);
+}
+
+/* Who fooled it may say anything. */
+static void obey(struct viewer *viewer, const struct display_message *message)
+{
+	if (message->type == DISPLAY_LOOKING && !viewer->in)
+		let_in(viewer);
+	else if (message->type == DISPLAY_RESIZE && viewer->in)
+		ask_for_size(viewer->head, message->rect.width, message->rect.height);
+	else if (message->type == DISPLAY_RELEASE)
+		viewer->typed = true;
 }
 
 static void on_feed(struct event *event, uint32_t revents)
 {
 	struct viewer *viewer = container_of(event, struct viewer, feed);
-	char word;
-	ssize_t n;
+	struct display_message message;
+	int r;
 
 	if (revents & EPOLLOUT)
 		feed(viewer);
 	if (!(revents & (EPOLLIN | EPOLLHUP | EPOLLERR)))
 		return;
-	n = read(event->fd, &word, sizeof(word));
-	if (n > 0)
-		viewer->typed = true;
-	else if (n == 0 || errno != EAGAIN)
+	r = display_receive(event->fd, &message);
+	if (!r)
+		obey(viewer, &message);
+	else if (r != -EAGAIN && r != -EBADMSG)
 		forget(viewer);
 }
 
@@ -181,7 +226,6 @@ _Noreturn static void serve(const struct head *head, int client, int feed)
 	const struct vnc_task task = {
 		.client = client,
 		.feed = feed,
-		.gpu = program->gpu.fd,
 		.keyboard = program->inputs[DISPLAY_KEYBOARD].event.fd,
 		.pointers = {
 			program->inputs[DISPLAY_TABLET].event.fd,
@@ -193,8 +237,7 @@ _Noreturn static void serve(const struct head *head, int client, int feed)
 		.name = program->name,
 		.password = *program->password ? program->password : NULL,
 	};
-	const int keep[] = { client, feed, task.gpu, task.keyboard,
-			     task.pointers[0], task.pointers[1], task.pointers[2] };
+	const int keep[] = { client, feed, task.keyboard, task.pointers[0], task.pointers[1], task.pointers[2] };
 
 	program_leave(keep, ARRAY_SIZE(keep));
 	vnc_serve(&task);
@@ -226,25 +269,34 @@ static int start(struct viewer *viewer, struct head *head, int client)
 		return -ENOMEM;
 	}
 	feed(viewer);
-	count_viewer(head, 1);
 	return 0;
+}
+
+/* NULL: there are too many. */
+static struct viewer *free_place(struct program *program)
+{
+	struct viewer *place = NULL;
+	unsigned int strangers = 0;
+
+	for (size_t i = 0; i < VIEWERS_MAX; i++) {
+		struct viewer *viewer = &program->viewers[i];
+
+		if (viewer->feed.fd < 0)
+			place = viewer;
+		else
+			strangers += !viewer->in;
+	}
+	return strangers < STRANGERS_MAX ? place : NULL;
 }
 
 void viewers_accept(struct event *listener, uint32_t revents)
 {
 	struct head *head = container_of(listener, struct head, listener);
 	_cleanup_close_ int client = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+	struct viewer *place = client < 0 ? NULL : free_place(head->program);
 
 	(void)revents;
-	if (client < 0)
-		return;
 	/* With too many, or where the host has no room for a process, it finds its connection closed. */
-	for (size_t i = 0; i < VIEWERS_MAX; i++) {
-		struct viewer *viewer = &head->program->viewers[i];
-
-		if (viewer->feed.fd >= 0)
-			continue;
-		(void)start(viewer, head, client);
-		return;
-	}
+	if (place)
+		(void)start(place, head, client);
 }

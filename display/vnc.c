@@ -8,6 +8,8 @@
  * more than once while it encodes them, and draws a cursor into them for viewers
  * that have none of their own; the guest goes on drawing meanwhile. It is as large
  * as a surface can be, and touched as far as one is: a size that changes moves nothing.
+ * It is made when the library is about to send an update: a guest that draws a lot, or a
+ * client that asks for nothing, such as one without the password, costs no copies.
  *
  * What a device's socket does not take waits here, as the guest may be slow: so many
  * keys, and each turn of the pointer's buttons, with the movements in between as one. The viewer does
@@ -18,6 +20,7 @@
 
 #include <poll.h>
 #include <rfb/rfb.h>
+#include <rfb/rfbregion.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -36,6 +39,9 @@
 /* For what somebody typed who has left. */
 #define LINGER_S 30
 
+/* Of the feed's, at a time: the client has its turn as well. */
+#define MESSAGES_MAX 32
+
 #define BUTTONS 7 /* left, middle, right; the next two are a wheel's steps */
 #define WHEEL_UP 3
 #define WHEEL_DOWN 4
@@ -53,11 +59,13 @@ struct outlet {
 
 struct viewer {
 	const struct vnc_task *task;
-	struct outlet keyboard, pointer, gpu;
+	struct outlet keyboard, pointer, size; /* the last goes to the gpu by the feed */
 	rfbScreenInfo *screen;
 	uint8_t *pixels;
-	bool in;    /* past the password */
+	struct display_rect damage; /* not yet copied */
+	bool dark;
 	bool busy;  /* the library has more to do without waiting: a size and pixels are two updates */
+	bool in;    /* past the password, and the other process knows */
 	bool typed; /* the other process knows that there may be something to release */
 	int x, y, buttons;
 	rfbCursor cursor;
@@ -92,10 +100,15 @@ static struct viewer *viewer_of(rfbClientPtr client)
 	return client->screen->screenData;
 }
 
+static bool tell(const struct viewer *viewer, enum display_type type)
+{
+	return display_send(viewer->task->feed, &(struct display_message){ .type = (uint16_t)type }) == 0;
+}
+
 static void note_typing(struct viewer *viewer)
 {
 	if (!viewer->typed)
-		viewer->typed = write(viewer->task->feed, "", 1) == 1;
+		viewer->typed = tell(viewer, DISPLAY_RELEASE);
 }
 
 static void on_key(rfbBool down, rfbKeySym keysym, rfbClientPtr client)
@@ -165,7 +178,7 @@ static int on_desktop_size(int width, int height, int screens, struct rfbExtDesk
 			   rfbClientPtr client)
 {
 	struct viewer *viewer = viewer_of(client);
-	struct outlet *outlet = &viewer->gpu;
+	struct outlet *outlet = &viewer->size;
 
 	(void)layout;
 	if (screens != 1 || width < 1 || width > DISPLAY_WIDTH_MAX || height < 1 ||
@@ -178,7 +191,6 @@ static int on_desktop_size(int width, int height, int screens, struct rfbExtDesk
 	outlet->count = 1;
 	*newest(outlet) = (struct display_message){
 		.type = DISPLAY_RESIZE,
-		.head = viewer->task->head,
 		.rect.width = (uint32_t)width,
 		.rect.height = (uint32_t)height,
 	};
@@ -188,14 +200,40 @@ static int on_desktop_size(int width, int height, int screens, struct rfbExtDesk
 
 /* ---- from the gpu ---- */
 
-static void copy(struct viewer *viewer, uint32_t x, uint32_t y, uint32_t width, uint32_t height)
+/* The library goes on to send what is marked. */
+static void on_update(rfbClientPtr client)
 {
-	const size_t stride = (size_t)viewer->screen->width * 4;
+	struct viewer *viewer = viewer_of(client);
+	const struct display_rect rect = viewer->damage;
+	const size_t stride = (size_t)viewer->screen->width * 4, len = (size_t)rect.width * 4;
 
-	for (size_t i = y; i < y + height; i++)
-		memcpy(viewer->pixels + i * stride + (size_t)x * 4,
-		       viewer->task->memory->pixels + i * stride + (size_t)x * 4, (size_t)width * 4);
-	rfbMarkRectAsModified(viewer->screen, (int)x, (int)y, (int)(x + width), (int)(y + height));
+	for (size_t y = rect.y; y < rect.y + rect.height; y++) {
+		const size_t at = y * stride + (size_t)rect.x * 4;
+
+		if (viewer->dark)
+			memset(viewer->pixels + at, 0, len);
+		else
+			memcpy(viewer->pixels + at, viewer->task->memory->pixels + at, len);
+	}
+	viewer->damage = (struct display_rect){ 0 };
+	/* Again, for those that it scales: they are made of the pixels now. */
+	if (!display_rect_empty(&rect))
+		rfbMarkRectAsModified(viewer->screen, (int)rect.x, (int)rect.y, (int)(rect.x + rect.width),
+				      (int)(rect.y + rect.height));
+}
+
+/* All of it at once: of many small ones the library's list would become long. */
+static void mark_damage(struct viewer *viewer)
+{
+	const struct display_rect *rect = &viewer->damage;
+	sraRegion *region;
+
+	if (display_rect_empty(rect))
+		return;
+	region = sraRgnCreateRect((int)rect->x, (int)rect->y, (int)(rect->x + rect->width),
+				  (int)(rect->y + rect->height));
+	rfbMarkRegionAsModified(viewer->screen, region);
+	sraRgnDestroy(region);
 }
 
 /* Blue first. The library forgets about it with each size. */
@@ -211,18 +249,18 @@ static void set_format(rfbScreenInfo *screen)
 static void resize(struct viewer *viewer, uint32_t width, uint32_t height)
 {
 	rfbScreenInfo *screen = viewer->screen;
-	const bool dark = !width;
 
+	viewer->dark = !width;
+	if (viewer->dark) {
+		width = DARK_WIDTH;
+		height = DARK_HEIGHT;
+	}
 	/* A picture that the library scales keeps the old size. */
 	if (screen->clientHead && screen->clientHead->scaledScreen != screen)
 		rfbCloseClient(screen->clientHead);
-	rfbNewFramebuffer(screen, (char *)viewer->pixels, dark ? DARK_WIDTH : (int)width,
-			  dark ? DARK_HEIGHT : (int)height, 8, 3, 4);
+	rfbNewFramebuffer(screen, (char *)viewer->pixels, (int)width, (int)height, 8, 3, 4);
 	set_format(screen);
-	if (dark)
-		memset(viewer->pixels, 0, (size_t)DARK_WIDTH * DARK_HEIGHT * 4);
-	else
-		copy(viewer, 0, 0, width, height);
+	viewer->damage = (struct display_rect){ 0, 0, width, height };
 }
 
 static void take_cursor(struct viewer *viewer)
@@ -266,19 +304,22 @@ static void set_cursor(struct viewer *viewer, const struct display_message *mess
 static void take_feed(struct viewer *viewer)
 {
 	struct display_message message;
-	int r;
+	int r = 0;
 
-	while ((r = display_receive(viewer->task->feed, &message)) == 0) {
+	for (unsigned int i = 0; i < MESSAGES_MAX; i++) {
+		r = display_receive(viewer->task->feed, &message);
+		if (r < 0)
+			break;
 		if (message.type == DISPLAY_SURFACE)
 			resize(viewer, message.rect.width, message.rect.height);
 		else if (message.type == DISPLAY_DAMAGE)
-			copy(viewer, message.rect.x, message.rect.y, message.rect.width,
-			     message.rect.height);
+			display_rect_extend(&viewer->damage, &message.rect);
 		else
 			set_cursor(viewer, &message);
 	}
-	if (r != -EAGAIN)
+	if (r && r != -EAGAIN)
 		_exit(EXIT_SUCCESS);
+	mark_damage(viewer);
 }
 
 /* ---- life ---- */
@@ -301,19 +342,19 @@ static void turn(struct viewer *viewer)
 		{ .fd = viewer->task->feed, .events = POLLIN },
 		watch_outlet(&viewer->keyboard),
 		watch_outlet(&viewer->pointer),
-		watch_outlet(&viewer->gpu),
+		watch_outlet(&viewer->size),
 	};
 	const struct timespec at_once = { 0 };
 
 	(void)ppoll(fds, ARRAY_SIZE(fds), viewer->busy ? &at_once : NULL, NULL);
 	flush(&viewer->keyboard);
 	flush(&viewer->pointer);
-	flush(&viewer->gpu);
+	flush(&viewer->size);
 	take_feed(viewer);
 	viewer->busy = rfbProcessEvents(viewer->screen, 0);
 	if (!viewer->in && viewer->screen->clientHead &&
 	    viewer->screen->clientHead->state == RFB_NORMAL) {
-		viewer->in = true;
+		viewer->in = tell(viewer, DISPLAY_LOOKING);
 		limit_life(0);
 	}
 }
@@ -349,6 +390,7 @@ static int set_up(struct viewer *viewer, char **passwords)
 	screen->deferPtrUpdateTime = 0;
 	screen->maxClientWait = PATIENCE_MS;
 	screen->cursor = NULL;
+	screen->displayHook = on_update;
 	screen->kbdAddEvent = on_key;
 	screen->ptrAddEvent = on_pointer;
 	screen->setDesktopSizeHook = on_desktop_size;
@@ -399,7 +441,7 @@ void vnc_serve(const struct vnc_task *task)
 	viewer->task = task;
 	viewer->keyboard.fd = task->keyboard;
 	viewer->pointer.fd = -1;
-	viewer->gpu.fd = task->gpu;
+	viewer->size.fd = task->feed;
 	for (size_t i = VNC_POINTERS; i-- > 0;)
 		if (task->pointers[i] >= 0)
 			viewer->pointer.fd = task->pointers[i];

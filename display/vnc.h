@@ -12,8 +12,8 @@
 
 struct vnc_task {
 	int client; /* connected */
-	int feed;   /* messages about the head come here */
-	int gpu, keyboard; /* -1: none */
+	int feed;   /* messages about the head come here, and what viewers.c says goes there */
+	int keyboard; /* -1: none */
 	int pointers[VNC_POINTERS]; /* the first that is there is used */
 	uint16_t head;
 	const struct display_head *memory;

@@ -9,6 +9,7 @@
 #include <linux/input-event-codes.h>
 #include <png.h>
 #include <poll.h>
+#include <pthread.h>
 #include <rfb/rfbclient.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -17,6 +18,7 @@
 #define PATIENCE_MS 30000
 #define HEADS 2
 #define MANY 16 /* viewers, which is all that there can be */
+#define STRANGERS 8 /* of these, the most */
 #define MANY_KEYS 12000 /* more than wait for a device */
 
 struct fixture {
@@ -24,6 +26,7 @@ struct fixture {
 	struct display_head *heads;
 	char dir[32], socket[64], program[PATH_MAX];
 	int gpu, keyboard, tablet;
+	_Atomic bool calm; /* no flood is wanted any more */
 };
 
 /* ---- the machine ---- */
@@ -200,6 +203,20 @@ static rfbClient *look(const struct fixture *f, unsigned int head, const char *e
 	return rfbInitClient(client, NULL, NULL) ? client : NULL;
 }
 
+/* The same, where others who were not let in may have still to go. */
+static rfbClient *look_again(const struct fixture *f, GetPasswordProc password)
+{
+	rfbClient *client = NULL;
+
+	for (int i = 0; i < 300 && !client; i++) {
+		client = look(f, 0, "raw", password);
+		if (!client)
+			usleep(100000);
+	}
+	assert_non_null(client);
+	return client;
+}
+
 static void leave(rfbClient *client)
 {
 	/* What the library leaves to its user. */
@@ -257,6 +274,17 @@ static int connect_raw(const struct fixture *f)
 	int fd;
 
 	assert_int_equal(usock_connect(f->socket, SOCK_STREAM, &fd), 0);
+	return fd;
+}
+
+/* It is let in, where there is no password. */
+static int enter(struct fixture *f, uint32_t looking)
+{
+	static const uint8_t hello[] = "RFB 003.008\n\1\1";
+	int fd = connect_raw(f);
+
+	assert_int_equal(write(fd, hello, sizeof(hello) - 1), sizeof(hello) - 1);
+	expect_looking(f, 0, looking);
 	return fd;
 }
 
@@ -384,16 +412,14 @@ static void test_follows_damage_and_size(void **state)
 /* Let in, and told of a surface of that size. */
 static int greet(struct fixture *f)
 {
-	static const uint8_t hello[] = "RFB 003.008\n\1\1", encodings[] = { 2, 0, 0, 2, 0, 0, 0, 0, 0xff, 0xff, 0xfe, 0xcc };
+	static const uint8_t encodings[] = { 2, 0, 0, 2, 0, 0, 0, 0, 0xff, 0xff, 0xfe, 0xcc };
 	int fd;
 
 	show(f, 0, SMALL, SMALL, 0);
 	/* When it answers it has heard of that. */
 	assert_int_equal(display_shoot(&f->display, 0), -EBADF);
-	fd = connect_raw(f);
-	expect_looking(f, 0, 1);
+	fd = enter(f, 1);
 	fcntl(fd, F_SETFL, 0);
-	assert_int_equal(write(fd, hello, sizeof(hello) - 1), sizeof(hello) - 1);
 	assert_int_equal(write(fd, encodings, sizeof(encodings)), sizeof(encodings));
 	return fd;
 }
@@ -719,8 +745,43 @@ static void test_survives_garbage(void **state)
 		shutdown(fd, SHUT_WR);
 		assert_true(ends(fd));
 	}
-	client = see(f, 0, 64, 64);
+	show(f, 0, 64, 64, 0);
+	client = look_again(f, NULL);
+	expect_shows(client, &f->heads[0], 64, 64);
 	leave(client);
+}
+
+/* They take no places of those who have the password, and nobody is told of them. */
+static void test_strangers_get_nothing(void **state)
+{
+	struct fixture *f = started(state, "correct1");
+	int fds[STRANGERS], more;
+	struct display_message message;
+	rfbClient *known, *client;
+	char byte;
+
+	show(f, 0, 64, 64, 0);
+	known = look(f, 0, "raw", right_password);
+	assert_non_null(known);
+	expect_looking(f, 0, 1);
+	for (int i = 0; i < STRANGERS; i++)
+		fds[i] = connect_raw(f);
+	more = connect_raw(f);
+	fcntl(more, F_SETFL, 0);
+	assert_int_equal(read(more, &byte, 1), 0); /* not even a greeting */
+	close(more);
+	assert_int_equal(display_receive(f->gpu, &message), -EAGAIN);
+	expect_shows(known, &f->heads[0], 64, 64);
+	close(fds[0]);
+	client = look_again(f, right_password);
+	expect_shows(client, &f->heads[0], 64, 64);
+	assert_true(hear(f->gpu, &message));
+	assert_int_equal(message.type, DISPLAY_LOOKING);
+	assert_int_equal(message.value, 2);
+	leave(client);
+	leave(known);
+	for (int i = 1; i < STRANGERS; i++)
+		close(fds[i]);
 }
 
 static void test_has_a_limit_of_viewers(void **state)
@@ -728,23 +789,56 @@ static void test_has_a_limit_of_viewers(void **state)
 	struct fixture *f = started(state, NULL);
 	int fds[MANY], more;
 
-	for (int i = 0; i < MANY; i++) {
-		fds[i] = connect_raw(f);
-		expect_looking(f, 0, (uint32_t)i + 1);
-	}
+	for (int i = 0; i < MANY; i++)
+		fds[i] = enter(f, (uint32_t)i + 1);
 	more = connect_raw(f);
 	assert_true(ends(more));
 	close(more);
 	close(fds[0]);
 	expect_looking(f, 0, MANY - 1);
-	fds[0] = connect_raw(f);
-	expect_looking(f, 0, MANY);
+	fds[0] = enter(f, MANY);
 	/* With the program its viewers go. */
 	display_close(&f->display);
 	for (int i = 0; i < MANY; i++) {
 		assert_true(ends(fds[i]));
 		close(fds[i]);
 	}
+}
+
+static void *flood(void *arg)
+{
+	const struct display_message message = {
+		.type = DISPLAY_DAMAGE, .rect = { 0, 0, DISPLAY_WIDTH_MAX, DISPLAY_HEIGHT_MAX },
+	};
+	struct fixture *f = arg;
+
+	while (!f->calm)
+		(void)display_send(f->gpu, &message);
+	return NULL;
+}
+
+/* A guest that draws faster than anybody can look. */
+static void test_survives_a_flood(void **state)
+{
+	static const uint8_t key[] = { 4, 1, 0, 0, 0, 0, 0, XK_a };
+	struct fixture *f = started(state, NULL);
+	struct display_message message;
+	pthread_t thread;
+	int fd;
+
+	say_surface(f, 0, DISPLAY_WIDTH_MAX, DISPLAY_HEIGHT_MAX);
+	fd = enter(f, 1);
+	assert_int_equal(pthread_create(&thread, NULL, flood, f), 0);
+	assert_int_equal(write(fd, key, sizeof(key)), sizeof(key));
+	assert_true(hear(f->keyboard, &message));
+	assert_int_equal(message.key.code, KEY_A);
+	assert_int_equal(display_shoot(&f->display, 0), -EBADF);
+	/* The program has seen that it is gone. */
+	close(fd);
+	assert_true(hear(f->keyboard, &message));
+	assert_int_equal(message.type, DISPLAY_RELEASE);
+	f->calm = true;
+	pthread_join(thread, NULL);
 }
 
 /* What a broken gpu, or a guest that owns it, may say. */
@@ -800,7 +894,9 @@ int main(void)
 		TEST(test_challenges_differ),
 		TEST(test_serves_viewers_apart),
 		TEST(test_survives_garbage),
+		TEST(test_strangers_get_nothing),
 		TEST(test_has_a_limit_of_viewers),
+		TEST(test_survives_a_flood),
 		TEST(test_survives_the_gpu),
 	};
 
