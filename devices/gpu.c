@@ -237,6 +237,14 @@ static void gpu_free(struct virtio_dev *dev)
 	display_unmap(gpu->screen.memory, gpu->screen.count);
 }
 
+static const struct hint gpu_hints[] = {
+	DISPLAY_HINTS,
+	{ EINVAL, "size= is two numbers from 64 to 4095, such as 1280x800" },
+	{ ENOSYS, "this program was built without 3d: leave that out, or build it with make GPU3D=1" },
+	{ ENODEV, "3d finds no OpenGL of Mesa's here: install libegl-mesa0 and libgl1-mesa-dri" },
+	{ 0 },
+};
+
 static const struct opt gpu_opts[] = {
 	{ .key = "heads", .type = OPT_UINT, .min = 1, .max = DISPLAY_HEADS_MAX,
 	  .offset = offsetof(struct gpu_conf, heads), .arg = "N",
@@ -276,7 +284,7 @@ const struct virtio_class gpu_class = {
 	.dev_size = sizeof(struct gpu),
 	.opts = gpu_opts,
 	.conf_size = sizeof(struct gpu_conf),
-	.hints = display_hints,
+	.hints = gpu_hints,
 	.counters = gpu_counters,
 	.sandbox = &gpu_sandbox,
 	.max = 1,

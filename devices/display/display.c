@@ -22,24 +22,7 @@
 /* A machine may be busy; a program that hangs must not hold the end of a run for long. */
 #define ANSWER_S 20
 
-const struct hint display_hints[] = {
-	{ EBADMSG, "display= is vnc:ADDRESS:PORT (one of IPv6 in brackets), vnc:PATH with a / in it, or headless" },
-	{ EADDRINUSE, "another program listens there: choose another place for display=, or end that one" },
-	{ EADDRNOTAVAIL, "this host has no such address as display= names" },
-	{ EACCES, "display= names a port below 1024, or a directory, that takes more privileges" },
-	{ EEXIST, "something else than a socket is where display= wants one" },
-	{ ENOENT, "the directory of display= does not exist" },
-	{ ENAMETOOLONG, "the path of display= is longer than a socket's may be" },
-	{ ERANGE, "each head has a port of its own, from the one of display= on: choose a smaller one" },
-	{ ENOKEY, "others could reach that address of display=: it needs password-file=, or take 127.0.0.1" },
-	{ EKEYREJECTED, "password-file= cannot be read, or has nothing in its first line" },
-	{ ENOPKG, "there is no microvm-display beside microvm or in ../libexec: install it there" },
-	{ EINVAL, "size= is two numbers from 64 to 4095, such as 1280x800" },
-	{ ENOSYS, "this program was built without 3d: leave that out, or build it with make GPU3D=1" },
-	{ ENODEV, "3d finds no OpenGL of Mesa's here: install libegl-mesa0 and libgl1-mesa-dri" },
-	{ ECONNRESET, "microvm-display does not run: its libraries, libvncserver and libpng, may not be installed" },
-	{ 0 },
-};
+const struct hint display_hints[] = { DISPLAY_HINTS, { 0 } };
 
 void display_init(struct display *display)
 {

@@ -128,6 +128,21 @@ struct display {
 	pid_t pid;
 };
 
+/* What to tell a user for the errors of all of this; the gpu has more. */
+#define DISPLAY_HINTS \
+	{ EBADMSG, "display= is vnc:ADDRESS:PORT (one of IPv6 in brackets), vnc:PATH with a / in it, or headless" }, \
+	{ EADDRINUSE, "another program listens there: choose another place for display=, or end that one" }, \
+	{ EADDRNOTAVAIL, "this host has no such address as display= names" }, \
+	{ EACCES, "display= names a port below 1024, or a directory, that takes more privileges" }, \
+	{ EEXIST, "something else than a socket is where display= wants one" }, \
+	{ ENOENT, "the directory of display= does not exist" }, \
+	{ ENAMETOOLONG, "the path of display= is longer than a socket's may be" }, \
+	{ ERANGE, "each head has a port of its own, from the one of display= on: choose a smaller one" }, \
+	{ ENOKEY, "others could reach that address of display=: it needs password-file=, or take vnc:PATH, whose " \
+		  "mode keeps others out, or 127.0.0.1, which every user of this host can reach" }, \
+	{ EKEYREJECTED, "password-file= cannot be read, or has nothing in its first line" }, \
+	{ ENOPKG, "there is no microvm-display beside microvm or in ../libexec: install it there" }, \
+	{ ECONNRESET, "microvm-display does not run: its libraries, libvncserver and libpng, may not be installed" }
 extern const struct hint display_hints[];
 
 void display_init(struct display *display);
