@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* virtio-gpu (section 5.7): its monitors, as people and the driver see them, and its life. */
 #include <endian.h>
-#include <signal.h>
 #include <stdio.h>
 #include "devices/gpu_device.h"
 
@@ -189,8 +188,6 @@ static int gpu_open_display(struct gpu *gpu, struct display *display)
 
 	if (err || !screen->memory)
 		return err;
-	/* A program that is gone is an error of write(). */
-	signal(SIGPIPE, SIG_IGN);
 	err = display_connect(display, DISPLAY_GPU, &screen->messages.fd);
 	return err ?: worker_watch(&gpu->dev.workers[0], &screen->messages, EPOLLIN);
 }
