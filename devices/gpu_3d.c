@@ -57,14 +57,17 @@ static uint32_t gpu_create_3d(struct gpu *gpu, struct gpu_call *call)
 	return virgl_create(gpu->virgl, &call->in.create_3d);
 }
 
-static uint32_t gpu_transfer_to_host(struct gpu *gpu, struct gpu_call *call)
+static uint32_t gpu_transfer_3d(struct gpu *gpu, struct gpu_call *call)
 {
-	return virgl_transfer(gpu->virgl, &call->in.transfer_3d, true);
-}
+	const struct virtio_gpu_transfer_host_3d *transfer = &call->in.transfer_3d;
+	const struct virtio_gpu_box *box = &transfer->box;
+	const bool to_host = le32toh(transfer->hdr.type) == VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D;
+	uint32_t err = virgl_transfer(gpu->virgl, transfer, to_host);
 
-static uint32_t gpu_transfer_from_host(struct gpu *gpu, struct gpu_call *call)
-{
-	return virgl_transfer(gpu->virgl, &call->in.transfer_3d, false);
+	if (!err)
+		gpu->transferred += (uint64_t)le32toh(box->w) * le32toh(box->h) * le32toh(box->d) *
+				    GPU_PIXEL;
+	return err;
 }
 
 /* The guest may change what it wrote; the copy is what is looked at. */
@@ -93,9 +96,9 @@ static const struct gpu_command gpu_3d_commands[] = {
 	{ VIRTIO_GPU_CMD_RESOURCE_CREATE_3D, GPU_CONTROL, 0, GPU_IN(create_3d), GPU_OUT(hdr),
 	  gpu_create_3d },
 	{ VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D, GPU_CONTROL, 0, GPU_IN(transfer_3d), GPU_OUT(hdr),
-	  gpu_transfer_to_host },
+	  gpu_transfer_3d },
 	{ VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D, GPU_CONTROL, 0, GPU_IN(transfer_3d), GPU_OUT(hdr),
-	  gpu_transfer_from_host },
+	  gpu_transfer_3d },
 	{ VIRTIO_GPU_CMD_SUBMIT_3D, GPU_CONTROL, 0, GPU_IN(submit), GPU_OUT(hdr), gpu_submit },
 };
 

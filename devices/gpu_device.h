@@ -26,6 +26,7 @@ struct gpu {
 	struct gpu_table table;
 	struct gpu_screen screen;
 	struct virgl *virgl; /* NULL: no 3D */
+	uint64_t transferred; /* bytes, in this turn */
 	uint32_t events; /* as the driver reads them */
 };
 

@@ -8,8 +8,9 @@
 #include <endian.h>
 #include "devices/gpu_device.h"
 
-/* Requests at a time: one may be a copy of all memory, and there is more for the thread to do. */
+/* Requests at a time, or bytes that they copy: there is more for the thread to do. */
 #define GPU_BATCH 32
+#define GPU_BATCH_BYTES MIB(64)
 /* Entries of a list that are read at a time. */
 #define GPU_ENTRIES 128
 
@@ -23,7 +24,7 @@ static struct gpu_resource *gpu_find(struct gpu *gpu, uint32_t id)
 static struct display_rect gpu_rect(const struct virtio_gpu_rect *rect)
 {
 	return (struct display_rect){ le32toh(rect->x), le32toh(rect->y), le32toh(rect->width),
-				  le32toh(rect->height) };
+				      le32toh(rect->height) };
 }
 
 static uint32_t gpu_get_display_info(struct gpu *gpu, struct gpu_call *call)
@@ -213,15 +214,13 @@ static uint32_t gpu_set_scanout_blob(struct gpu *gpu, struct gpu_call *call)
 
 static uint32_t gpu_flush(struct gpu *gpu, struct gpu_call *call)
 {
-	struct gpu_resource *resource = gpu_find(gpu, call->in.flush.resource_id);
+	const struct gpu_resource *resource = gpu_find(gpu, call->in.flush.resource_id);
 	const struct display_rect rect = gpu_rect(&call->in.flush.r);
-	uint32_t err;
 
 	if (!resource)
 		return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
 	virtq_count(call->chain->queue, GPU_COUNT_FLUSHES, 1);
-	err = virgl_fetch(resource, &rect);
-	return err ?: gpu_scanout_flush(&gpu->screen, resource, &rect);
+	return gpu_scanout_flush(&gpu->screen, resource, &rect);
 }
 
 static uint32_t gpu_transfer(struct gpu *gpu, struct gpu_call *call)
@@ -229,16 +228,21 @@ static uint32_t gpu_transfer(struct gpu *gpu, struct gpu_call *call)
 	struct gpu_resource *resource = gpu_find(gpu, call->in.transfer.resource_id);
 	const struct display_rect rect = gpu_rect(&call->in.transfer.r);
 
-	return resource ? gpu_resource_transfer(&gpu->table, resource, &rect,
-						le64toh(call->in.transfer.offset)) :
-			  VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+	uint32_t err;
+
+	if (!resource)
+		return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+	err = gpu_resource_transfer(&gpu->table, resource, &rect,
+				    le64toh(call->in.transfer.offset));
+	if (!err && resource->pixels)
+		gpu->transferred += (uint64_t)rect.width * rect.height * GPU_PIXEL;
+	return err;
 }
 
 static uint32_t gpu_cursor(struct gpu *gpu, struct gpu_call *call)
 {
 	const struct virtio_gpu_update_cursor *cursor = &call->in.cursor;
 	uint32_t index = le32toh(cursor->pos.scanout_id);
-	struct gpu_resource *picture;
 	struct gpu_head *head;
 
 	if (index >= gpu->screen.count)
@@ -248,9 +252,6 @@ static uint32_t gpu_cursor(struct gpu *gpu, struct gpu_call *call)
 	gpu_cursor_move(head, le32toh(cursor->pos.x), le32toh(cursor->pos.y));
 	if (le32toh(cursor->hdr.type) == VIRTIO_GPU_CMD_MOVE_CURSOR)
 		return 0;
-	picture = gpu_find(gpu, cursor->resource_id);
-	if (picture)
-		virgl_fetch(picture, &(struct display_rect){ 0, 0, picture->width, picture->height });
 	return gpu_cursor_set(&gpu->screen, head, le32toh(cursor->resource_id),
 			      le32toh(cursor->hot_x), le32toh(cursor->hot_y));
 }
@@ -376,11 +377,13 @@ void gpu_kick(struct virtio_dev *dev, struct virtq *queue)
 	while (budget && (chain = virtq_pop(queue)) && gpu_serve(gpu, chain)) {
 		virtq_done(queue, chain);
 		budget--;
+		if (gpu->transferred + gpu->screen.copied >= GPU_BATCH_BYTES)
+			budget = 0;
 	}
 	virgl_leave(gpu->virgl);
 	if (!budget)
 		util_signal(queue->kick.fd);
 	virtq_count(queue, GPU_COUNT_SHOWN, gpu->screen.copied);
-	gpu->screen.copied = 0;
+	gpu->transferred = gpu->screen.copied = 0;
 	gpu_screen_tell(&gpu->screen);
 }

@@ -131,7 +131,7 @@ void gpu_table_free(struct gpu_table *table)
 
 /* ---- the guest's memory ---- */
 
-static bool grow(struct gpu_table *table, struct gpu_backing *backing)
+static bool grow_pieces(struct gpu_table *table, struct gpu_backing *backing)
 {
 	uint32_t more = backing->capacity ?: FIRST_PIECES;
 	struct gpu_piece *pieces;
@@ -157,7 +157,7 @@ uint32_t gpu_backing_add(struct gpu_table *table, struct gpu_backing *backing, u
 	if (last && last->gpa + last->len == gpa) {
 		last->len += len;
 	} else {
-		if (backing->count == backing->capacity && !grow(table, backing))
+		if (backing->count == backing->capacity && !grow_pieces(table, backing))
 			return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
 		assert(backing->pieces);
 		backing->pieces[backing->count++] = (struct gpu_piece){ backing->len, gpa, len };

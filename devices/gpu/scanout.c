@@ -4,10 +4,11 @@
  * anybody looks: a picture may be asked for at any time. Only telling of it can wait, as
  * one rectangle around all that has changed.
  */
-#include "devices/gpu/gpu.h"
+#include "devices/gpu/virgl.h"
 
 /* What both have, as seen from the corner of bounds. Whatever rect is: a driver's, in 32 bits. */
-static struct display_rect intersect(const struct display_rect *bounds, const struct display_rect *rect)
+static struct display_rect intersect(const struct display_rect *bounds,
+				     const struct display_rect *rect)
 {
 	uint64_t left = util_max(bounds->x, rect->x), top = util_max(bounds->y, rect->y);
 	uint64_t right = util_min((uint64_t)bounds->x + bounds->width, (uint64_t)rect->x + rect->width);
@@ -17,7 +18,7 @@ static struct display_rect intersect(const struct display_rect *bounds, const st
 	if (left >= right || top >= bottom)
 		return (struct display_rect){ 0 };
 	return (struct display_rect){ (uint32_t)(left - bounds->x), (uint32_t)(top - bounds->y),
-				  (uint32_t)(right - left), (uint32_t)(bottom - top) };
+				      (uint32_t)(right - left), (uint32_t)(bottom - top) };
 }
 
 /* part is of the head. What is not there is left out: a guest may take its memory back. */
@@ -26,13 +27,15 @@ static void copy(struct gpu_screen *screen, struct gpu_head *head,
 {
 	const struct gpu_image *image = &head->now.image;
 	const struct display_rect *rect = &head->now.rect;
+	const struct display_rect source = { rect->x + part->x, rect->y + part->y, part->width,
+					     part->height };
 	const bool plain = gpu_format_plain(image->format);
 	const size_t len = (size_t)part->width * GPU_PIXEL, pitch = (size_t)rect->width * GPU_PIXEL;
-	uint64_t from = image->offset + (uint64_t)(rect->y + part->y) * image->stride +
-			(uint64_t)(rect->x + part->x) * GPU_PIXEL;
+	uint64_t from = image->offset + (uint64_t)source.y * image->stride +
+			(uint64_t)source.x * GPU_PIXEL;
 	uint8_t *to;
 
-	if (!screen->memory)
+	if (!screen->memory || virgl_fetch(resource, &source) < 0)
 		return;
 	to = screen->memory[head - screen->heads].pixels + part->y * pitch +
 	     (size_t)part->x * GPU_PIXEL;
@@ -133,21 +136,29 @@ void gpu_scanout_forget(struct gpu_screen *screen, uint32_t resource)
 
 /* ---- cursors ---- */
 
-/* A smaller picture is at the top left, of a larger one that much is seen; a blob is as large as it should be. */
+/*
+ * A smaller picture is at the top left, of a larger one that much is seen; a blob is as large as it
+ * should be.
+ */
 static void copy_cursor(struct gpu_screen *screen, const struct gpu_resource *resource,
 			struct display_head *memory)
 {
 	uint32_t width = resource->format ? resource->width : DISPLAY_CURSOR_SIZE;
 	uint32_t height = resource->format ? resource->height : DISPLAY_CURSOR_SIZE;
 	uint32_t format = resource->format ?: VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM;
-	uint32_t seen = (uint32_t)util_min(width, DISPLAY_CURSOR_SIZE);
+	const struct display_rect seen = {
+		.width = (uint32_t)util_min(width, DISPLAY_CURSOR_SIZE),
+		.height = (uint32_t)util_min(height, DISPLAY_CURSOR_SIZE),
+	};
 	uint32_t(*to)[DISPLAY_CURSOR_SIZE] = (void *)memory->cursor;
 
 	memset(memory->cursor, 0, sizeof(memory->cursor));
-	for (uint32_t y = 0; y < util_min(height, DISPLAY_CURSOR_SIZE); y++)
+	if (virgl_fetch(resource, &seen) < 0)
+		return;
+	for (uint32_t y = 0; y < seen.height; y++)
 		if (gpu_resource_read(screen->table, resource, (uint64_t)y * width * GPU_PIXEL,
-				      screen->line, (size_t)seen * GPU_PIXEL) == 0)
-			gpu_pixels_convert(format, to[y], screen->line, seen);
+				      screen->line, (size_t)seen.width * GPU_PIXEL) == 0)
+			gpu_pixels_convert(format, to[y], screen->line, seen.width);
 }
 
 uint32_t gpu_cursor_set(struct gpu_screen *screen, struct gpu_head *head, uint32_t resource,

@@ -346,8 +346,8 @@ void virgl_destroy(struct gpu_table *table, struct gpu_resource *resource)
 
 /* ---- the guest's memory ---- */
 
-/* Twice as long, within what the guest may have us hold. */
-static bool grow(const struct gpu_table *table, struct iovec **iov, uint32_t *capacity)
+/* Twice as long, within what the guest may have us hold; that counts when all of it is there. */
+static bool grow_iov(const struct gpu_table *table, struct iovec **iov, uint32_t *capacity)
 {
 	const uint32_t more = *capacity ? *capacity * 2 : 16;
 	struct iovec *grown;
@@ -377,7 +377,7 @@ uint32_t virgl_attach(struct gpu_table *table, struct gpu_resource *resource)
 		/* A piece may lie in several regions of RAM. */
 		while ((part = mem_iov(table->mem, piece->gpa, piece->len, iov + count,
 				       capacity - count)) == -ENOBUFS)
-			if (!grow(table, &iov, &capacity))
+			if (!grow_iov(table, &iov, &capacity))
 				return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
 		if (part < 0)
 			return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
@@ -438,7 +438,7 @@ uint32_t virgl_transfer(struct virgl *virgl, const struct virtio_gpu_transfer_ho
 	return rc == 0 ? 0 : VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 }
 
-uint32_t virgl_fetch(struct gpu_resource *resource, const struct display_rect *rect)
+int virgl_fetch(const struct gpu_resource *resource, const struct display_rect *rect)
 {
 	const uint32_t stride = resource->width * GPU_PIXEL;
 	uint32_t box[] = { rect->x, rect->y, 0, rect->width, rect->height, 1 };
@@ -446,16 +446,16 @@ uint32_t virgl_fetch(struct gpu_resource *resource, const struct display_rect *r
 
 	if (!resource->in_3d || !resource->pixels)
 		return 0;
-	if (!rect->width || !rect->height ||
-	    !display_rect_within(rect, resource->width, resource->height))
-		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	/* SET_SCANOUT_BLOB may have another picture of it. */
+	if (!display_rect_within(rect, resource->width, resource->height))
+		return -EINVAL;
 	return virgl_renderer_transfer_read_iov(resource->id, 0, 0, stride, 0,
 						(struct virgl_box *)box,
 						(uint64_t)rect->y * stride +
 							(uint64_t)rect->x * GPU_PIXEL,
 						&iov, 1) == 0 ?
 		       0 :
-		       VIRTIO_GPU_RESP_ERR_UNSPEC;
+		       -EIO;
 }
 
 /* ---- what the library can do ---- */

@@ -52,8 +52,8 @@ uint32_t virgl_attach(struct gpu_table *table, struct gpu_resource *resource);
 void virgl_detach(struct gpu_table *table, struct gpu_resource *resource);
 uint32_t virgl_transfer(struct virgl *virgl, const struct virtio_gpu_transfer_host_3d *transfer,
 			bool to_host);
-/* What was drawn, for heads to show. */
-uint32_t virgl_fetch(struct gpu_resource *resource, const struct display_rect *rect);
+/* What was drawn, to the pixels that heads show: 2D draws there itself. -EINVAL, -EIO. */
+int virgl_fetch(const struct gpu_resource *resource, const struct display_rect *rect);
 
 /* index < VIRGL_CAPSETS. */
 struct virtio_gpu_resp_capset_info virgl_capset_info(uint32_t index);
@@ -106,7 +106,7 @@ static inline void virgl_detach(struct gpu_table *table, struct gpu_resource *re
 	(void)table, (void)resource;
 }
 
-static inline uint32_t virgl_fetch(struct gpu_resource *resource, const struct display_rect *rect)
+static inline int virgl_fetch(const struct gpu_resource *resource, const struct display_rect *rect)
 {
 	(void)resource, (void)rect;
 	return 0;

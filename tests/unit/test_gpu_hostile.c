@@ -352,6 +352,33 @@ static void test_fences_in_order(void **state)
 	destroy(&test);
 }
 
+/* Copies of much memory, one after the other: between them the thread has other things to do. */
+static void test_large_copies(void **state)
+{
+	const struct virtio_gpu_transfer_to_host_2d request = {
+		{ .type = VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D }, RECT(0, 0, 4096, 4096), 0, 1, 0,
+	};
+	const struct vq_buffer buffers[] = { { REQUEST, sizeof(request), false },
+					     { RESPONSE, sizeof(struct virtio_gpu_ctrl_hdr), true } };
+	struct gpu_test test;
+	uint16_t head;
+
+	(void)state;
+	make(&test, "");
+	assert_ok(create(&test, 1, BGRX, 4096, 4096));
+	assert_ok(attach(&test, 1, 64, MIB(1), 0));
+	memcpy(vq_ptr(&test.guest, REQUEST, sizeof(request)), &request, sizeof(request));
+	for (unsigned int i = 0; i < 3; i++)
+		vq_post(&test.guest, CONTROL, buffers, ARRAY_SIZE(buffers));
+	vq_notify(&test.guest, CONTROL);
+	for (unsigned int i = 0; i < 3; i++) {
+		vq_wait(&test.guest);
+		assert_true(vq_take(&test.guest, CONTROL, &head, NULL));
+		assert_false(vq_take(&test.guest, CONTROL, &head, NULL));
+	}
+	destroy(&test);
+}
+
 /* Far outside of anything, on heads that are not there, of pictures that are too small. */
 static void test_bad_cursors(void **state)
 {
@@ -633,6 +660,7 @@ int main(void)
 		cmocka_unit_test(test_gives_memory_back),
 		cmocka_unit_test(test_bad_requests),
 		cmocka_unit_test(test_fences_in_order),
+		cmocka_unit_test(test_large_copies),
 		cmocka_unit_test(test_bad_cursors),
 		cmocka_unit_test(test_what_is_not_there),
 		cmocka_unit_test(test_destroys_what_is_shown),

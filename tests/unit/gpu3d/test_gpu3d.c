@@ -289,6 +289,22 @@ static void check_memory(struct test *test)
 
 /* ---- the tests ---- */
 
+static void point(struct test *test)
+{
+	const struct virtio_gpu_update_cursor request = {
+		{ .type = VIRTIO_GPU_CMD_UPDATE_CURSOR }, { 0 }, TARGET, 0, 0, 0,
+	};
+	uint16_t head;
+
+	memcpy(vq_ptr(&test->guest, REQUEST, sizeof(request)), &request, sizeof(request));
+	vq_post(&test->guest, 1, &(struct vq_buffer){ REQUEST, sizeof(request), false }, 1);
+	vq_notify(&test->guest, 1);
+	if (!test->guest.running)
+		vq_turn(&test->guest);
+	CHILD_CHECK(vq_await(&test->guest, 1, &head, NULL));
+	check_picture((const uint32_t *)(const void *)test->heads->cursor);
+}
+
 static void show(struct test *test)
 {
 	const struct virtio_gpu_set_scanout set = {
@@ -298,9 +314,12 @@ static void show(struct test *test)
 		{ .type = VIRTIO_GPU_CMD_RESOURCE_FLUSH }, { 0, 0, SIDE, SIDE }, TARGET, 0,
 	};
 
+	/* What was drawn so far is there at once. */
 	CHILD_CHECK(ASK(test, set) == OK);
+	check_picture((const uint32_t *)(const void *)test->heads->pixels);
 	CHILD_CHECK(ASK(test, flush) == OK);
 	check_picture((const uint32_t *)(const void *)test->heads->pixels);
+	point(test);
 }
 
 static int draws(void *arg)
