@@ -34,7 +34,7 @@ static const char *const gpu_counters[] = {
 static struct virtio_gpu_config gpu_config(const struct gpu *gpu)
 {
 	return (struct virtio_gpu_config){
-		.events_read = htole32(gpu->events),
+		.events_read = htole32(gpu->screen.events),
 		.num_scanouts = htole32(gpu->screen.count),
 		.num_capsets = htole32(gpu->virgl ? VIRGL_CAPSETS : 0),
 	};
@@ -47,7 +47,7 @@ static void gpu_refresh_config(struct gpu *gpu)
 
 	pthread_mutex_lock(&gpu->dev.config_lock);
 	memcpy(&config, gpu->dev.config, sizeof(config));
-	gpu->events &= ~le32toh(config.events_clear);
+	gpu->screen.events &= ~le32toh(config.events_clear);
 	config = gpu_config(gpu);
 	memcpy(gpu->dev.config, &config, sizeof(config));
 	pthread_mutex_unlock(&gpu->dev.config_lock);
@@ -59,15 +59,20 @@ static void gpu_config_write(struct virtio_dev *dev, uint32_t offset, uint32_t l
 	gpu_refresh_config(container_of(dev, struct gpu, dev));
 }
 
+static void gpu_tell_driver(struct gpu *gpu)
+{
+	const struct virtio_gpu_config config = gpu_config(gpu);
+
+	virtio_config_update(&gpu->dev, 0, &config, sizeof(config));
+}
+
 static void gpu_changed(struct gpu_screen *screen)
 {
 	struct gpu *gpu = container_of(screen, struct gpu, screen);
-	struct virtio_gpu_config config;
 
-	gpu->events |= VIRTIO_GPU_EVENT_DISPLAY;
-	config = gpu_config(gpu);
+	screen->events |= VIRTIO_GPU_EVENT_DISPLAY;
 	virtq_count(&gpu->dev.queues[GPU_CONTROL], GPU_COUNT_EVENTS, 1);
-	virtio_config_update(&gpu->dev, 0, &config, sizeof(config));
+	gpu_tell_driver(gpu);
 }
 
 static int gpu_set_monitor(struct virtio_dev *dev, unsigned int index, uint32_t width,
@@ -76,17 +81,16 @@ static int gpu_set_monitor(struct virtio_dev *dev, unsigned int index, uint32_t 
 	struct gpu *gpu = container_of(dev, struct gpu, dev);
 	const bool plugged = width || height;
 	struct gpu_head *head;
+	bool resized;
 
 	if (index >= gpu->screen.count)
 		return -ENODEV;
 	head = &gpu->screen.heads[index];
-	if (plugged && (width < GPU_MONITOR_MIN || width > GPU_MONITOR_MAX ||
-			height < GPU_MONITOR_MIN || height > GPU_MONITOR_MAX))
+	if (plugged && !gpu_monitor_valid(width, height))
 		return -EINVAL;
-	if (plugged == head->now.plugged && !(plugged && gpu_screen_resize(head, width, height)))
+	resized = plugged && gpu_screen_resize(head, width, height);
+	if (!resized && plugged == head->now.plugged)
 		return 0;
-	if (plugged)
-		gpu_screen_resize(head, width, height);
 	head->now.plugged = plugged;
 	gpu_changed(&gpu->screen);
 	return 0;
@@ -100,6 +104,9 @@ static int gpu_start(struct virtio_dev *dev)
 
 	gpu->screen.frozen = false;
 	gpu_screen_tell(&gpu->screen);
+	/* Of what came while the device was paused, a save's driver has no interrupt. */
+	if (gpu->screen.events)
+		gpu_tell_driver(gpu);
 	return 0;
 }
 
@@ -117,7 +124,7 @@ static void gpu_reset(struct virtio_dev *dev)
 	virgl_reset(gpu->virgl);
 	virgl_leave(gpu->virgl);
 	gpu->screen.frozen = true;
-	gpu->events = 0;
+	gpu->screen.events = 0;
 	gpu_refresh_config(gpu);
 }
 
@@ -149,11 +156,8 @@ static int gpu_load_all(void *arg)
 {
 	const struct gpu_saving *saving = arg;
 	struct gpu *gpu = saving->gpu;
-	struct virtio_gpu_config config;
 	int err = gpu_load(&gpu->table, &gpu->screen, saving->reader);
 
-	memcpy(&config, gpu->dev.config, sizeof(config));
-	gpu->events = le32toh(config.events_read) & VIRTIO_GPU_EVENT_DISPLAY;
 	gpu_refresh_config(gpu);
 	gpu_screen_tell(&gpu->screen);
 	return err;
@@ -172,8 +176,8 @@ static int gpu_parse_size(const char *text, uint32_t *ret_width, uint32_t *ret_h
 	unsigned int width, height;
 	char end;
 
-	if (sscanf(text, "%5ux%5u%c", &width, &height, &end) != 2 || width < GPU_MONITOR_MIN ||
-	    width > GPU_MONITOR_MAX || height < GPU_MONITOR_MIN || height > GPU_MONITOR_MAX)
+	if (sscanf(text, "%5ux%5u%c", &width, &height, &end) != 2 ||
+	    !gpu_monitor_valid(width, height))
 		return -EINVAL;
 	*ret_width = width;
 	*ret_height = height;

@@ -27,7 +27,6 @@ struct gpu {
 	struct gpu_screen screen;
 	struct virgl *virgl; /* NULL: no 3D */
 	uint64_t transferred; /* bytes, in this turn */
-	uint32_t events; /* as the driver reads them */
 };
 
 /* A request and its response. */

@@ -147,6 +147,7 @@ struct gpu_screen {
 	struct loop *loop;
 	bool full;                   /* the other end takes nothing now */
 	bool frozen;                 /* the display keeps what was seen last */
+	uint32_t events;             /* of monitors, which the driver has not cleared */
 	/* Somebody changed a monitor's size. */
 	void (*changed)(struct gpu_screen *screen);
 	uint64_t copied; /* bytes, for whoever counts them */
@@ -174,7 +175,8 @@ void gpu_screen_reset(struct gpu_screen *screen);
 void gpu_screen_tell(struct gpu_screen *screen);
 /* A handler of screen->messages. */
 void gpu_screen_hear(struct event *event, uint32_t revents);
-/* A monitor of this size, which is one that it can have. Says whether it is another. */
+bool gpu_monitor_valid(uint32_t width, uint32_t height);
+/* A monitor of this size, which is a valid one. Says whether it is another. */
 bool gpu_screen_resize(struct gpu_head *head, uint32_t width, uint32_t height);
 
 /* ---- edid.c ---- */

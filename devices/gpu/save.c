@@ -8,7 +8,7 @@
 #include <assert.h>
 
 struct saved_gpu {
-	uint32_t heads, resources;
+	uint32_t heads, resources, events;
 };
 
 struct saved_resource {
@@ -17,6 +17,7 @@ struct saved_resource {
 	uint8_t uuid[GPU_UUID_LEN];
 };
 
+static_assert(sizeof(struct saved_gpu) == 12, "no holes");
 static_assert(sizeof(struct saved_resource) == 48, "no holes");
 static_assert(sizeof(struct gpu_scanout) == 18 * sizeof(uint32_t), "no holes");
 static_assert(sizeof(struct gpu_piece) == 24, "no holes");
@@ -42,8 +43,8 @@ static int save_resource(const struct gpu_resource *resource, struct state *stat
 
 int gpu_save(const struct gpu_table *table, const struct gpu_screen *screen, struct state *state)
 {
-	const struct saved_gpu saved = { screen->count, table->count };
-	int err = state_put(state, "gpu", 1, &saved, sizeof(saved));
+	const struct saved_gpu saved = { screen->count, table->count, screen->events };
+	int err = state_put(state, "gpu", 2, &saved, sizeof(saved));
 
 	for (unsigned int i = 0; !err && i < table->count; i++)
 		err = save_resource(table->resources[i], state);
@@ -100,8 +101,7 @@ static int load_head(struct gpu_screen *screen, struct gpu_head *head, struct st
 
 	if (err)
 		return err;
-	if (saved.plugged > 1 || saved.width < GPU_MONITOR_MIN || saved.width > GPU_MONITOR_MAX ||
-	    saved.height < GPU_MONITOR_MIN || saved.height > GPU_MONITOR_MAX ||
+	if (saved.plugged > 1 || !gpu_monitor_valid(saved.width, saved.height) ||
 	    gpu_scanout_set(screen, head, &saved.image, &saved.rect) ||
 	    gpu_cursor_set(screen, head, saved.cursor.resource, saved.cursor.hot_x,
 			   saved.cursor.hot_y))
@@ -115,13 +115,16 @@ static int load_head(struct gpu_screen *screen, struct gpu_head *head, struct st
 int gpu_load(struct gpu_table *table, struct gpu_screen *screen, struct state_reader *reader)
 {
 	struct saved_gpu saved;
-	int err = state_get(reader, "gpu", 1, &saved, sizeof(saved));
+	int err = state_get(reader, "gpu", 2, &saved, sizeof(saved));
 
-	if (!err && saved.heads != screen->count)
+	if (!err && (saved.heads != screen->count ||
+		     saved.events & ~(uint32_t)VIRTIO_GPU_EVENT_DISPLAY))
 		err = -EINVAL;
 	for (uint32_t i = 0; !err && i < saved.resources; i++)
 		err = load_resource(table, reader);
 	for (unsigned int i = 0; !err && i < screen->count; i++)
 		err = load_head(screen, &screen->heads[i], reader);
+	if (!err)
+		screen->events = saved.events;
 	return err;
 }

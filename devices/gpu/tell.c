@@ -49,7 +49,7 @@ static bool tell_head(struct gpu_screen *screen, uint16_t index)
 {
 	struct gpu_head *head = &screen->heads[index];
 	const struct display_rect surface = { .width = head->now.rect.width,
-					  .height = head->now.rect.height };
+					      .height = head->now.rect.height };
 
 	if (head->tell_surface) {
 		if (!tell_rect(screen, index, DISPLAY_SURFACE, &surface))
@@ -75,6 +75,12 @@ void gpu_screen_tell(struct gpu_screen *screen)
 
 	for (uint16_t i = 0; more && i < screen->count; i++)
 		more = tell_head(screen, i);
+}
+
+bool gpu_monitor_valid(uint32_t width, uint32_t height)
+{
+	return width >= GPU_MONITOR_MIN && width <= GPU_MONITOR_MAX &&
+	       height >= GPU_MONITOR_MIN && height <= GPU_MONITOR_MAX;
 }
 
 bool gpu_screen_resize(struct gpu_head *head, uint32_t width, uint32_t height)

@@ -45,7 +45,6 @@ int virtio_dev_save(struct virtio_dev *dev, struct state *state)
 	const struct virtio_class *class = dev->class;
 	struct saved_device saved = {
 		.features = dev->features,
-		.generation = dev->generation,
 		.queue_count = (uint16_t)dev->queue_count,
 		.status = atomic_load(&dev->status),
 		.started = dev->started,
@@ -53,7 +52,11 @@ int virtio_dev_save(struct virtio_dev *dev, struct state *state)
 	int err;
 
 	assert(dev->paused);
+	/* A worker may have news of the host's while the device is paused, too. */
+	pthread_mutex_lock(&dev->config_lock);
+	saved.generation = dev->generation;
 	memcpy(saved.config, dev->config, class->config_size);
+	pthread_mutex_unlock(&dev->config_lock);
 	err = state_put(state, "virtio", 1, &saved, sizeof(saved));
 	for (unsigned int i = 0; !err && i < dev->queue_count; i++)
 		err = save_queue(&dev->queues[i], state);

@@ -557,6 +557,34 @@ static void test_saves(void **state)
 	destroy(&test);
 }
 
+/* A monitor changes while the device is paused: its driver hears of it, wherever it goes on. */
+static void test_saves_events(void **state)
+{
+	struct virtio_gpu_resp_display_info info;
+	struct gpu_test test;
+	struct state saved;
+
+	(void)state;
+	make(&test, "");
+	virtio_dev_pause(test.guest.dev);
+	say(&test, &(struct display_message){ .type = DISPLAY_RESIZE,
+					      .rect = { .width = 800, .height = 600 } });
+	save(&test, &saved);
+	test.guest.config_interrupts = 0;
+	assert_int_equal(load(&test, &saved), 0);
+	virtio_dev_resume(test.guest.dev);
+	assert_int_equal(test.guest.config_interrupts, 1);
+	assert_int_equal(config(&test).events_read, VIRTIO_GPU_EVENT_DISPLAY);
+	get_info(&test, &info);
+	assert_memory_equal(&info.pmodes[0].r, &RECT(0, 0, 800, 600), 16);
+	clear_events(&test);
+	virtio_dev_pause(test.guest.dev);
+	virtio_dev_resume(test.guest.dev);
+	assert_int_equal(test.guest.config_interrupts, 1);
+	state_free(&saved);
+	destroy(&test);
+}
+
 /* One byte in so many: refused, or harmless. Emulators take their time for each device. */
 static void test_bad_saves(void **state)
 {
@@ -657,6 +685,7 @@ int main(void)
 		cmocka_unit_test(test_fences),
 		cmocka_unit_test(test_uuids),
 		cmocka_unit_test(test_saves),
+		cmocka_unit_test(test_saves_events),
 		cmocka_unit_test(test_bad_saves),
 		cmocka_unit_test(test_confined),
 	};
