@@ -158,12 +158,13 @@ static void input_light(struct input *input, const struct virtio_input_event *ev
 		return;
 	input->saved.leds = leds;
 	virtq_count(&input->dev.queues[INPUT_STATUS], INPUT_COUNT_LEDS, 1);
-	input_evdev_light(input);
 }
 
 static void input_kick(struct virtio_dev *dev, struct virtq *queue)
 {
 	struct input *input = container_of(dev, struct input, dev);
+	const uint32_t leds = input->saved.leds;
+	unsigned int budget = INPUT_QUEUE_SIZE;
 	struct virtio_input_event event;
 	struct chain *chain;
 
@@ -171,14 +172,20 @@ static void input_kick(struct virtio_dev *dev, struct virtq *queue)
 		input_deliver(input);
 		return;
 	}
-	while ((chain = virtq_pop(queue))) {
+	while (budget && (chain = virtq_pop(queue))) {
 		if (chain_pull(chain, &event, sizeof(event)) < sizeof(event)) {
 			virtio_fail(dev, "a status that is shorter than an event");
 			return;
 		}
 		input_light(input, &event);
 		virtq_done(queue, chain);
+		budget--;
 	}
+	/* All who read the host's device hear of a write: one for what is lit in the end. */
+	if (input->saved.leds != leds)
+		input_evdev_light(input);
+	if (!budget)
+		util_signal(queue->kick.fd);
 }
 
 /* Whatever was written, what is there is the answer to the selection. It tells no news, so no interrupt. */

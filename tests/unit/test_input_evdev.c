@@ -306,6 +306,7 @@ static void test_pressed_before(void **state)
 
 static void test_lights(void **state)
 {
+	const struct virtio_input_event off = { EV_LED, LED_CAPSL, 0 };
 	struct vq_guest guest;
 
 	(void)state;
@@ -320,6 +321,10 @@ static void test_lights(void **state)
 	tell(&guest, EV_LED, LED_CAPSL, 2, EVENT_SIZE);
 	tell(&guest, EV_KEY, KEY_A, 1, EVENT_SIZE);
 	tell(&guest, EV_LED, UINT16_MAX, 1, EVENT_SIZE);
+	/* Off and on again, at once: all who read the host's device would hear of it. */
+	memcpy(vq_ptr(&guest, DATA + KIB(5), EVENT_SIZE), &off, EVENT_SIZE);
+	vq_post(&guest, STATUS, &(struct vq_buffer){ DATA + KIB(5), EVENT_SIZE, false }, 1);
+	tell(&guest, EV_LED, LED_CAPSL, 1, EVENT_SIZE);
 	assert_string_equal(host.lit, "");
 	vq_reset(&guest);
 	vq_start(&guest, 0);
