@@ -187,12 +187,15 @@ void display_unmap(struct display_head *heads, unsigned int count)
 
 int display_connect(struct display *display, enum display_role role, int *ret_fd)
 {
+	const int room = KIB(32);
 	int fds[2];
 
 	if (display->ends[role] >= 0)
 		return -EBUSY;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
 		return -errno;
+	/* For some dozens of messages, whatever the default: a gpu tells the rest as one. */
+	setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	display->ends[role] = fds[0];
 	*ret_fd = fds[1];
 	return 0;
