@@ -43,7 +43,7 @@ void virgl_contexts_free(struct virgl_contexts *contexts)
 }
 
 /* Where the key is, or would be. */
-static uint32_t place(const struct virgl_contexts *contexts, uint64_t key)
+static uint32_t object_place(const struct virgl_contexts *contexts, uint64_t key)
 {
 	uint32_t low = 0, high = contexts->object_count;
 
@@ -61,7 +61,7 @@ static uint32_t place(const struct virgl_contexts *contexts, uint64_t key)
 /* All of these keys, as far as they are there. */
 static void remove_objects(struct virgl_contexts *contexts, uint64_t first, uint64_t last)
 {
-	uint32_t from = place(contexts, first), to = from;
+	uint32_t from = object_place(contexts, first), to = from;
 
 	for (; to < contexts->object_count && contexts->objects[to].key <= last; to++)
 		contexts->text -= contexts->objects[to].text;
@@ -78,7 +78,7 @@ static int add_object(struct virgl_contexts *contexts, uint64_t key, uint32_t te
 	remove_objects(contexts, key, key);
 	if (contexts->object_count == VIRGL_OBJECTS_MAX || text > VIRGL_TEXT_MAX - contexts->text)
 		return -EINVAL;
-	at = place(contexts, key);
+	at = object_place(contexts, key);
 	memmove(&contexts->objects[at + 1], &contexts->objects[at],
 		(contexts->object_count++ - at) * sizeof(*contexts->objects));
 	contexts->objects[at] = (struct virgl_object){ key, text };
@@ -119,7 +119,7 @@ static uint32_t *find_sub(struct virgl_context *context, uint32_t id)
 	return NULL;
 }
 
-/* As objects' keys have it: 0 is the first one, which each context has for as long as it is there. */
+/* As objects' keys have it: 0 is the first one, which each context has as long as it is there. */
 static uint32_t sub_number(const struct virgl_context *context, const uint32_t *place)
 {
 	return (uint32_t)(place - context->subs) + 1;
@@ -200,9 +200,10 @@ static int create_shader(struct virgl_contexts *contexts, struct virgl_context *
 	if (!further)
 		context->missing = total;
 	context->missing -= (uint32_t)util_min(context->missing, (len - head) * sizeof(*words));
-	return further ? 0 :
-			 add_object(contexts,
-				    object_key(contexts, context, context->current, words[1]), total);
+	if (further)
+		return 0;
+	return add_object(contexts, object_key(contexts, context, context->current, words[1]),
+			  total);
 }
 
 static int create_object(struct virgl_contexts *contexts, struct virgl_context *context,
