@@ -25,7 +25,7 @@ class Share(Group):
         (self.shared / "hello").write_text("from the host\n")
         (self.dir / "secret").write_text("not for the guest\n")
         (self.shared / "way-out").symlink_to("../secret")
-        self.vm = self.boot("--fs", f"{self.shared},tag=shared").ready()
+        self.vm = self.boot("--fs", f"{self.shared},tag=shared", "--fs", "/,tag=host,ro").ready()
         self.vm.sh("mkdir -p /mnt && mount -t virtiofs shared /mnt")
 
     def test_reads_what_the_host_wrote(self):
@@ -65,6 +65,17 @@ class Share(Group):
         status, output = self.vm.ask("mknod /mnt/null c 1 3")
         if not status or "not permitted" not in output:
             raise Failure(output)
+
+    def test_enters_nothing_of_the_kernels(self):
+        self.vm.sh("mkdir /host && mount -t virtiofs host /host")
+        equal(self.vm.sh(f"cat /host{self.dir}/secret; stat -c %F /host/proc"),
+              "not for the guest\ndirectory")
+        for command in ("ls /host/proc", "cat /host/proc/version", "ls /host/sys"):
+            equal(self.vm.ask(f"{command} 2>&1 | grep -c 'Permission denied'")[1], "1")
+        status, output = self.vm.ask(f"chmod 777 /host{self.dir}/secret")
+        if not status or "Read-only" not in output:
+            raise Failure(output)
+        self.vm.sh("umount -l /host")
 
     def test_lists_what_fills_many_replies(self):
         for i in range(3000):
