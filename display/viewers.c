@@ -25,12 +25,12 @@ enum news {
 /* ---- the gpu ---- */
 
 /* False: the gpu takes no more. */
-static bool tell_of(struct program *program, uint16_t index)
+static bool tell_of(struct program *program, unsigned int index)
 {
 	struct head *head = &program->heads[index];
 	struct display_message message = {
 		.type = DISPLAY_LOOKING,
-		.head = index,
+		.head = (uint16_t)index,
 		.value = head->viewers,
 	};
 
@@ -47,7 +47,7 @@ void viewers_tell_gpu(struct program *program)
 {
 	bool all = true;
 
-	for (uint16_t i = 0; i < program->head_count; i++)
+	for (unsigned int i = 0; i < program->head_count; i++)
 		all &= tell_of(program, i);
 	(void)loop_mod(&program->loop, &program->gpu, all ? EPOLLIN : EPOLLIN | EPOLLOUT);
 }
