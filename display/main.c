@@ -57,21 +57,58 @@ static void answer(const struct program *program, int err)
 	(void)!write(program->control.fd, &word, sizeof(word));
 }
 
-/* In a process of its own: it may take a while, and the file may be anything. */
-static void take_picture(const struct program *program, unsigned int index)
+_Noreturn static void draw_picture(const struct program *program, unsigned int index, int sock)
 {
 	const struct head *head = &program->heads[index];
-	pid_t pid = fork();
+	int32_t word = -EPERM;
 
-	if (pid < 0)
-		answer(program, -errno);
-	if (pid)
-		return;
-	program_leave((const int[]){ head->picture, program->control.fd }, 2);
+	program_leave((const int[]){ head->picture, sock }, 2);
 	filter_name_thread("picture");
-	answer(program, filter_enter(&picture_sandbox) < 0 ? -EPERM
-		: png_write_file(head->picture, program->memory[index].pixels, head->width, head->height));
+	if (filter_enter(&picture_sandbox) == 0)
+		word = png_write_file(head->picture, program->memory[index].pixels, head->width, head->height);
+	(void)!write(sock, &word, sizeof(word));
 	_exit(EXIT_SUCCESS);
+}
+
+/* In a process of its own: it may take a while, and the file may be anything. */
+static int take_picture(struct program *program, unsigned int index)
+{
+	_cleanup_close_ int ours = -1, its = -1;
+	int fds[2], r;
+	pid_t pid;
+
+	if (program->picture.fd >= 0)
+		return -EBUSY;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		return -errno;
+	ours = fds[0];
+	its = fds[1];
+	pid = fork();
+	if (pid == 0)
+		draw_picture(program, index, its);
+	if (pid < 0)
+		return -errno;
+	program->picture.fd = ours;
+	r = loop_add(&program->loop, &program->picture, EPOLLIN);
+	if (r < 0)
+		program->picture.fd = -1;
+	else
+		util_steal_fd(&ours);
+	return r;
+}
+
+/* Its process has said how it went; or it is gone. */
+static void on_picture(struct event *event, uint32_t revents)
+{
+	struct program *program = container_of(event, struct program, picture);
+	int32_t word;
+
+	(void)revents;
+	if (read(event->fd, &word, sizeof(word)) != sizeof(word))
+		word = -ECHILD;
+	loop_del(&program->loop, event);
+	util_closep(&event->fd);
+	answer(program, word);
 }
 
 static void on_control(struct event *event, uint32_t revents)
@@ -98,11 +135,11 @@ static void on_control(struct event *event, uint32_t revents)
 	/* What the gpu has said before it counts. */
 	(void)heads_update(program, BACKLOG_MAX);
 	if (!head || head->picture < 0)
-		answer(program, -EBADF);
-	else if (!head->width)
-		answer(program, -ENODATA);
+		r = -EBADF;
 	else
-		take_picture(program, picture.head);
+		r = head->width ? take_picture(program, picture.head) : -ENODATA;
+	if (r < 0)
+		answer(program, r);
 }
 
 static void on_gpu(struct event *event, uint32_t revents)
@@ -188,6 +225,7 @@ static int watch(struct program *program)
 
 	program->control.fn = on_control;
 	program->gpu.fn = on_gpu;
+	program->picture = (struct event){ -1, on_picture };
 	if (!r)
 		r = loop_add(&program->loop, &program->control, EPOLLIN);
 	if (!r && program->gpu.fd >= 0)

@@ -47,6 +47,7 @@ struct input {
 struct program {
 	struct loop loop;
 	struct event control, gpu;
+	struct event picture; /* the process that takes one; fd -1: none does */
 	struct input inputs[DISPLAY_ROLES];
 	const struct display_head *memory;
 	unsigned int head_count;

@@ -13,6 +13,7 @@
 static const struct hint picture_hints[] = {
 	{ ENODATA, "this head of the gpu shows nothing, the file stays empty" },
 	{ ETIMEDOUT, "microvm-display did not write it in time" },
+	{ ECHILD, "the process of microvm-display that wrote it was killed, so it is not whole" },
 	{ ECONNRESET, "microvm-display has ended, so there is no picture" },
 	{ 0 },
 };

@@ -178,7 +178,7 @@ int display_give_file(struct display *display, unsigned int head, int fd);
 /*
  * Writes there what the head shows now, as PNG, in place of what there was; waits for it for some
  * seconds at the most. Main thread. -ENODATA: the head shows nothing; -EBADF: it was given no file;
- * -ETIMEDOUT; -ECONNRESET: the program is gone; -errno of the writing.
+ * -ETIMEDOUT; -ECONNRESET: the program is gone; -ECHILD: its process for the picture is; -errno of the writing.
  */
 int display_shoot(struct display *display, unsigned int head);
 

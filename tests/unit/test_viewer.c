@@ -12,6 +12,8 @@
 #include <pthread.h>
 #include <rfb/rfbclient.h>
 #include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include "devices/display/display.h"
 
@@ -356,6 +358,24 @@ static void test_tells_what_cannot_be_written(void **state)
 	assert_int_equal(display_give_file(&f->display, 0, fd), 0);
 	say_surface(f, 0, 640, 480);
 	assert_int_equal(display_shoot(&f->display, 0), -ENOSPC);
+}
+
+/* The process that writes it is killed: nobody waits for it, and the next one is taken. */
+static void test_tells_of_a_crash(void **state)
+{
+	struct fixture *f = started(state, NULL);
+	_cleanup_close_ int fd = memfd_create("picture", MFD_CLOEXEC);
+	struct rlimit limit;
+
+	assert_int_equal(display_give_file(&f->display, 0, fd), 0);
+	show(f, 0, 640, 480, 0);
+	assert_int_equal(prlimit(f->display.pid, RLIMIT_FSIZE, NULL, &limit), 0);
+	limit.rlim_cur = 100;
+	assert_int_equal(prlimit(f->display.pid, RLIMIT_FSIZE, &limit, NULL), 0);
+	assert_int_equal(display_shoot(&f->display, 0), -ECHILD);
+	limit.rlim_cur = limit.rlim_max;
+	assert_int_equal(prlimit(f->display.pid, RLIMIT_FSIZE, &limit, NULL), 0);
+	assert_int_equal(display_shoot(&f->display, 0), 0);
 }
 
 /* ---- looking ---- */
@@ -879,6 +899,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_takes_pictures),
 		TEST(test_tells_what_cannot_be_written),
+		TEST(test_tells_of_a_crash),
 		TEST(test_shows_each_head),
 		TEST(test_follows_damage_and_size),
 		TEST(test_answers_one_request),
