@@ -28,6 +28,8 @@ DEPS_LIBS_aarch64 := libfdt-dev
 ifdef GPU3D
 DEPS_LIBS += libvirglrenderer-dev libegl-dev libegl1 libegl-mesa0 libgl1-mesa-dri libgles-dev libgbm-dev libdrm-dev
 endif
+# What a browser takes that looks at a screen: make check-web.
+DEPS_WEB := chromium novnc websockify iproute2
 DEBIAN_ARCH_x86_64 := amd64
 DEBIAN_ARCH_aarch64 := arm64
 DEBIAN_ARCH := $(DEBIAN_ARCH_$(ARCH))
@@ -231,7 +233,7 @@ clean: ## remove everything that was built, images included
 
 # ---- tests ----
 
-.PHONY: check check-unit check-gpu3d check-kernel check-conform check-vhost mutate check-fuzz fuzz fuzz-coverage fuzz-targets check-usage check-image check-guest check-budget asan tsan layers lint bench
+.PHONY: check check-unit check-gpu3d check-web check-kernel check-conform check-vhost mutate check-fuzz fuzz fuzz-coverage fuzz-targets check-usage check-image check-guest check-budget asan tsan layers lint bench
 check: deps ## install, build, and run every test
 	+@$(MAKE) --no-print-directory -j$$(nproc) all static images
 	@tests/check
@@ -258,6 +260,14 @@ check-gpu3d: all $(UNIT_GPU3D) $(GLES) guest-kernel graphics host-kernel
 	@tests/unit/run $(UNIT_GPU3D)
 	@$(SUDO) tests/lab/host --memory 3072 --env BUILD -- tests/guest/run --long --transport pci -k /gl/
 endif
+
+$(BUILD)/tests/web/screen: $(BUILD)/tests/web/screen.o $(LIB)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+check-web: $(BUILD)/tests/web/screen $(BUILD)/microvm-display ## install a browser, and have it show and type what the README says it does
+	+@$(MAKE) --no-print-directory deps_want="$(DEPS_WEB)" deps
+	@$(SUDO) tests/web/run $^
 
 asan: ## the unit tests under the address and undefined-behaviour sanitizers
 	+@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)/asan SANITIZE=address,undefined OPTIMISE='-O1 -g' check-unit
@@ -386,4 +396,4 @@ bench-core: $(BUILD)/tests/bench/core $(bench_needs) ## devices without a VM aga
 check-syscalls: $(BUILD)/tests/bench/core $(bench_needs) ## no system call of a disk under load but the backend's
 	@env BUILD=$(BUILD) $(call bench_host) tests/bench/syscalls $< $(bench_disks)
 
--include $(OBJ:.o=.d) $(DISPLAY:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(IMAGE:.o=.d) $(VDRV:.o=.d) $(CONFORM:.o=.d) $(CORE:.o=.d) $(BUILD)/tests/live/live.d
+-include $(OBJ:.o=.d) $(DISPLAY:.o=.d) $(UNIT:=.d) $(FUZZ:=.d) $(IMAGE:.o=.d) $(VDRV:.o=.d) $(CONFORM:.o=.d) $(CORE:.o=.d) $(BUILD)/tests/live/live.d $(BUILD)/tests/web/screen.d
