@@ -804,6 +804,50 @@ static void test_strangers_get_nothing(void **state)
 		close(fds[i]);
 }
 
+#define BYTES(...) { (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ }) }
+
+/* Messages of somebody who was let in, with numbers that are none. He may stay or not; others notice nothing. */
+static void test_survives_lies(void **state)
+{
+	const struct {
+		const uint8_t *bytes;
+		size_t len;
+	} lies[] = {
+		BYTES(0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), /* pixels of no bits, */
+		BYTES(0, 0, 0, 0, 8, 255, 0, 1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0),
+		BYTES(0, 0, 0, 0, 24, 24, 0, 1, 0, 0, 0, 0, 0, 0, 31, 31, 31, 0, 0, 0),
+		BYTES(0, 0, 0, 0, 64, 64, 1, 1, 0, 255, 0, 255, 0, 255, 0, 8, 16, 0, 0, 0),
+		BYTES(2, 0, 255, 255, 0, 0, 0, 7),                      /* encodings that do not come, */
+		BYTES(5, 255, 255, 255, 255, 255),                      /* a place off the screen, */
+		BYTES(6, 0, 0, 0, 255, 255, 255, 255, 'x'),             /* texts of 4 and 2 GiB, */
+		BYTES(6, 0, 0, 0, 127, 255, 255, 255, 'x'),
+		BYTES(6, 0, 0, 0, 128, 0, 0, 0, 16, 0, 0, 1, 120, 156), /* one that is packed, */
+		BYTES(7, 1, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, '/'), /* a file, */
+		BYTES(8, 0, 0, 0), BYTES(8, 255, 0, 0), BYTES(15, 200, 0, 0),   /* a smaller screen, */
+		BYTES(11, 0, 0, 0, 255, 255, 255, 240),                 /* words, */
+		BYTES(251, 0, 255, 255, 255, 255, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0), /* and sizes. */
+		BYTES(251, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+		BYTES(251, 0, 3, 32, 2, 88, 255, 0),
+	};
+	static const uint8_t request[] = { 3, 0, 0, 0, 0, 0, 0, SMALL, 0, SMALL };
+	struct fixture *f = started(state, NULL);
+	struct display_message message;
+
+	for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
+		_cleanup_close_ int fd = greet(f);
+
+		assert_int_equal(write(fd, lies[i].bytes, lies[i].len), lies[i].len);
+		(void)!write(fd, request, sizeof(request));
+		shutdown(fd, SHUT_WR);
+		assert_true(ends(fd));
+		do {
+			assert_true(hear(f->gpu, &message));
+			assert_int_equal(message.type, DISPLAY_LOOKING);
+		} while (message.value);
+	}
+	leave(see(f, 0, 64, 64));
+}
+
 static void test_has_a_limit_of_viewers(void **state)
 {
 	struct fixture *f = started(state, NULL);
@@ -916,6 +960,7 @@ int main(void)
 		TEST(test_serves_viewers_apart),
 		TEST(test_survives_garbage),
 		TEST(test_strangers_get_nothing),
+		TEST(test_survives_lies),
 		TEST(test_has_a_limit_of_viewers),
 		TEST(test_survives_a_flood),
 		TEST(test_survives_the_gpu),
