@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include "devices/display/control.h"
 #include "devices/display/display.h"
 
 #define PATIENCE_MS 30000
@@ -376,6 +377,37 @@ static void test_tells_of_a_crash(void **state)
 	limit.rlim_cur = limit.rlim_max;
 	assert_int_equal(prlimit(f->display.pid, RLIMIT_FSIZE, &limit, NULL), 0);
 	assert_int_equal(display_shoot(&f->display, 0), 0);
+}
+
+/* Whoever does not wait for an answer gets one picture at a time all the same. */
+static void test_takes_one_picture_at_a_time(void **state)
+{
+	const struct display_picture request = { .head = 0 };
+	struct fixture *f = started(state, NULL);
+	static const int32_t answers[] = { -EBUSY, -EBUSY, 0 };
+	_cleanup_close_ int reader = -1, writer = -1;
+	unsigned int seed = 1;
+	char bytes[4096];
+	int32_t answer;
+	int fds[2];
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	fcntl(fds[0], F_SETFL, O_NONBLOCK);
+	reader = fds[0];
+	writer = fds[1];
+	assert_int_equal(display_give_file(&f->display, 0, writer), 0);
+	/* Noise is not compressed, so the first one is more than a pipe holds. */
+	for (size_t i = 0; i < 640 * 480; i++)
+		((uint32_t *)f->heads[0].pixels)[i] = (uint32_t)rand_r(&seed) >> 4;
+	say_surface(f, 0, 640, 480);
+	for (size_t i = 0; i < ARRAY_SIZE(answers); i++)
+		assert_int_equal(write(f->display.control, &request, sizeof(request)), sizeof(request));
+	for (size_t i = 0; i < ARRAY_SIZE(answers); i++) {
+		while (answers[i] == 0 && recv(f->display.control, &answer, sizeof(answer), MSG_PEEK | MSG_DONTWAIT) < 0)
+			(void)!read(reader, bytes, sizeof(bytes));
+		assert_int_equal(read(f->display.control, &answer, sizeof(answer)), sizeof(answer));
+		assert_int_equal(answer, answers[i]);
+	}
 }
 
 /* ---- looking ---- */
@@ -944,6 +976,7 @@ int main(void)
 		TEST(test_takes_pictures),
 		TEST(test_tells_what_cannot_be_written),
 		TEST(test_tells_of_a_crash),
+		TEST(test_takes_one_picture_at_a_time),
 		TEST(test_shows_each_head),
 		TEST(test_follows_damage_and_size),
 		TEST(test_answers_one_request),
