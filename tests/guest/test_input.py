@@ -161,6 +161,8 @@ class Input(Group):
         vm.sh("evread 'test keyboard' 2 >/tmp/events 2>&1 & reader=$!")
         until(lambda: vm.sh("cat /tmp/events").startswith("ready"))
         keyboard.report((KEY, 30, 1))
+        # What nobody has read goes with the device.
+        until(lambda: vm.sh("cat /tmp/events").endswith("1 30 1\n0 0 0"))
         keyboard.close()
         vm.sh("wait $reader")
         # The host's kernel lets go of it, with a report of its own.
