@@ -142,7 +142,7 @@ static void test_text_is_bounded(void **state)
 	uint32_t *words = calloc(6 + COUNT, 4);
 
 	assert_non_null(words);
-	words[0] = CREATE_OBJECT | OBJECT_SHADER << 8 | (5 + COUNT) << 16;
+	words[0] = CREATE_OBJECT | OBJECT_SHADER << 8 | (5U + COUNT) << 16;
 	words[3] = LEN;
 	for (words[1] = 1; words[1] <= MOST; words[1]++)
 		assert_int_equal(check(account, words, 6 + COUNT), 0);
