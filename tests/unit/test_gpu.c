@@ -585,6 +585,37 @@ static void test_saves_events(void **state)
 	destroy(&test);
 }
 
+/* Monitors change while saves are taken: each has a size together with the news of it. */
+static void test_saves_one_moment(void **state)
+{
+	struct virtio_gpu_resp_display_info info;
+	struct gpu_test test;
+	struct state saved;
+
+	(void)state;
+	for (unsigned int round = 0; round < 8; round++) {
+		make(&test, "");
+		assert_int_equal(vq_run(&test.guest, false), 0);
+		virtio_dev_pause(test.guest.dev);
+		for (uint32_t i = 0; i < 4; i++)
+			assert_int_equal(display_send(test.display.ends[DISPLAY_GPU],
+						      &(struct display_message){
+							      .type = DISPLAY_RESIZE,
+							      .rect = { .width = 800 + i, .height = 600 } }), 0);
+		saved = (struct state){ 0 };
+		assert_int_equal(virtio_dev_save(test.guest.dev, &saved), 0);
+		worker_stop(&test.guest.dev->workers[0]);
+		test.guest.running = false;
+		assert_int_equal(load(&test, &saved), 0);
+		virtio_dev_resume(test.guest.dev);
+		get_info(&test, &info);
+		assert_int_equal(config(&test).events_read,
+				 info.pmodes[0].r.width == 1024 ? 0 : VIRTIO_GPU_EVENT_DISPLAY);
+		state_free(&saved);
+		destroy(&test);
+	}
+}
+
 /* One byte in so many: refused, or harmless. Emulators take their time for each device. */
 static void test_bad_saves(void **state)
 {
@@ -686,6 +717,7 @@ int main(void)
 		cmocka_unit_test(test_uuids),
 		cmocka_unit_test(test_saves),
 		cmocka_unit_test(test_saves_events),
+		cmocka_unit_test(test_saves_one_moment),
 		cmocka_unit_test(test_bad_saves),
 		cmocka_unit_test(test_confined),
 	};
