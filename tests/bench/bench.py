@@ -30,9 +30,10 @@ KERNEL, WORDS, MACHINE, PCI = {
 }[ARCH]
 
 
-def tuned_or_stock():
-    """The kernel to boot: the tuned one if it was built."""
-    return next(k / KERNEL for k in (IMAGES / "tuned", IMAGES / "guest") if (k / KERNEL).exists())
+def tuned_or_stock(option=""):
+    """The kernel to boot: the tuned one if it was built, and has the option; None: neither has."""
+    kernels = (k for k in (IMAGES / "tuned", IMAGES / "guest") if (k / KERNEL).exists())
+    return next((k / KERNEL for k in kernels if option in (k / "config").read_text()), None)
 
 
 def in_the_lab():
@@ -126,14 +127,14 @@ class Process:
         return self
 
     def __exit__(self, *_):
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         self.process.kill()
         self.process.communicate()
 
     def watch(self):
         """Gives up on it if that is not called again, nor its end seen, within so many seconds."""
         signal.signal(signal.SIGALRM, self.give_up)
-        signal.alarm(self.limit)
+        signal.setitimer(signal.ITIMER_REAL, self.limit)
 
     def give_up(self, *_):
         raise SystemExit(f"{self.process.args} did nothing for {self.limit} s")

@@ -2,6 +2,7 @@
 /*
  *	files create|stat|unlink FOLDER COUNT: so many empty files, one after the other
  *	files read|write FILE COUNT: so many blocks at random places of the file, past the cache
+ *	files map FILE COUNT: the same by a mapping, of which it looks at each block
  */
 #include <err.h>
 #include <fcntl.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -38,22 +40,51 @@ static void each(const char *what, const char *folder, unsigned int count)
 	}
 }
 
+static off_t open_file(const char *path, int flags, int *ret_fd)
+{
+	struct stat st;
+
+	*ret_fd = open(path, flags);
+	if (*ret_fd < 0 || fstat(*ret_fd, &st) < 0)
+		err(1, "%s", path);
+	return st.st_size;
+}
+
+static off_t random_block(uint32_t *seed, off_t size)
+{
+	*seed = *seed * 1664525 + 1013904223;
+	return (*seed >> 8) % (size / BLOCK) * BLOCK;
+}
+
 static void blocks(bool writes, const char *path, unsigned int count)
 {
 	static _Alignas(BLOCK) char block[BLOCK];
-	int fd = open(path, (writes ? O_WRONLY : O_RDONLY) | O_DIRECT);
-	struct stat st;
 	uint32_t seed = 1;
+	int fd;
+	const off_t size = open_file(path, (writes ? O_WRONLY : O_RDONLY) | O_DIRECT, &fd);
 
-	if (fd < 0 || fstat(fd, &st) < 0)
-		err(1, "%s", path);
 	while (count--) {
-		off_t at;
+		off_t at = random_block(&seed, size);
 
-		seed = seed * 1664525 + 1013904223;
-		at = (seed >> 8) % (st.st_size / BLOCK) * BLOCK;
 		if ((writes ? pwrite(fd, block, BLOCK, at) : pread(fd, block, BLOCK, at)) != BLOCK)
 			err(1, "%s", path);
+	}
+}
+
+static void look(const char *path, unsigned int count)
+{
+	static char block[BLOCK];
+	uint32_t seed = 1;
+	int fd;
+	const off_t size = open_file(path, O_RDONLY, &fd);
+	const char *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+
+	if (map == MAP_FAILED)
+		err(1, "%s", path);
+	while (count--) {
+		memcpy(block, map + random_block(&seed, size), BLOCK);
+		/* It is wanted. */
+		__asm__ volatile("" : : "r"(block) : "memory");
 	}
 }
 
@@ -68,6 +99,8 @@ int main(int argc, char **argv)
 	writes = !strcmp(argv[1], "write");
 	if (writes || !strcmp(argv[1], "read"))
 		blocks(writes, argv[2], count);
+	else if (!strcmp(argv[1], "map"))
+		look(argv[2], count);
 	else
 		each(argv[1], argv[2], count);
 	return 0;
