@@ -350,6 +350,7 @@ static ssize_t no_input(struct chardev *chardev, int err)
 static ssize_t read_some(struct chardev *chardev, void *buffer, size_t len)
 {
 	ssize_t n;
+	int err;
 
 	if (chardev->ended)
 		return -EPIPE;
@@ -360,7 +361,8 @@ static ssize_t read_some(struct chardev *chardev, void *buffer, size_t len)
 	while (n < 0 && errno == EINTR);
 	if (n > 0)
 		return n;
-	return n < 0 && errno == EFAULT ? -EFAULT : no_input(chardev, n < 0 ? errno : 0);
+	err = n < 0 ? errno : 0;
+	return err == EFAULT ? -EFAULT : no_input(chardev, err);
 }
 
 ssize_t chardev_read(struct chardev *chardev, void *buffer, size_t len,

@@ -346,7 +346,7 @@ static const struct bus_ops *registers(const struct virtio_pci *pci, uint8_t bar
 		return &bar_ops;
 	}
 	if (bar == PORTS_BAR_INDEX && pci->ports) {
-		*ret_len = pci->dev->queue_count * NOTIFY_MULTIPLIER;
+		*ret_len = (uint64_t)pci->dev->queue_count * NOTIFY_MULTIPLIER;
 		return &port_ops;
 	}
 	return NULL;
