@@ -142,7 +142,8 @@ class Input(Group):
         until(lambda: vm.ask("grep -q '^1 48 1' /tmp/events")[0] == 0)
         keyboard.report((KEY, 48, 0))
         until(lambda: vm.ask("grep -q '^1 48 0' /tmp/events")[0] == 0)
-        keys = vm.sh("kill $reader; grep '^1 ' /tmp/events").split("\n")
+        # The guest repeats a key that it sees held.
+        keys = vm.sh("kill $reader; grep '^1 .* [01]$' /tmp/events").split("\n")
         assert keys[-2:] == ["1 48 1", "1 48 0"] and len(keys) < 400, keys[-4:]
         assert keys.count("1 30 1") == keys.count("1 30 0"), keys
 
