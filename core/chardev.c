@@ -407,7 +407,7 @@ ssize_t chardev_write(struct chardev *chardev, const void *buffer, size_t len)
 		return 0;
 	if (chardev->door < 0 || errno == EFAULT)
 		return -errno;
-	/* The peer left; what it sent before may still be read. */
+	/* The peer left; what it sent before may still be read, until the next one is there. */
 	chardev->out = -1;
 	chardev->unheard = true;
 	ask(chardev);

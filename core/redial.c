@@ -22,7 +22,7 @@ static void leave(int sock)
 	prctl(PR_SET_NAME, "microvm-redial");
 	/* It has a copy of what the caller remembers, secrets included. */
 	prctl(PR_SET_DUMPABLE, 0);
-	/* Whoever ends the caller's group ends this one. */
+	/* The caller blocks what its main thread alone handles; a service manager's SIGTERM is for this one, too. */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* Keys at the caller's terminal are not for this one. */

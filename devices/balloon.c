@@ -12,6 +12,8 @@
 
 /* Linux reports so many at once, and takes no balloon at all whose ring is smaller (PAGE_REPORTING_CAPACITY). */
 #define BALLOON_REPORTS_MIN 32
+/* Lists; then whoever calls the worker has a turn: one may be 16384 calls of the kernel. */
+#define BALLOON_TURN_CHAINS 8
 
 static const char *const balloon_counters[] = {
 	[BALLOON_TARGET] = "target",
@@ -73,20 +75,25 @@ static void balloon_kick(struct virtio_dev *dev, struct virtq *queue)
 {
 	const enum balloon_role role = balloon_role(queue);
 	struct balloon *balloon = balloon_of(dev);
-	const char *fault = NULL;
-	struct chain *chain;
+	const char *fault;
 
 	if (role == BALLOON_STATS)
 		balloon_stats_kick(balloon, queue);
 	if (role == BALLOON_STATS || role == BALLOON_ROLES)
 		return;
-	while (!fault && (chain = virtq_pop(queue))) {
+	for (unsigned int i = 0; i < BALLOON_TURN_CHAINS; i++) {
+		struct chain *chain = virtq_pop(queue);
+
+		if (!chain)
+			return;
 		fault = balloon_take(balloon, role, chain);
-		if (!fault)
-			virtq_done(queue, chain);
+		if (fault) {
+			virtio_fail(dev, "%s", fault);
+			return;
+		}
+		virtq_done(queue, chain);
 	}
-	if (fault)
-		virtio_fail(dev, "%s", fault);
+	util_signal(queue->kick.fd);
 }
 
 static void balloon_queue_stop(struct virtq *queue)

@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include "core/state.h"
 #include "tests/lib/child.h"
 #include "tests/unit/driver.h"
 
@@ -691,6 +692,30 @@ static void test_resize(void **state)
 	unmake(&test);
 }
 
+/* The disk has become longer since the save: that is what the driver finds. */
+static void test_size_is_no_saves(void **state)
+{
+	struct blk_test test;
+	struct vq_guest *guest = &test.guest;
+	struct state saved = { 0 };
+	struct state_reader reader;
+
+	if (!setup(&test, state))
+		skip();
+	virtio_dev_pause(guest->dev);
+	assert_int_equal(virtio_dev_save(guest->dev, &saved), 0);
+	virtio_dev_free(guest->dev);
+	guest->dev = NULL;
+	assert_int_equal(truncate(test.path, 2 * DISK), 0);
+	assert_int_equal(vq_plug(guest, guest->conf), 0);
+	reader = (struct state_reader){ saved.data, saved.len };
+	assert_int_equal(virtio_dev_load(guest->dev, &reader), 0);
+	assert_int_equal(config_of(guest).capacity, 2 * DISK / 512);
+	assert_int_equal(guest->config_interrupts, 1);
+	state_free(&saved);
+	unmake(&test);
+}
+
 static void test_config_and_id(void **state)
 {
 	struct virtio_blk_config config;
@@ -1021,6 +1046,7 @@ int main(void)
 		{ "stopped and paused, sync", test_stopped_and_paused, NULL, NULL, stop_sync },
 		{ "stopped and paused, auto", test_stopped_and_paused, NULL, NULL, stop_uring },
 		{ "resize, sync", test_resize, NULL, NULL, sync },
+		{ "size after a load, sync", test_size_is_no_saves, NULL, NULL, sync },
 		{ "resize, auto", test_resize, NULL, NULL, automatic },
 		cmocka_unit_test(test_ranges_of_read_only),
 		cmocka_unit_test(test_topology),
