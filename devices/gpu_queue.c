@@ -227,7 +227,6 @@ static uint32_t gpu_transfer(struct gpu *gpu, struct gpu_call *call)
 {
 	struct gpu_resource *resource = gpu_find(gpu, call->in.transfer.resource_id);
 	const struct display_rect rect = gpu_rect(&call->in.transfer.r);
-
 	uint32_t err;
 
 	if (!resource)
