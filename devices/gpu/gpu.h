@@ -150,7 +150,7 @@ struct gpu_screen {
 	uint32_t events;             /* of monitors, which the driver has not cleared */
 	/* Somebody changed a monitor's size. */
 	void (*changed)(struct gpu_screen *screen);
-	uint64_t copied; /* bytes, for whoever counts them */
+	uint64_t copied; /* bytes, or tried to, for whoever counts them */
 	uint32_t line[DISPLAY_WIDTH_MAX];
 };
 

@@ -35,7 +35,11 @@ static void copy(struct gpu_screen *screen, struct gpu_head *head,
 			(uint64_t)source.x * GPU_PIXEL;
 	uint8_t *to;
 
-	if (!screen->memory || virgl_fetch(resource, &source) < 0)
+	if (!screen->memory)
+		return;
+	/* What fails at its last line has taken as long; what 3D drew is copied twice. */
+	screen->copied += len * part->height * (resource->in_3d ? 2 : 1);
+	if (virgl_fetch(resource, &source) < 0)
 		return;
 	to = screen->memory[head - screen->heads].pixels + part->y * pitch +
 	     (size_t)part->x * GPU_PIXEL;
@@ -49,7 +53,6 @@ static void copy(struct gpu_screen *screen, struct gpu_head *head,
 		from += image->stride;
 		to += pitch;
 	}
-	screen->copied += len * part->height;
 }
 
 static uint32_t check_image(const struct gpu_resource *resource, const struct gpu_image *image,
@@ -66,6 +69,9 @@ static uint32_t check_image(const struct gpu_resource *resource, const struct gp
 	/* Its last line ends within the resource; the sum of it could exceed 64 bits. */
 	if (!util_within(image->offset, line, resource->size) ||
 	    image->height - 1 > (resource->size - image->offset - line) / image->stride)
+		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+	/* No more than that can be fetched. */
+	if (resource->in_3d && (image->width > resource->width || image->height > resource->height))
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 	return 0;
 }

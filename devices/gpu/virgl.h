@@ -52,7 +52,7 @@ uint32_t virgl_attach(struct gpu_table *table, struct gpu_resource *resource);
 void virgl_detach(struct gpu_table *table, struct gpu_resource *resource);
 uint32_t virgl_transfer(struct virgl *virgl, const struct virtio_gpu_transfer_host_3d *transfer,
 			bool to_host);
-/* What was drawn, to the pixels that heads show: 2D draws there itself. -EINVAL, -EIO. */
+/* What was drawn, to the pixels that heads show: 2D draws there itself. rect is within it. -EIO. */
 int virgl_fetch(const struct gpu_resource *resource, const struct display_rect *rect);
 
 /* index < VIRGL_CAPSETS. */

@@ -559,6 +559,8 @@ static void test_takes_memory_away(void **state)
 	assert_ok(with_id(&test, VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING, 3));
 	assert_ok(flush(&test, 3, any));
 	assert_shown(&test, 0, 64, 64, 0, 0);
+	/* It is worth as much of a turn, or there could be no end of it. */
+	assert_int_equal(vq_counter(&test.guest, "shown_bytes"), 2 * 64 * 64 * 4);
 	memset(guest_pixels(&test), 0xaa, 64 * 64 * 4);
 	/* Of the half that is there 32 lines are shown, the others stay. */
 	assert_ok(attach(&test, 3, 1, 32 * 256, 0));

@@ -65,7 +65,8 @@ static void make(struct test *test, const char *options)
 
 static void start(struct test *test)
 {
-	vq_start(&test->guest, 1ULL << VIRTIO_GPU_F_VIRGL | 1ULL << VIRTIO_GPU_F_EDID);
+	vq_start(&test->guest, 1ULL << VIRTIO_GPU_F_VIRGL | 1ULL << VIRTIO_GPU_F_EDID |
+				       1ULL << VIRTIO_GPU_F_RESOURCE_BLOB);
 }
 
 static void destroy(struct test *test)
@@ -470,6 +471,38 @@ static void test_resources(void **state)
 	child_succeeds(geteuid(), resources, &shared);
 }
 
+static uint32_t show_as(struct test *test, uint32_t resource, uint32_t width, uint32_t height)
+{
+	const struct virtio_gpu_set_scanout_blob set = {
+		.hdr.type = VIRTIO_GPU_CMD_SET_SCANOUT_BLOB, .r = { 0, 0, 16, 16 },
+		.resource_id = resource, .width = width, .height = height, .format = BGRA,
+		.strides = { width * 4 },
+	};
+
+	return ASK(test, set);
+}
+
+/* Of as many bytes, but nothing that can be fetched. */
+static int shapes(void *arg)
+{
+	struct test *test = arg;
+
+	make(test, "3d");
+	start(test);
+	prepare(test);
+	CHILD_CHECK(show_as(test, TARGET, SIDE, SIDE) == OK);
+	CHILD_CHECK(show_as(test, TARGET, 2 * SIDE, SIDE / 2) != OK);
+	CHILD_CHECK(show_as(test, TARGET, SIDE / 2, 2 * SIDE) != OK);
+	destroy(test);
+	return 0;
+}
+
+static void test_shapes(void **state)
+{
+	(void)state;
+	child_succeeds(geteuid(), shapes, &shared);
+}
+
 static int transfers(void *arg)
 {
 	struct test *test = arg;
@@ -686,6 +719,7 @@ int main(void)
 		cmocka_unit_test(test_confined),
 		cmocka_unit_test(test_capsets),
 		cmocka_unit_test(test_resources),
+		cmocka_unit_test(test_shapes),
 		cmocka_unit_test(test_transfers),
 		cmocka_unit_test(test_contexts),
 		cmocka_unit_test(test_lies),
