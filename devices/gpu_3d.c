@@ -5,6 +5,8 @@
 
 /* Compiled shaders run on the thread, and the compiler wants to go deep. */
 #define GPU_3D_STACK MIB(8)
+/* What a byte of commands takes, in bytes copied: a turn has a few of the longest requests. */
+#define GPU_3D_WEIGHT 16
 
 static uint32_t gpu_get_capset_info(struct gpu *gpu, struct gpu_call *call)
 {
@@ -78,6 +80,7 @@ static uint32_t gpu_submit(struct gpu *gpu, struct gpu_call *call)
 	if (len > VIRGL_SUBMIT_MAX || len > call->chain->out.left)
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
 	chain_pull(call->chain, virgl_buffer(gpu->virgl), len);
+	gpu->transferred += (uint64_t)len * GPU_3D_WEIGHT;
 	return virgl_submit(gpu->virgl, le32toh(call->in.hdr.ctx_id), len);
 }
 

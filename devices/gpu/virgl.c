@@ -177,7 +177,6 @@ void virgl_close(struct virgl *virgl)
 	}
 	if (virgl->display)
 		eglTerminate(virgl->display);
-	virgl_contexts_free(&virgl->contexts);
 	free(virgl->buffer);
 	free(virgl);
 }
@@ -446,9 +445,6 @@ int virgl_fetch(const struct gpu_resource *resource, const struct display_rect *
 
 	if (!resource->in_3d || !resource->pixels)
 		return 0;
-	/* SET_SCANOUT_BLOB may have another picture of it. */
-	if (!display_rect_within(rect, resource->width, resource->height))
-		return -EINVAL;
 	return virgl_renderer_transfer_read_iov(resource->id, 0, 0, stride, 0,
 						(struct virgl_box *)box,
 						(uint64_t)rect->y * stride +

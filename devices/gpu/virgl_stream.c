@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/gpu/virgl_stream.h"
 
+#include <sys/random.h>
+
 /* Of virglrenderer's virgl_protocol.h, which is not installed. */
 enum command {
 	CREATE_OBJECT = 1,
@@ -28,60 +30,73 @@ enum command {
 #define STREAMED_MAX 64
 /* In bytes, which those of a group share. */
 #define LOCAL_MAX MIB(1)
+/* Sub contexts in one request, each of which takes a look at all objects. Mesa ends one at a time. */
+#define ENDED_MAX 32
 
 /* ---- the account ---- */
 
 int virgl_contexts_init(struct virgl_contexts *contexts)
 {
-	contexts->objects = calloc(VIRGL_OBJECTS_MAX, sizeof(*contexts->objects));
-	return contexts->objects ? 0 : -ENOMEM;
-}
-
-void virgl_contexts_free(struct virgl_contexts *contexts)
-{
-	free(contexts->objects);
-}
-
-/* Where the key is, or would be. */
-static uint32_t object_place(const struct virgl_contexts *contexts, uint64_t key)
-{
-	uint32_t low = 0, high = contexts->object_count;
-
-	while (low < high) {
-		uint32_t middle = (low + high) / 2;
-
-		if (contexts->objects[middle].key < key)
-			low = middle + 1;
-		else
-			high = middle;
+	if (getrandom(&contexts->seed, sizeof(contexts->seed), 0) != sizeof(contexts->seed))
+		return -EIO;
+	contexts->seed |= 1;
+	for (uint32_t i = 0; i < VIRGL_OBJECTS_MAX; i++) {
+		contexts->objects[i].next = contexts->unused;
+		contexts->unused = &contexts->objects[i];
 	}
-	return low;
+	return 0;
 }
 
-/* All of these keys, as far as they are there. */
+/* The guest chooses the keys, but cannot know which of them meet: chains stay short. */
+static struct virgl_object **find_chain(struct virgl_contexts *contexts, uint64_t key)
+{
+	return &contexts->chains[key * contexts->seed >> (64 - VIRGL_CHAIN_BITS)];
+}
+
+/* All of these keys, as far as they are in this chain. */
+static void remove_from_chain(struct virgl_contexts *contexts, struct virgl_object **link,
+			      uint64_t first, uint64_t last)
+{
+	struct virgl_object *object;
+
+	while ((object = *link)) {
+		if (object->key < first || object->key > last) {
+			link = &object->next;
+			continue;
+		}
+		*link = object->next;
+		object->next = contexts->unused;
+		contexts->unused = object;
+		contexts->object_count--;
+		contexts->text -= object->text;
+	}
+}
+
+static void remove_object(struct virgl_contexts *contexts, uint64_t key)
+{
+	remove_from_chain(contexts, find_chain(contexts, key), key, key);
+}
+
+/* Looks at each object that there is. */
 static void remove_objects(struct virgl_contexts *contexts, uint64_t first, uint64_t last)
 {
-	uint32_t from = object_place(contexts, first), to = from;
-
-	for (; to < contexts->object_count && contexts->objects[to].key <= last; to++)
-		contexts->text -= contexts->objects[to].text;
-	memmove(&contexts->objects[from], &contexts->objects[to],
-		(contexts->object_count - to) * sizeof(*contexts->objects));
-	contexts->object_count -= to - from;
+	for (uint32_t i = 0; contexts->object_count && i < ARRAY_SIZE(contexts->chains); i++)
+		remove_from_chain(contexts, &contexts->chains[i], first, last);
 }
 
 /* In the place of the one that has the key, as the library does it. */
 static int add_object(struct virgl_contexts *contexts, uint64_t key, uint32_t text)
 {
-	uint32_t at;
+	struct virgl_object **chain = find_chain(contexts, key), *object;
 
-	remove_objects(contexts, key, key);
-	if (contexts->object_count == VIRGL_OBJECTS_MAX || text > VIRGL_TEXT_MAX - contexts->text)
+	remove_object(contexts, key);
+	object = contexts->unused;
+	if (!object || text > VIRGL_TEXT_MAX - contexts->text)
 		return -EINVAL;
-	at = object_place(contexts, key);
-	memmove(&contexts->objects[at + 1], &contexts->objects[at],
-		(contexts->object_count++ - at) * sizeof(*contexts->objects));
-	contexts->objects[at] = (struct virgl_object){ key, text };
+	contexts->unused = object->next;
+	*object = (struct virgl_object){ *chain, key, text };
+	*chain = object;
+	contexts->object_count++;
 	contexts->text += text;
 	return 0;
 }
@@ -157,6 +172,8 @@ static int destroy_sub(struct virgl_contexts *contexts, struct virgl_context *co
 
 	if (!place)
 		return 0;
+	if (context->ended++ == ENDED_MAX)
+		return -EINVAL;
 	number = sub_number(context, place);
 	remove_objects(contexts, object_key(contexts, context, number, 0),
 		       object_key(contexts, context, number, UINT32_MAX));
@@ -219,9 +236,7 @@ static int create_object(struct virgl_contexts *contexts, struct virgl_context *
 static int destroy_object(struct virgl_contexts *contexts, const struct virgl_context *context,
 			  uint32_t handle)
 {
-	const uint64_t key = object_key(contexts, context, context->current, handle);
-
-	remove_objects(contexts, key, key);
+	remove_object(contexts, object_key(contexts, context, context->current, handle));
 	return 0;
 }
 
@@ -266,6 +281,7 @@ int virgl_stream_check(struct virgl_contexts *contexts, struct virgl_context *co
 {
 	int err = 0;
 
+	context->ended = 0;
 	/* A command's first word has in its upper half how many follow. */
 	for (uint32_t at = 0, len; !err && at < count; at += 1 + len) {
 		len = words[at] >> 16;

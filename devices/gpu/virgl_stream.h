@@ -17,6 +17,7 @@
 
 /* Objects of OpenGL's state in all of them, shaders included, and bytes of these' text. */
 #define VIRGL_OBJECTS_MAX 65536
+#define VIRGL_CHAIN_BITS 16
 #define VIRGL_TEXT_MAX MIB(64)
 
 struct virgl_context {
@@ -24,9 +25,11 @@ struct virgl_context {
 	uint32_t subs[VIRGL_SUBS_MAX]; /* 0: free */
 	uint32_t current; /* place of the one that commands are for, from 1 on; 0: the first one */
 	uint32_t missing; /* bytes of a shader's text, which comes in parts */
+	uint32_t ended; /* sub contexts, in this request */
 };
 
 struct virgl_object {
+	struct virgl_object *next; /* in its chain, or of those that are unused */
 	uint64_t key;
 	uint32_t text; /* bytes */
 };
@@ -34,15 +37,15 @@ struct virgl_object {
 struct virgl_contexts {
 	struct virgl_context all[VIRGL_CONTEXTS_MAX];
 	unsigned int subs; /* of all */
-	struct virgl_object *objects; /* by key */
+	struct virgl_object objects[VIRGL_OBJECTS_MAX], *unused;
+	struct virgl_object *chains[1 << VIRGL_CHAIN_BITS]; /* of objects, by a hash of the key */
+	uint64_t seed; /* of that: random, and odd */
 	uint32_t object_count;
 	uint64_t text;
 };
 
-/* -ENOMEM. */
+/* A zeroed one. -EIO: there is nothing random. */
 int virgl_contexts_init(struct virgl_contexts *contexts);
-/* Accepts a zeroed one. */
-void virgl_contexts_free(struct virgl_contexts *contexts);
 
 /* Id 0 finds a free place. NULL: there is none. */
 struct virgl_context *virgl_contexts_find(struct virgl_contexts *contexts, uint32_t id);

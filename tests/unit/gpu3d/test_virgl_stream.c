@@ -33,7 +33,6 @@ static int destroy(void **state)
 {
 	struct account *account = *state;
 
-	virgl_contexts_free(&account->contexts);
 	free(account);
 	return 0;
 }
@@ -135,6 +134,43 @@ static void test_objects_of_sub_contexts(void **state)
 	assert_int_equal(account->contexts.object_count, 1);
 }
 
+/* As many commands as a request has room for, with each handle twice. */
+static void test_objects_in_long_requests(void **state)
+{
+	enum { COUNT = VIRGL_SUBMIT_MAX / 8, HANDLES = VIRGL_OBJECTS_MAX - 1 };
+	struct account *account = *state;
+	uint32_t (*words)[2] = calloc(COUNT, sizeof(*words));
+
+	assert_non_null(words);
+	for (uint32_t i = 0; i < COUNT; i++) {
+		words[i][0] = CREATE_OBJECT | OBJECT_BLEND << 8 | 1 << 16;
+		words[i][1] = UINT32_MAX - i % HANDLES * 0x10000;
+	}
+	assert_int_equal(check(account, *words, 2 * COUNT), 0);
+	assert_int_equal(account->contexts.object_count, HANDLES);
+	for (uint32_t i = 0; i < COUNT; i++)
+		words[i][0] = DESTROY_OBJECT | 1 << 16;
+	assert_int_equal(check(account, *words, 2 * (HANDLES - 10)), 0);
+	assert_int_equal(account->contexts.object_count, 10);
+	assert_int_equal(check(account, *words, 2 * COUNT), 0);
+	assert_int_equal(account->contexts.object_count, 0);
+	free(words);
+}
+
+/* Each takes a look at all objects. */
+static void test_ends_of_sub_contexts_are_bounded(void **state)
+{
+	struct account *account = *state;
+	uint32_t words[33][4];
+
+	for (uint32_t i = 0; i < ARRAY_SIZE(words); i++)
+		memcpy(words[i], (const uint32_t[]){ CREATE_SUB_CTX | 1 << 16, 1,
+						     DESTROY_SUB_CTX | 1 << 16, 1 }, sizeof(words[i]));
+	for (int turn = 0; turn < 3; turn++)
+		assert_int_equal(check(account, *words, 32 * 4), 0);
+	assert_int_equal(check(account, *words, 33 * 4), -EINVAL);
+}
+
 static void test_text_is_bounded(void **state)
 {
 	enum { COUNT = 60000, LEN = COUNT * 4, MOST = VIRGL_TEXT_MAX / LEN };
@@ -164,6 +200,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_compute_shaders, make, destroy),
 		cmocka_unit_test_setup_teardown(test_objects_are_bounded, make, destroy),
 		cmocka_unit_test_setup_teardown(test_objects_of_sub_contexts, make, destroy),
+		cmocka_unit_test_setup_teardown(test_objects_in_long_requests, make, destroy),
+		cmocka_unit_test_setup_teardown(test_ends_of_sub_contexts_are_bounded, make, destroy),
 		cmocka_unit_test_setup_teardown(test_text_is_bounded, make, destroy),
 	};
 
