@@ -17,9 +17,9 @@
 #include <sys/mman.h>
 #include "core/util.h"
 
-/* Each splits a mapping, of which the kernel allows 65,530 by default, */
+/* Of all windows together: each splits a mapping, of which the kernel allows 65,530 by default, */
 #define TEARS_MAX 1024
-/* and so does the end of a file in each piece: of all windows together. */
+/* and so does the end of a file in each piece. */
 #define ALL_MAX GIB(48)
 
 static struct window *windows;
@@ -38,13 +38,22 @@ static int place_zeroes(const struct window *window, uint64_t offset, uint64_t l
 	return place(window, offset, len, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
 
+static unsigned int count_tears(void)
+{
+	unsigned int count = 0;
+
+	for (const struct window *window = windows; window; window = window->next)
+		count += window->tears;
+	return count;
+}
+
 static bool replace_page(struct window *window, uint64_t offset)
 {
-	const bool one = atomic_fetch_add(&window->tears, 1) < TEARS_MAX;
-	const uint64_t len = one ? window->page : WINDOW_PIECE;
+	const uint64_t len = count_tears() < TEARS_MAX ? window->page : WINDOW_PIECE;
 
 	if (place_zeroes(window, offset & ~(len - 1), len) < 0)
 		return false;
+	window->tears++;
 	window->torn[offset / WINDOW_PIECE] = true;
 	window->any_torn = true;
 	return true;

@@ -8,7 +8,7 @@
  * Then whoever touches it has a fault, which the kernel reports as EFAULT where
  * it acts for somebody (KVM, read()) and as SIGBUS to this process. A
  * lost page is replaced by one of zeroes, and its piece is said to be torn,
- * until the owner maps the file anew. After too many the whole piece is
+ * until the owner maps the file anew. After too many, wherever, the whole piece is
  * replaced, as a process has only so many mappings.
  */
 #ifndef CORE_WINDOW_H
