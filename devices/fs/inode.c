@@ -2,7 +2,8 @@
 /*
  * Inodes lie in an array that grows, and are found by identity and by name
  * through two tables of chains. A number that the guest gives has the entry's
- * generation above it, so a forgotten one is not taken for its successor.
+ * generation above it, so a forgotten one, perhaps of the mount before, is not
+ * taken for its successor.
  *
  * An inode lives while the guest remembers it, while others are named in it,
  * and while files of it are open. What shows it in the window goes with it.
@@ -213,7 +214,6 @@ void fs_inodes_forget(struct fs *fs)
 	for (uint32_t i = FS_ROOT + 1; i < fs->inode_used; i++) {
 		util_closep(&at(fs, i)->fd);
 		free(util_steal_ptr(&at(fs, i)->name));
-		at(fs, i)->generation++;
 	}
 	/* A guest has had a million at the most, and the next one need not have any. */
 	fs->inode_room = INODES_FIRST;
@@ -242,9 +242,8 @@ int fs_inodes_reserve(struct fs *fs, uint32_t used)
 	return 0;
 }
 
-void fs_inode_number(struct fs *fs, uint32_t inode, uint32_t generation)
+void fs_inode_number(struct fs *fs, uint32_t inode)
 {
-	at(fs, inode)->generation = generation;
 	fs->free_inode = inode;
 }
 
@@ -492,7 +491,7 @@ int fs_inode_add(struct fs *fs, uint32_t dir, const char *name, const struct sta
 	}
 	if (copy) {
 		*at(fs, inode) = (struct fs_inode){
-			.identity = identity, .generation = at(fs, inode)->generation,
+			.identity = identity, .generation = ++fs->generation,
 			.fd = -1, .parent = dir, .name = copy,
 		};
 		at(fs, dir)->children++;
@@ -539,7 +538,6 @@ void fs_inode_put(struct fs *fs, uint32_t inode)
 		if (entry->name)
 			unlink_name(fs, inode);
 		free(util_steal_ptr(&entry->name));
-		entry->generation++;
 		entry->next_identity = fs->free_inode;
 		fs->free_inode = inode;
 		if (!parent)

@@ -252,10 +252,12 @@ static int load_inode(struct loading *loading, const struct state_reader *part)
 	loading->seen[saved.inode] = true;
 	if (loading->checks)
 		return 0;
-	fs_inode_number(fs, saved.inode, saved.generation);
+	fs_inode_number(fs, saved.inode);
 	err = find_same(fs, &saved, &st) ?: fs_inode_add(fs, saved.parent, saved.name, &st, &inode);
 	if (err != -ENOMEM && inode != saved.inode)
 		err = add_stale(fs, saved.inode);
+	fs->inodes[saved.inode].generation = saved.generation;
+	fs->generation = (uint32_t)util_max(fs->generation, saved.generation);
 	/* Once more than the guest, until all are there. */
 	fs->inodes[saved.inode].lookups = saved.lookups + 1;
 	return err;

@@ -87,6 +87,7 @@ struct fs {
 
 	struct fs_inode *inodes;
 	uint32_t inode_room, inode_used, free_inode;
+	uint32_t generation; /* of the one that was added last, in whatever mount */
 	uint32_t *by_identity, *by_name; /* inode_room buckets each */
 	uint32_t newest, oldest; /* of those with an fd */
 	uint32_t pinned;         /* one whose fd is not to be closed now, or 0 */
@@ -115,7 +116,7 @@ void fs_inodes_free(struct fs *fs);
  * that number; at last those that are taken lose a lookup, and the others are free.
  */
 int fs_inodes_reserve(struct fs *fs, uint32_t used);
-void fs_inode_number(struct fs *fs, uint32_t inode, uint32_t generation);
+void fs_inode_number(struct fs *fs, uint32_t inode);
 void fs_inodes_settle(struct fs *fs, const bool *taken);
 
 /* The inode of a node id of the guest's; 0 when there is none. */
