@@ -13,6 +13,9 @@
 #define INIT_IN_MIN offsetof(struct fuse_init_in, flags2)
 #define MAX_PAGES 256
 #define PAGE KIB(4)
+/* As Linux has them, in no header of its UAPI. */
+#define CONFIGFS_MAGIC 0x62656570
+#define FUSE_CTL_SUPER_MAGIC 0x65735543
 
 #define FEATURES \
 	(FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA | \
@@ -314,6 +317,9 @@ bool fs_is_closed(int fd)
 	case BPF_FS_MAGIC:
 	case BINFMTFS_MAGIC:
 	case EFIVARFS_MAGIC:
+	case PSTOREFS_MAGIC:
+	case CONFIGFS_MAGIC:
+	case FUSE_CTL_SUPER_MAGIC:
 		return true;
 	default:
 		return false;

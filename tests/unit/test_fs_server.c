@@ -206,6 +206,31 @@ static ssize_t move(struct share *share, const char *from, uint64_t dir, const c
 	return ask(share, FUSE_RENAME2, ROOT, IN(in), NAME(from), NAME(to), NULL);
 }
 
+/* A FORGET may come late, and is then of nothing that the next mount knows. */
+static void test_no_mount_has_the_numbers_of_another(void **state)
+{
+	uint64_t nodes[300], node;
+	struct share share;
+	char name[16];
+
+	(void)state;
+	open_share(&share, &plain);
+	for (unsigned int i = 0; i < ARRAY_SIZE(nodes); i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		host_writes(&share, name, "");
+		nodes[i] = lookup(&share, ROOT, name);
+	}
+	assert_int_equal(ask(&share, FUSE_DESTROY, 0, NULL), 0);
+	assert_true(init(&share) > 0);
+	for (unsigned int i = 0; i < ARRAY_SIZE(nodes); i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		node = lookup(&share, ROOT, name);
+		forget(&share, nodes[i], 1);
+		assert_true(getattr(&share, node, &(struct fuse_attr){ 0 }) > 0);
+	}
+	close_share(&share);
+}
+
 /* What the guest knew costs nothing once it has unmounted. */
 static void test_memory_goes_back(void **state)
 {
@@ -362,6 +387,31 @@ static void test_mounts_that_are_closed(void **state)
 		assert_int_equal(umount2(in_share(&share, names[i]), MNT_DETACH), 0);
 	}
 	close_share(&share);
+}
+
+/* Whatever of the kernel's own there is here. */
+static void test_directories_that_are_closed(void **state)
+{
+	const char *const types[] = { "configfs", "fusectl", "pstore", "sysfs" };
+	struct share share;
+	unsigned int count = 0;
+
+	(void)state;
+	make_share(&share);
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+		if (unshare(CLONE_NEWNS) < 0 ||
+		    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+		    mount("test", share.path, types[i], 0, NULL) < 0)
+			continue;
+		count++;
+		assert_int_equal(fs_open(share.path, &plain, &share.fs), -EOPNOTSUPP);
+		assert_int_equal(umount2(share.path, MNT_DETACH), 0);
+	}
+	assert_int_equal(rmdir(share.path), 0);
+	if (!count) {
+		print_message("none of them can be mounted here, by this user\n");
+		skip();
+	}
 }
 
 /* ---- descriptors ---- */
@@ -659,11 +709,13 @@ int main(void)
 		cmocka_unit_test(test_what_the_host_moves_is_stale),
 		cmocka_unit_test(test_directories_seen_in_each_other),
 		cmocka_unit_test(test_forgotten_nodes_are_not_their_successors),
+		cmocka_unit_test(test_no_mount_has_the_numbers_of_another),
 		cmocka_unit_test(test_memory_goes_back),
 		cmocka_unit_test(test_names_change),
 		cmocka_unit_test(test_the_directory_has_no_parent),
 		cmocka_unit_test(test_mounts_are_announced),
 		cmocka_unit_test(test_mounts_that_are_closed),
+		cmocka_unit_test(test_directories_that_are_closed),
 		cmocka_unit_test(test_descriptors_are_a_cache),
 		cmocka_unit_test(test_removed_links_do_not_use_descriptors_up),
 		cmocka_unit_test(test_data_goes_both_ways),
