@@ -293,27 +293,83 @@ static bool is_written(const struct fs *fs, size_t piece, uint32_t inode)
 	return fs->mappings[piece].inode == inode && fs->mappings[piece].writable;
 }
 
+/* The piece in which the guest may write what comes first in the file from there on; NULL: none. */
+static const struct fs_mapping *next_written(const struct fs *fs, uint32_t inode, uint64_t offset)
+{
+	const struct fs_mapping *next = NULL;
+
+	for (size_t i = 0; fs->inodes[inode].mappings && i < fs_dax_pieces(fs); i++) {
+		const struct fs_mapping *mapping = &fs->mappings[i];
+
+		if (is_written(fs, i, inode) && mapping->offset + WINDOW_PIECE > offset &&
+		    (!next || mapping->offset < next->offset))
+			next = mapping;
+	}
+	return next;
+}
+
+bool fs_dax_writes(const struct fs *fs, uint32_t inode, uint64_t offset, uint64_t len)
+{
+	const struct fs_mapping *next = next_written(fs, inode, offset);
+
+	return next && next->offset < offset + len;
+}
+
 int fs_dax_make_room(struct fs *fs, uint32_t inode, uint64_t size)
 {
 	_cleanup_close_ int fd = -1;
 	struct statx st;
 	int err = 0;
 
-	if (!fs->inodes[inode].mappings || fs_inode_stat(fs, inode, &st) < 0 || st.stx_size >= size)
+	if (!fs_dax_writes(fs, inode, 0, INT64_MAX) || fs_inode_stat(fs, inode, &st) < 0 ||
+	    st.stx_size >= size)
 		return 0;
 	fd = fs_inode_open(fs, inode, O_RDWR, false);
-	for (size_t i = 0; fd >= 0 && !err && i < fs_dax_pieces(fs); i++)
+	if (fd < 0)
+		return fd;
+	for (size_t i = 0; !err && i < fs_dax_pieces(fs); i++)
 		if (is_written(fs, i, inode))
 			err = make_room(fs, inode, fd, fs->mappings[i].offset, size);
 	return err;
 }
 
-bool fs_dax_writes(const struct fs *fs, uint32_t inode)
+static int empty(int fd, int how, uint64_t offset, uint64_t len)
 {
-	for (size_t i = 0; fs->inodes[inode].mappings && i < fs_dax_pieces(fs); i++)
-		if (is_written(fs, i, inode))
-			return true;
-	return false;
+	return fallocate(fd, how | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)len) < 0 ? -errno : 0;
+}
+
+/* The same to whoever reads it, but the room stays. */
+static int zero(const struct fs *fs, const struct fs_mapping *mapping, int fd, uint64_t offset,
+		uint64_t len)
+{
+	const uint64_t place = place_of((size_t)(mapping - fs->mappings));
+	int err = empty(fd, FALLOC_FL_ZERO_RANGE, offset, len);
+
+	if (err != -EOPNOTSUPP)
+		return err;
+	/* tmpfs cannot: as the guest would. */
+	memset(fs->conf.window->hva + place + (offset - mapping->offset), 0, len);
+	return 0;
+}
+
+int fs_dax_punch(struct fs *fs, uint32_t inode, int fd, uint64_t offset, uint64_t len)
+{
+	const bool keeps = fs_keep_begin(fs, fs->inodes[inode].mode, false);
+	const uint64_t end = offset + len;
+	int err = 0;
+
+	while (!err && offset < end) {
+		const struct fs_mapping *mapping = next_written(fs, inode, offset);
+		const uint64_t start = mapping ? mapping->offset : end;
+		const bool hole = start > offset;
+		const uint64_t next = util_min(hole ? start : start + WINDOW_PIECE, end);
+
+		err = hole ? empty(fd, FALLOC_FL_PUNCH_HOLE, offset, next - offset) :
+			     zero(fs, mapping, fd, offset, next - offset);
+		offset = next;
+	}
+	fs_keep_end(fs, keeps);
+	return err;
 }
 
 int fs_dax_map(struct fs *fs, uint32_t inode, const struct fuse_setupmapping_in *map,

@@ -201,9 +201,10 @@ ssize_t fs_fallocate(struct fs *fs, uint32_t inode, const void *in, struct fs_ca
 		err = fs_dax_make_room(fs, inode, range->offset);
 	if (err)
 		return err;
-	/* What is mapped keeps its room. */
-	call->work.flags = range->mode & FALLOC_FL_PUNCH_HOLE && fs_dax_writes(fs, inode) ?
-				   FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE : (int)range->mode;
+	if (range->mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) &&
+	    fs_dax_writes(fs, inode, range->offset, range->length))
+		return fs_dax_punch(fs, inode, handle->fd, range->offset, range->length);
+	call->work.flags = (int)range->mode;
 	call->work.offsets[0] = (off_t)range->offset;
 	call->work.len = range->length;
 	/* Of this and of copies the guest's kernel takes privileges away itself. */
@@ -233,13 +234,16 @@ ssize_t fs_copy_file_range(struct fs *fs, uint32_t inode, const void *in, struct
 		return err;
 	if (copy->off_in > INT64_MAX || copy->off_out > INT64_MAX || copy->flags)
 		return -EINVAL;
+	/* The reply has 32 bits for it. */
+	call->work.len = util_min(copy->len, INT32_MAX & ~0xfff);
+	/* What would be shared with the source has no room of its own. Linux writes it then. */
+	if (fs_dax_writes(fs, target, copy->off_out, call->work.len))
+		return -EOPNOTSUPP;
 	err = fs_dax_make_room(fs, target, copy->off_out);
 	if (err)
 		return err;
 	call->work.offsets[0] = (off_t)copy->off_in;
 	call->work.offsets[1] = (off_t)copy->off_out;
-	/* The reply has 32 bits for it. */
-	call->work.len = util_min(copy->len, INT32_MAX & ~0xfff);
 	call->work.mode = fs->inodes[target].mode;
 	call->work.fds[1] = destination->fd;
 	call->work.handles[1] = fs_handle_hold(fs, destination);

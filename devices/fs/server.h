@@ -213,11 +213,13 @@ int fs_dax_map(struct fs *fs, uint32_t inode, const struct fuse_setupmapping_in 
 	       bool refusable);
 /*
  * Before a file gets that size, or a hole up to there: what the guest has mapped to be written has
- * room for it. -ENOSPC, -EDQUOT.
+ * room for it. -ENOSPC, -EDQUOT; else what fs_inode_open() says.
  */
 int fs_dax_make_room(struct fs *fs, uint32_t inode, uint64_t size);
-/* Whether there is such. */
-bool fs_dax_writes(const struct fs *fs, uint32_t inode);
+/* Whether there is such in the range. */
+bool fs_dax_writes(const struct fs *fs, uint32_t inode, uint64_t offset, uint64_t len);
+/* A hole in a file of which fd can be written; where there is such it keeps its room. -errno. */
+int fs_dax_punch(struct fs *fs, uint32_t inode, int fd, uint64_t offset, uint64_t len);
 /* Takes everything out of it, or all of an inode. */
 void fs_dax_forget(struct fs *fs);
 void fs_dax_drop(struct fs *fs, uint32_t inode);

@@ -3,6 +3,7 @@
 #include <linux/falloc.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include "core/window.h"
 #include "tests/unit/share.h"
 
@@ -385,23 +386,97 @@ static ssize_t allocate(struct fixture *f, uint64_t node, uint64_t fh, int mode,
 
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 
-/* What is mapped to be written keeps its room, wherever the file system can do that. */
+static off_t blocks(const struct fixture *f, const char *name)
+{
+	struct stat st;
+
+	assert_int_equal(stat(in_share(&f->share, name), &st), 0);
+	return st.st_blocks * 512;
+}
+
+/* What is mapped to be written keeps its room, and nothing beside it. */
+static void punch(struct fixture *f)
+{
+	const uint64_t sparse = 64 * (uint64_t)WINDOW_PIECE, half = WINDOW_PIECE / 2;
+	uint64_t node = make(f, "file"), fh;
+	uint8_t *buffer = malloc(WINDOW_PIECE);
+	off_t before;
+
+	assert_non_null(buffer);
+	memset(buffer, 5, WINDOW_PIECE);
+	assert_int_equal(truncate(in_share(&f->share, "file"), (off_t)sparse), 0);
+	assert_true(open_node(&f->share, node, O_RDWR, &fh) > 0);
+	for (unsigned int i = 0; i < 4; i++)
+		assert_true(transfer(&f->share, FUSE_WRITE, node, fh, buffer, WINDOW_PIECE,
+				     WINDOW_PIECE, i * (uint64_t)WINDOW_PIECE) > 0);
+	free(buffer);
+	assert_int_equal(map_one(f, node, BOTH, 2, 0), 0);
+	assert_int_equal(map_one(f, node, BOTH, 1, 1), 0);
+	assert_int_equal(map_one(f, node, FUSE_SETUPMAPPING_FLAG_READ, 0, 2), 0);
+	before = blocks(f, "file");
+	assert_int_equal(allocate(f, node, fh, PUNCH, 0, WINDOW_PIECE), 0);
+	assert_true(blocks(f, "file") <= before - (off_t)half);
+	assert_int_equal(allocate(f, node, fh, PUNCH, WINDOW_PIECE + half, sparse), 0);
+	assert_in_range(blocks(f, "file"), 2 * WINDOW_PIECE, before - 3 * (off_t)half);
+	assert_int_equal(*piece(f, 2), 0);
+	assert_int_equal(*(piece(f, 1) + half - 1), 5);
+	assert_int_equal(*(piece(f, 1) + half) | *piece(f, 0) | *(piece(f, 0) + WINDOW_PIECE - 1), 0);
+	/* As the kernel has it for others. */
+	assert_int_equal(allocate(f, node, fh, FALLOC_FL_PUNCH_HOLE, WINDOW_PIECE, half), -EOPNOTSUPP);
+	assert_int_equal(allocate(f, node, fh, FALLOC_FL_INSERT_RANGE, 0, WINDOW_PIECE), -EOPNOTSUPP);
+	release(&f->share, node, fh);
+}
+
 static void test_a_hole_in_what_is_mapped(void **state)
 {
+	punch(*state);
+}
+
+/* Nor is it given away for what another file has. */
+static void test_a_copy_into_what_is_mapped(void **state)
+{
 	struct fixture *f = *state;
+	struct fuse_copy_file_range_in copy = { .len = 4096, .off_out = WINDOW_PIECE };
+	uint64_t node = make(f, "file"), other = make(f, "other");
+
+	copy.nodeid_out = node;
+	assert_true(open_node(&f->share, other, O_RDONLY, &copy.fh_in) > 0);
+	assert_true(open_node(&f->share, node, O_RDWR, &copy.fh_out) > 0);
+	assert_int_equal(map_one(f, node, BOTH, 1, 0), 0);
+	assert_int_equal(ask(&f->share, FUSE_COPY_FILE_RANGE, other, IN(copy), NULL), -EOPNOTSUPP);
+	assert_int_equal(*piece(f, 0), 2);
+	copy.off_out = 0;
+	copy.off_in = WINDOW_PIECE;
+	assert_true(ask(&f->share, FUSE_COPY_FILE_RANGE, other, IN(copy), NULL) > 0);
+	assert_int_equal(map_one(f, node, FUSE_SETUPMAPPING_FLAG_READ, 0, 1), 0);
+	assert_int_equal(*piece(f, 1), 2);
+	release(&f->share, other, copy.fh_in);
+	release(&f->share, node, copy.fh_out);
+}
+
+/* Without a descriptor there is no room to be had, and nothing grows. */
+static void test_growing_without_descriptors(void **state)
+{
+	struct fixture *f = *state;
+	const uint64_t far = 4 * (uint64_t)WINDOW_PIECE;
 	uint64_t node = make(f, "file"), fh;
-	struct stat before, after;
+	struct rlimit before, limit;
+	struct stat st;
+	char x = 'x';
 	ssize_t n;
 
-	assert_int_equal(map_one(f, node, BOTH, 0, 0), 0);
+	assert_int_equal(map_one(f, node, BOTH, 3, 0), 0);
 	assert_true(open_node(&f->share, node, O_RDWR, &fh) > 0);
-	assert_int_equal(stat(in_share(&f->share, "file"), &before), 0);
-	n = allocate(f, node, fh, PUNCH, 0, WINDOW_PIECE);
-	assert_true(n == 0 || n == -EOPNOTSUPP);
-	assert_int_equal(stat(in_share(&f->share, "file"), &after), 0);
-	assert_true(after.st_blocks >= before.st_blocks);
-	assert_int_equal(*piece(f, 0), n ? 1 : 0);
-	assert_int_equal(allocate(f, node, fh, FALLOC_FL_INSERT_RANGE, 0, WINDOW_PIECE), -EOPNOTSUPP);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	limit = before;
+	limit.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	n = transfer(&f->share, FUSE_WRITE, node, fh, &x, 1, 1, far);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(n, -EMFILE);
+	assert_int_equal(stat(in_share(&f->share, "file"), &st), 0);
+	assert_int_equal(st.st_size, 3 * (off_t)WINDOW_PIECE + 1);
+	assert_true(transfer(&f->share, FUSE_WRITE, node, fh, &x, 1, 1, far) > 0);
 	release(&f->share, node, fh);
 }
 
@@ -429,7 +504,7 @@ static void try_to_grow(struct fixture *f)
 {
 	const uint64_t far = WINDOW_PIECE - 4096;
 	struct fuse_setattr_in set = { .valid = FATTR_SIZE, .size = far };
-	struct fuse_copy_file_range_in copy = { .len = 1, .off_out = far };
+	struct fuse_copy_file_range_in copy = { .len = 1, .off_out = WINDOW_PIECE };
 	uint64_t node, fh;
 	struct stat st;
 	char x = 'x';
@@ -456,6 +531,41 @@ static void try_to_grow(struct fixture *f)
 	release(&f->share, node, fh);
 }
 
+/* A share of a tmpfs that has so much room. */
+static void open_small(struct fixture *f, const char *size)
+{
+	make_window(f, false);
+	make_share(&f->share);
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("test", f->share.path, "tmpfs", 0, size) < 0) {
+		print_message("no mounts can be made here, by this user: %s\n", strerror(errno));
+		assert_int_equal(rmdir(f->share.path), 0);
+		window_free(&f->window);
+		skip();
+	}
+	serve_share(&f->share, &f->conf);
+}
+
+static void close_small(struct fixture *f)
+{
+	fs_forget(f->share.fs);
+	fs_close(f->share.fs);
+	assert_int_equal(umount2(f->share.path, MNT_DETACH), 0);
+	assert_int_equal(rmdir(f->share.path), 0);
+	window_free(&f->window);
+}
+
+/* Which has no zeroes but those that are written. */
+static void test_a_hole_in_memory(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	open_small(&f, "size=16m");
+	punch(&f);
+	close_small(&f);
+}
+
 /* A sparse file on a disk that has no room for all of it. */
 static void test_a_disk_that_is_full(void **state)
 {
@@ -464,16 +574,7 @@ static void test_a_disk_that_is_full(void **state)
 	struct stat st;
 
 	(void)state;
-	make_window(&f, false);
-	make_share(&f.share);
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	    mount("test", f.share.path, "tmpfs", 0, "size=5m") < 0) {
-		print_message("no mounts can be made here, by this user: %s\n", strerror(errno));
-		assert_int_equal(rmdir(f.share.path), 0);
-		window_free(&f.window);
-		skip();
-	}
-	serve_share(&f.share, &f.conf);
+	open_small(&f, "size=5m");
 	node = make(&f, "file");
 	assert_int_equal(truncate(in_share(&f.share, "file"), 4 * (off_t)WINDOW_PIECE), 0);
 	assert_int_equal(map_one(&f, node, BOTH, 0, 0), 0);
@@ -487,11 +588,7 @@ static void test_a_disk_that_is_full(void **state)
 	assert_int_equal(stat(in_share(&f.share, "file"), &st), 0);
 	assert_int_equal(st.st_size, 4 * (off_t)WINDOW_PIECE);
 	try_to_grow(&f);
-	fs_forget(f.share.fs);
-	fs_close(f.share.fs);
-	assert_int_equal(umount2(f.share.path, MNT_DETACH), 0);
-	assert_int_equal(rmdir(f.share.path), 0);
-	window_free(&f.window);
+	close_small(&f);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -511,6 +608,9 @@ int main(void)
 		TEST(test_a_page_that_kvm_does_not_get),
 		TEST(test_a_page_that_we_do_not_get),
 		TEST(test_a_hole_in_what_is_mapped),
+		cmocka_unit_test(test_a_hole_in_memory),
+		TEST(test_a_copy_into_what_is_mapped),
+		TEST(test_growing_without_descriptors),
 		TEST(test_room_takes_no_privileges),
 		cmocka_unit_test(test_a_disk_that_is_full),
 	};
