@@ -195,7 +195,8 @@ int display_connect(struct display *display, enum display_role role, int *ret_fd
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
 		return -errno;
 	/* For some dozens of messages, whatever the default: a gpu tells the rest as one. */
-	setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+		setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	display->ends[role] = fds[0];
 	*ret_fd = fds[1];
 	return 0;

@@ -190,6 +190,27 @@ static void test_memory_is_written_by_the_gpu_alone(void **state)
 	munmap(map, KIB(4));
 }
 
+/* As many messages as the end takes. */
+static unsigned int fill(int end)
+{
+	const struct display_message message = { .type = DISPLAY_KEY };
+	unsigned int count = 0;
+
+	while (display_send(end, &message) == 0)
+		count++;
+	return count;
+}
+
+/* Whatever the host's default is. */
+static void test_both_ends_hold_as_much(void **state)
+{
+	struct fixture *f = *state;
+	_cleanup_close_ int end = -1;
+
+	assert_int_equal(display_connect(&f->display, DISPLAY_KEYBOARD, &end), 0);
+	assert_int_equal(fill(end), fill(f->display.ends[DISPLAY_KEYBOARD]));
+}
+
 static void test_messages_are_whole(void **state)
 {
 	struct fixture *f = *state;
@@ -275,6 +296,7 @@ int main(void)
 		TEST(test_nobody_looks),
 		TEST(test_memory_cannot_be_taken_away),
 		TEST(test_memory_is_written_by_the_gpu_alone),
+		TEST(test_both_ends_hold_as_much),
 		TEST(test_messages_are_whole),
 		cmocka_unit_test(test_adds_up_rectangles),
 		TEST(test_tells_that_there_is_no_program),
