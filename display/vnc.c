@@ -335,6 +335,21 @@ static struct pollfd watch_outlet(const struct outlet *outlet)
 	return (struct pollfd){ .fd = outlet->count ? outlet->fd : -1, .events = POLLOUT };
 }
 
+/* The library says that there is, too, where nothing of what has changed was asked for. */
+static bool has_more(const rfbScreenInfo *screen)
+{
+	const rfbClientRec *client = screen->clientHead;
+	sraRegion *region;
+	bool more;
+
+	if (!client)
+		return false;
+	region = sraRgnCreateRgn(client->modifiedRegion);
+	more = sraRgnAnd(region, client->requestedRegion);
+	sraRgnDestroy(region);
+	return more;
+}
+
 static void turn(struct viewer *viewer)
 {
 	struct pollfd fds[] = {
@@ -351,10 +366,10 @@ static void turn(struct viewer *viewer)
 	flush(&viewer->pointer);
 	flush(&viewer->size);
 	take_feed(viewer);
-	viewer->busy = rfbProcessEvents(viewer->screen, 0);
+	viewer->busy = rfbProcessEvents(viewer->screen, 0) && has_more(viewer->screen);
 	if (!viewer->in && viewer->screen->clientHead &&
 	    viewer->screen->clientHead->state == RFB_NORMAL) {
-		viewer->in = tell(viewer, DISPLAY_LOOKING);
+		viewer->in = tell(viewer, DISPLAY_LOOKING, 1);
 		limit_life(0);
 	}
 }

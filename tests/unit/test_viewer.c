@@ -512,6 +512,57 @@ static void test_answers_one_request(void **state)
 	expect_picture(f, fd);
 }
 
+/* The first letter of its state by /proc; 0: this host does not tell of children. */
+static char viewer_state(const struct fixture *f)
+{
+	char path[64], text[128] = "";
+	int viewer = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", f->display.pid, f->display.pid);
+	file = fopen(path, "re");
+	if (file && fscanf(file, "%d", &viewer) == 1) {
+		fclose(file);
+		snprintf(path, sizeof(path), "/proc/%d/stat", viewer);
+		file = fopen(path, "re");
+		assert_non_null(file);
+		assert_non_null(fgets(text, sizeof(text), file));
+	}
+	if (file)
+		fclose(file);
+	return viewer ? strrchr(text, ')')[2] : '\0';
+}
+
+/* What changes is not what its viewer waits for: the process has nothing to do. */
+static void test_sleeps_meanwhile(void **state)
+{
+	static const uint8_t request[] = { 3, 1, 0, 0, 0, 0, 0, SMALL, 0, SMALL / 2 };
+	struct fixture *f = started(state, NULL);
+	_cleanup_close_ int fd = greet(f);
+	uint8_t answer[4 + 12 + SMALL * 4];
+	struct display_message message;
+
+	expect_picture(f, fd);
+	say_rect(f, DISPLAY_DAMAGE, 0, (struct display_message){ .rect = { 0, SMALL - 1, SMALL, 1 } });
+	assert_int_equal(display_shoot(&f->display, 0), -EBADF);
+	assert_int_equal(write(fd, request, sizeof(request)), sizeof(request));
+	/* When this comes the viewer has heard of both. */
+	type_key(fd, XK_a, true);
+	assert_true(hear(f->keyboard, &message));
+	if (!viewer_state(f)) {
+		print_message("skipped: this host has no /proc/PID/task/TID/children\n");
+		skip();
+	}
+	for (int i = 0; i < PATIENCE_MS && viewer_state(f) != 'S'; i++)
+		usleep(1000);
+	assert_int_equal(viewer_state(f), 'S');
+	say_rect(f, DISPLAY_DAMAGE, 0, (struct display_message){ .rect = { 0, 0, SMALL, 1 } });
+	alarm(PATIENCE_MS / 1000);
+	assert_int_equal(recv(fd, answer, sizeof(answer), MSG_WAITALL), sizeof(answer));
+	alarm(0);
+	assert_memory_equal(answer + 4 + 12, f->heads[0].pixels, SMALL * 4);
+}
+
 static void got_shape(rfbClient *client, int hot_x, int hot_y, int width, int height, int bytes)
 {
 	int *shape = rfbClientGetClientData(client, got_shape);
@@ -980,6 +1031,7 @@ int main(void)
 		TEST(test_shows_each_head),
 		TEST(test_follows_damage_and_size),
 		TEST(test_answers_one_request),
+		TEST(test_sleeps_meanwhile),
 		TEST(test_shows_the_cursor),
 		TEST(test_types),
 		TEST(test_keeps_what_is_typed),
