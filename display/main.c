@@ -28,7 +28,7 @@
 
 /* Filters only narrow: what its processes call is here, too. */
 static const struct sandbox program_sandbox = SANDBOX(
-	SC(accept4), SC(socketpair), SC_ARG(recvmsg, 2, USOCK_RECEIVE_FLAGS),
+	SC(accept4), SC(shutdown), SC(socketpair), SC_ARG(recvmsg, 2, USOCK_RECEIVE_FLAGS),
 	SC_ARG(clone, 0, CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD),
 	SC_ARG(prctl, 0, PR_SET_PDEATHSIG), SC_ARG(prctl, 0, PR_SET_NAME),
 	SC_ARG(prctl, 0, PR_SET_SECCOMP), /* theirs, by libseccomp */

@@ -11,7 +11,7 @@
 #include "devices/display/control.h"
 
 #define VIEWERS_MAX 16
-#define STRANGERS_MAX 8 /* of these: who has the password finds a place beside those who have not */
+#define STRANGERS_MAX 8 /* of these: with one more, who may have the password, the oldest has to go */
 #define PASSWORD_MAX 8 /* all of it that VNC looks at */
 
 struct program;
@@ -32,6 +32,8 @@ struct head {
 struct viewer {
 	struct event feed; /* fd -1: this one is free */
 	struct head *head;
+	int client; /* a stranger's connection; -1: it is none, or gone */
+	uint64_t nth; /* of those that ever came */
 	bool in;    /* past the password; before it is told of sizes, and counted by nobody */
 	bool typed; /* there may be something to release */
 	unsigned int news; /* bits by viewers.c */
@@ -53,6 +55,7 @@ struct program {
 	unsigned int head_count;
 	struct head heads[DISPLAY_HEADS_MAX];
 	struct viewer viewers[VIEWERS_MAX];
+	uint64_t arrivals;
 	char name[DISPLAY_NAME_MAX];
 	char password[PASSWORD_MAX + 1]; /* empty: none */
 };

@@ -5,11 +5,12 @@
  * rectangle, one size, one cursor, so nobody waits and nothing grows. The viewer's
  * process sends to the input devices itself, and says on its feed
  *
- *	DISPLAY_LOOKING  once: who looks has the password
+ *	DISPLAY_LOOKING  1, once: who looks has the password; 0: nobody is there, before it ends
  *	DISPLAY_RELEASE  once: it typed, so it is for us, who outlive it, to have released what it held
  *	DISPLAY_RESIZE   what the viewer would like; with its head, and a size that can be, the gpu hears of it
  *
  * Whoever has not said the first is told of sizes, which a greeting contains, and nothing else.
+ * Until then its connection is ours as well, to be shut down when too many others wait.
  */
 #include <sys/socket.h>
 #include "display/program.h"
@@ -159,22 +160,31 @@ void viewers_release(struct event *event, uint32_t revents)
 		(void)loop_add(&input->program->loop, event, EPOLLOUT);
 }
 
+/* Its process may still have something to do. */
+static void let_go(struct viewer *viewer)
+{
+	util_closep(&viewer->client);
+	if (viewer->in)
+		count_viewer(viewer->head, -1);
+	viewer->in = false;
+}
+
 static void forget(struct viewer *viewer)
 {
 	struct program *program = viewer->head->program;
 
+	let_go(viewer);
 	loop_del(&program->loop, &viewer->feed);
 	util_closep(&viewer->feed.fd);
 	for (size_t i = 0; viewer->typed && i < DISPLAY_ROLES; i++)
 		if (program->inputs[i].event.fd >= 0)
 			viewers_release(&program->inputs[i].event, 0);
-	if (viewer->in)
-		count_viewer(viewer->head, -1);
 }
 
 static void let_in(struct viewer *viewer)
 {
 	viewer->in = true;
+	util_closep(&viewer->client);
 	feed(viewer);
 	count_viewer(viewer->head, 1);
 }
@@ -192,7 +202,9 @@ static void ask_for_size(struct head *head, uint32_t width, uint32_t height)
 /* Who fooled it may say anything. */
 static void obey(struct viewer *viewer, const struct display_message *message)
 {
-	if (message->type == DISPLAY_LOOKING && !viewer->in)
+	if (message->type == DISPLAY_LOOKING && !message->value)
+		let_go(viewer);
+	else if (message->type == DISPLAY_LOOKING && !viewer->in)
 		let_in(viewer);
 	else if (message->type == DISPLAY_RESIZE && viewer->in)
 		ask_for_size(viewer->head, message->rect.width, message->rect.height);
@@ -262,6 +274,8 @@ static int start(struct viewer *viewer, struct head *head, int client)
 	*viewer = (struct viewer){
 		.feed = { .fd = util_steal_fd(&ours), .fn = on_feed },
 		.head = head,
+		.client = -1,
+		.nth = program->arrivals++,
 		.news = NEWS_SURFACE | NEWS_CURSOR | NEWS_SHAPE,
 	};
 	if (loop_add(&program->loop, &viewer->feed, EPOLLIN) < 0) {
@@ -272,21 +286,28 @@ static int start(struct viewer *viewer, struct head *head, int client)
 	return 0;
 }
 
-/* NULL: there are too many. */
+/* Of as many strangers as may be it turns away the one that has waited longest. NULL: there are too many viewers. */
 static struct viewer *free_place(struct program *program)
 {
-	struct viewer *place = NULL;
+	struct viewer *place = NULL, *oldest = NULL;
 	unsigned int strangers = 0;
 
 	for (size_t i = 0; i < VIEWERS_MAX; i++) {
 		struct viewer *viewer = &program->viewers[i];
 
-		if (viewer->feed.fd < 0)
+		if (viewer->feed.fd < 0) {
 			place = viewer;
-		else
-			strangers += !viewer->in;
+		} else if (viewer->client >= 0) {
+			strangers++;
+			if (!oldest || viewer->nth < oldest->nth)
+				oldest = viewer;
+		}
 	}
-	return strangers < STRANGERS_MAX ? place : NULL;
+	if (strangers == STRANGERS_MAX) {
+		shutdown(oldest->client, SHUT_RDWR);
+		util_closep(&oldest->client);
+	}
+	return place;
 }
 
 void viewers_accept(struct event *listener, uint32_t revents)
@@ -297,6 +318,6 @@ void viewers_accept(struct event *listener, uint32_t revents)
 
 	(void)revents;
 	/* With too many, or where the host has no room for a process, it finds its connection closed. */
-	if (place)
-		(void)start(place, head, client);
+	if (place && start(place, head, client) == 0)
+		place->client = util_steal_fd(&client);
 }

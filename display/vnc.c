@@ -100,15 +100,17 @@ static struct viewer *viewer_of(rfbClientPtr client)
 	return client->screen->screenData;
 }
 
-static bool tell(const struct viewer *viewer, enum display_type type)
+static bool tell(const struct viewer *viewer, enum display_type type, uint32_t value)
 {
-	return display_send(viewer->task->feed, &(struct display_message){ .type = (uint16_t)type }) == 0;
+	const struct display_message message = { .type = (uint16_t)type, .value = value };
+
+	return display_send(viewer->task->feed, &message) == 0;
 }
 
 static void note_typing(struct viewer *viewer)
 {
 	if (!viewer->typed)
-		viewer->typed = tell(viewer, DISPLAY_RELEASE);
+		viewer->typed = tell(viewer, DISPLAY_RELEASE, 0);
 }
 
 static void on_key(rfbBool down, rfbKeySym keysym, rfbClientPtr client)
@@ -374,11 +376,16 @@ static void turn(struct viewer *viewer)
 	}
 }
 
+static bool has_waiting(const struct viewer *viewer)
+{
+	return viewer->keyboard.count || viewer->pointer.count;
+}
+
 /* Nobody looks any more, and the guest has still to take what was typed. */
 static void linger(struct viewer *viewer)
 {
 	limit_life(LINGER_S);
-	while (viewer->keyboard.count || viewer->pointer.count) {
+	while (has_waiting(viewer)) {
 		struct pollfd fds[] = { watch_outlet(&viewer->keyboard), watch_outlet(&viewer->pointer) };
 
 		(void)ppoll(fds, ARRAY_SIZE(fds), NULL, NULL);
@@ -468,6 +475,9 @@ void vnc_serve(const struct vnc_task *task)
 		while (viewer->screen->clientHead)
 			turn(viewer);
 	}
+	/* Else the end of this process says it. */
+	if (!viewer->in || has_waiting(viewer))
+		(void)tell(viewer, DISPLAY_LOOKING, 0);
 	if (!viewer->in)
 		sleep(PENALTY_S);
 	linger(viewer);
