@@ -244,9 +244,9 @@ check-unit: UNIT := $(if $(CROSS)$(filter thread,$(SANITIZE)),$(filter-out $(UNI
 check-unit: $(UNIT) ## the unit tests (of this BUILD)
 	@EMULATOR=$(EMULATOR) tests/unit/run $(UNIT)
 
-# What qemu-user leaves out: filters of system calls, namespaces, io_uring, KVM.
-UNIT_KERNEL := $(filter $(addprefix %/test_,blk block console cpu deadline filter fs fs_escape fs_window hotpath input irq jail net rng rng_egd sandbox scsi \
-		 scsi_target tap virtio vm vsock_life worker),$(UNIT))
+# What qemu-user leaves out: filters of system calls, namespaces, io_uring, KVM, advice about memory.
+UNIT_KERNEL := $(filter $(addprefix %/test_,balloon blk block console cpu deadline filter fs fs_escape fs_window gpu_hostile hotpath input irq jail mem net rng \
+		 rng_egd sandbox scsi scsi_target tap virtio vm vsock_life worker),$(UNIT))
 check-kernel: $(UNIT_KERNEL) host-kernel ## the unit tests that want a kernel of ARCH's, where need be in an emulated host
 	@$(SUDO) tests/lab/host --arch $(ARCH) --memory 2048 --env BUILD -- tests/unit/run $(UNIT_KERNEL)
 
