@@ -85,7 +85,7 @@ static void test_space_and_holes(void **state)
 	range.fh = seek.fh = create(&share, ROOT, "file", 0600, &node);
 	if (ask(&share, FUSE_FALLOCATE, node, IN(range), NULL) == -EOPNOTSUPP) {
 		close_share(&share);
-		print_message("this file system cannot set room aside\n");
+		print_message("skipped: this file system cannot set room aside\n");
 		skip();
 	}
 	assert_int_equal(stat_of(&share, "file").st_size, 1 << 20);

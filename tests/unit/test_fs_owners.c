@@ -15,7 +15,7 @@ static void needs_root(void)
 {
 	if (geteuid() == 0)
 		return;
-	print_message("only root can make files that are others'\n");
+	print_message("skipped: only root can make files that are others'\n");
 	skip();
 }
 
@@ -246,7 +246,7 @@ static void test_a_file_gets_its_name_later(void **state)
 	opened = (const void *)(entry(&share) + 1);
 	if (ask(&share, FUSE_TMPFILE, ROOT, IN(in), NAME("/"), NULL) == -EOPNOTSUPP) {
 		close_share(&share);
-		print_message("this file system has no files without names\n");
+		print_message("skipped: this file system has no files without names\n");
 		skip();
 	}
 	node = entry(&share)->nodeid;
@@ -283,7 +283,7 @@ static void test_extended_attributes(void **state)
 	if (ask(&share, FUSE_SETXATTR, node, IN(set), NAME("user.a"), "value", (size_t)5, NULL) ==
 	    -EOPNOTSUPP) {
 		close_share(&share);
-		print_message("this file system has no extended attributes\n");
+		print_message("skipped: this file system has no extended attributes\n");
 		skip();
 	}
 	assert_int_equal(ask(&share, FUSE_GETXATTR, node, IN(ask_size), NAME("user.a"), NULL), 8);
@@ -325,7 +325,7 @@ static void test_attributes_that_do_not_fit(void **state)
 	create(&share, ROOT, "file", 0644, &node);
 	if (setxattr(in_share(&share, "file"), "user.a", "value", 5, 0) < 0) {
 		close_share(&share);
-		print_message("this file system has no extended attributes\n");
+		print_message("skipped: this file system has no extended attributes\n");
 		skip();
 	}
 	share.room = 4;
@@ -395,7 +395,7 @@ static bool open_with_acl(struct share *share)
 	if (set_value(share, ROOT, DEFAULT, &sample_acl, sizeof(sample_acl), 0) != -EOPNOTSUPP)
 		return true;
 	close_share(share);
-	print_message("this file system has no ACLs\n");
+	print_message("skipped: this file system has no ACLs\n");
 	return false;
 }
 
@@ -500,7 +500,7 @@ static void test_labels_are_kept_aside(void **state)
 	open_share(&share, &with_labels);
 	if (set_value(&share, ROOT, LABEL, "label", 5, 0) == -EOPNOTSUPP) {
 		close_share(&share);
-		print_message("this file system has no extended attributes\n");
+		print_message("skipped: this file system has no extended attributes\n");
 		skip();
 	}
 	assert_int_equal(getxattr(share.path, KEPT, value, sizeof(value)), 5);
@@ -537,7 +537,7 @@ static void test_labels_of_what_is_made(void **state)
 	open_share(&share, &with_labels);
 	if (setxattr(share.path, "user.a", "", 0, 0) < 0) {
 		close_share(&share);
-		print_message("this file system has no extended attributes\n");
+		print_message("skipped: this file system has no extended attributes\n");
 		skip();
 	}
 	assert_true(ask(&share, FUSE_MKDIR, ROOT, IN(make), NAME("dir"), IN(security), NAME(LABEL),

@@ -301,7 +301,7 @@ static void test_the_directory_has_no_parent(void **state)
 
 	(void)state;
 	if (tree < 0) {
-		print_message("no mounts can be made here, by this user: %s\n", strerror(errno));
+		say_no_mounts();
 		skip();
 	}
 	close(tree);
@@ -332,7 +332,7 @@ static void test_mounts_are_announced(void **state)
 	assert_int_equal(mkdir(in_share(&share, "mount"), 0755), 0);
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
 	    mount("test", in_share(&share, "mount"), "tmpfs", 0, NULL) < 0) {
-		print_message("no mounts can be made here, by this user: %s\n", strerror(errno));
+		say_no_mounts();
 		assert_int_equal(rmdir(in_share(&share, "mount")), 0);
 		assert_int_equal(rmdir(share.path), 0);
 		skip();
@@ -373,7 +373,7 @@ static void test_mounts_that_are_closed(void **state)
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
 	    mount("/proc/self/fd", in_share(&share, "dir"), NULL, MS_BIND, NULL) < 0 ||
 	    mount("/proc/self/mem", in_share(&share, "file"), NULL, MS_BIND, NULL) < 0) {
-		print_message("no mounts can be made here, by this user: %s\n", strerror(errno));
+		say_no_mounts();
 		assert_int_equal(nftw(share.path, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
 		skip();
 	}
@@ -677,7 +677,7 @@ static void test_read_only_is_the_kernels_to_enforce(void **state)
 
 	(void)state;
 	if (tree < 0 || mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0) {
-		print_message("no mounts can be made here, by this user: %s\n", strerror(errno));
+		say_no_mounts();
 		skip();
 	}
 	close(tree);
