@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * screen PROGRAM VIEWER WIDTH HEIGHT: microvm's side of a display. Shows the pixels that come
- * on standard input, and writes each key that is pressed there, until that ends.
+ * on standard input, and writes each key that is pressed there, until that or the display ends.
  */
 #include <err.h>
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,15 +12,21 @@
 #include <unistd.h>
 #include "devices/display/display.h"
 
-static void serve(int keyboard)
+static int serve(int keyboard)
 {
 	struct display_message message;
 	struct pollfd fds[] = { { STDIN_FILENO, POLLIN, 0 }, { keyboard, POLLIN, 0 } };
+	int r;
 
 	setlinebuf(stdout);
-	while (poll(fds, ARRAY_SIZE(fds), -1) > 0 && !fds[0].revents)
-		if (display_receive(keyboard, &message) == 0 && message.type == DISPLAY_KEY && message.key.value)
+	while (poll(fds, ARRAY_SIZE(fds), -1) > 0 && !fds[0].revents) {
+		r = display_receive(keyboard, &message);
+		if (r && r != -EAGAIN && r != -EBADMSG)
+			return r;
+		if (!r && message.type == DISPLAY_KEY && message.key.value)
 			printf("%u\n", message.key.code);
+	}
+	return 0;
 }
 
 int main(int argc, char **argv)
@@ -50,7 +57,9 @@ int main(int argc, char **argv)
 		errx(1, "these are not all pixels");
 	r = display_send(gpu, &surface);
 	if (!r)
-		serve(keyboard);
+		r = serve(keyboard);
+	if (r)
+		warnx("the display is gone: %s", strerror(-r));
 	display_close(&display);
 	return r ? 1 : 0;
 }
