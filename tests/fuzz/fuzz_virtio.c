@@ -348,11 +348,12 @@ static bool has_key(const struct virtio_class *class, const char *key)
 	return false;
 }
 
-/* False: the class takes no rings of that size. */
+/* False: its rings are too small for the class; a balloon's reports take 32 entries. */
 static bool open_device(struct run *run)
 {
 	const struct virtio_class *class = nth_class(take8(run));
 	uint8_t how = take8(run);
+	int queue_size = QUEUE_SIZE_MAX >> (how >> 6);
 	char options[256];
 	const struct vdrv_setup setup = {
 		.class = class,
@@ -364,11 +365,11 @@ static bool open_device(struct run *run)
 	int err;
 
 	snprintf(options, sizeof(options), "%s%squeue-size=%d%s%s%s", class->sample,
-		 *class->sample ? "," : "", QUEUE_SIZE_MAX >> (how >> 6),
+		 *class->sample ? "," : "", queue_size,
 		 how & 4 ? ",packed" : "", how & 8 ? ",in-order" : "",
 		 how & 0x10 && has_key(class, "queues") ? ",queues=2" : "");
 	err = vdrv_open(&run->vdrv, &setup);
-	assert(!err || err == -ENOSPC);
+	assert(!err || (err == -ENOSPC && !strcmp(class->name, "balloon") && queue_size < 32));
 	return !err;
 }
 
@@ -385,13 +386,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct run run = { .input = data, .left = size };
 	int fd = next_fd();
+	bool opened;
 
 	log_set_level(LOG_ERROR);
-	if (size < 3 || !open_device(&run))
+	if (size < 3)
 		return -1;
-	while (run.left)
-		operations[take8(&run) % ARRAY_SIZE(operations)](&run);
-	vdrv_close(&run.vdrv);
+	opened = open_device(&run);
+	if (opened) {
+		while (run.left)
+			operations[take8(&run) % ARRAY_SIZE(operations)](&run);
+		vdrv_close(&run.vdrv);
+	}
 	assert(next_fd() == fd);
-	return 0;
+	return opened ? 0 : -1;
 }
