@@ -98,6 +98,7 @@ static void test_places(void **state)
 		{ 0, WINDOW_PIECE, -(uint64_t)WINDOW_PIECE }, { 0, 0, 1ULL << 63 },
 		{ 1ULL << 63, 0, WINDOW_PIECE }, { -(uint64_t)WINDOW_PIECE, 0, WINDOW_PIECE },
 		{ INT64_MAX - WINDOW_PIECE + 1, 0, 2 * WINDOW_PIECE },
+		{ INT64_MAX - 4095, 0, WINDOW_PIECE },
 	};
 	struct guest guest;
 	uint64_t node;
