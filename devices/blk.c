@@ -408,14 +408,15 @@ static int blk_open_queues(struct blk *blk)
 	return r;
 }
 
-static void blk_set_config(struct blk *blk)
+static struct virtio_blk_config blk_config(struct blk *blk)
 {
 	const struct block_image *image = &blk->disk.image;
-	struct virtio_dev *dev = &blk->dev;
+	const struct virtio_dev *dev = &blk->dev;
 	/* Two descriptors of a full ring belong to the header and the status. */
 	uint64_t segments = util_min(dev->queues[0].size_max - 2u, BLK_SEG_MAX);
 	uint32_t block = image->block_size, physical = (uint32_t)util_max(image->physical_block_size, block);
-	const struct virtio_blk_config config = {
+
+	return (struct virtio_blk_config){
 		.capacity = htole64(atomic_load(&blk->sectors)),
 		.seg_max = htole32((uint32_t)util_max(segments, 1)),
 		.blk_size = htole32(block),
@@ -433,8 +434,13 @@ static void blk_set_config(struct blk *blk)
 		.max_secure_erase_seg = htole32(1),
 		.secure_erase_sector_alignment = htole32(physical / BLOCK_SECTOR),
 	};
+}
 
-	virtio_config_update(dev, 0, &config, sizeof(config));
+static void blk_set_config(struct blk *blk)
+{
+	const struct virtio_blk_config config = blk_config(blk);
+
+	virtio_config_update(&blk->dev, 0, &config, sizeof(config));
 }
 
 static void blk_set_features(struct blk *blk)
@@ -484,9 +490,13 @@ static void blk_reset(struct virtio_dev *dev)
 static int blk_load(struct virtio_dev *dev)
 {
 	struct blk *blk = container_of(dev, struct blk, dev);
+	struct virtio_blk_config config;
 
 	atomic_store(&blk->writeback, dev->config[offsetof(struct virtio_blk_config, wce)] & 1);
-	blk_set_config(blk);
+	config = blk_config(blk);
+	/* The driver is told only of what is another disk's than the save's. */
+	if (memcmp(dev->config, &config, sizeof(config)))
+		blk_set_config(blk);
 	return 0;
 }
 
