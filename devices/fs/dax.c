@@ -361,7 +361,7 @@ int fs_dax_punch(struct fs *fs, uint32_t inode, int fd, uint64_t offset, uint64_
 	while (!err && offset < end) {
 		const struct fs_mapping *mapping = next_written(fs, inode, offset);
 		const uint64_t start = mapping ? mapping->offset : end;
-		const bool hole = start > offset;
+		const bool hole = !mapping || start > offset;
 		const uint64_t next = util_min(hole ? start : start + WINDOW_PIECE, end);
 
 		err = hole ? empty(fd, FALLOC_FL_PUNCH_HOLE, offset, next - offset) :
