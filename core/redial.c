@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include "core/spawn.h"
 #include "core/util.h"
 
 /* Before each attempt: whoever ended at once may do so again. */
@@ -22,7 +23,7 @@ static void leave(int sock)
 	prctl(PR_SET_NAME, "microvm-redial");
 	/* It has a copy of what the caller remembers, secrets included. */
 	prctl(PR_SET_DUMPABLE, 0);
-	/* The caller blocks what its main thread alone handles; a service manager's SIGTERM is for this one, too. */
+	/* The caller blocks what its main thread alone handles; SIGTERM may be for this one, too. */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* Keys at the caller's terminal are not for this one. */
@@ -65,25 +66,19 @@ static void serve(int sock, int (*open)(const void *arg, int *ret_fd), const voi
 
 int redial_start(int (*open)(const void *arg, int *ret_fd), const void *arg, int *ret_fd)
 {
-	_cleanup_close_ int ours = -1, its = -1;
-	int fds[2];
-	pid_t pid;
+	_cleanup_close_ int sock = -1;
+	pid_t pid = spawn_fork(0, &sock);
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
-		return -errno;
-	ours = fds[0];
-	its = fds[1];
-	if (fcntl(ours, F_SETFL, O_NONBLOCK) < 0)
-		return -errno;
-	pid = fork();
 	if (pid < 0)
-		return -errno;
+		return pid;
 	if (pid == 0) {
-		leave(its);
-		serve(its, open, arg);
+		leave(sock);
+		serve(sock, open, arg);
 		_exit(0);
 	}
-	*ret_fd = util_steal_fd(&ours);
+	if (fcntl(sock, F_SETFL, O_NONBLOCK) < 0)
+		return -errno;
+	*ret_fd = util_steal_fd(&sock);
 	return 0;
 }
 

@@ -5,8 +5,10 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "core/util.h"
 
 int spawn_program(const char *const *argv, int fd, bool quiet, pid_t *ret_pid)
 {
@@ -33,6 +35,23 @@ int spawn_program(const char *const *argv, int fd, bool quiet, pid_t *ret_pid)
 	posix_spawn_file_actions_destroy(&actions);
 	posix_spawnattr_destroy(&attr);
 	return r == -ENOENT ? -ENOPKG : r;
+}
+
+pid_t spawn_fork(int flags, int *ret_sock)
+{
+	_cleanup_close_ int ours = -1, its = -1;
+	int fds[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0, fds) < 0)
+		return -errno;
+	ours = fds[0];
+	its = fds[1];
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	*ret_sock = util_steal_fd(pid ? &ours : &its);
+	return pid;
 }
 
 int spawn_wait(pid_t pid, int *ret_status)

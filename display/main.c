@@ -73,27 +73,19 @@ _Noreturn static void draw_picture(const struct program *program, unsigned int i
 /* In a process of its own: it may take a while, and the file may be anything. */
 static int take_picture(struct program *program, unsigned int index)
 {
-	_cleanup_close_ int ours = -1, its = -1;
-	int fds[2], r;
 	pid_t pid;
+	int r;
 
 	if (program->picture.fd >= 0)
 		return -EBUSY;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
-		return -errno;
-	ours = fds[0];
-	its = fds[1];
-	pid = fork();
-	if (pid == 0)
-		draw_picture(program, index, its);
+	pid = spawn_fork(0, &program->picture.fd);
 	if (pid < 0)
-		return -errno;
-	program->picture.fd = ours;
+		return pid;
+	if (pid == 0)
+		draw_picture(program, index, program->picture.fd);
 	r = loop_add(&program->loop, &program->picture, EPOLLIN);
 	if (r < 0)
-		program->picture.fd = -1;
-	else
-		util_steal_fd(&ours);
+		util_closep(&program->picture.fd);
 	return r;
 }
 

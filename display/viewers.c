@@ -13,6 +13,7 @@
  * Until then its connection is ours as well, to be shut down when too many others wait.
  */
 #include <sys/socket.h>
+#include "core/spawn.h"
 #include "display/program.h"
 #include "display/vnc.h"
 
@@ -258,21 +259,15 @@ _Noreturn static void serve(const struct head *head, int client, int feed)
 static int start(struct viewer *viewer, struct head *head, int client)
 {
 	struct program *program = head->program;
-	_cleanup_close_ int ours = -1, its = -1;
-	int fds[2];
-	pid_t pid;
+	int sock = -1;
+	pid_t pid = spawn_fork(SOCK_NONBLOCK, &sock);
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0)
-		return -errno;
-	ours = fds[0];
-	its = fds[1];
-	pid = fork();
-	if (pid == 0)
-		serve(head, client, its);
 	if (pid < 0)
-		return -errno;
+		return pid;
+	if (pid == 0)
+		serve(head, client, sock);
 	*viewer = (struct viewer){
-		.feed = { .fd = util_steal_fd(&ours), .fn = on_feed },
+		.feed = { .fd = sock, .fn = on_feed },
 		.head = head,
 		.client = -1,
 		.nth = program->arrivals++,
