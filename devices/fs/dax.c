@@ -321,8 +321,9 @@ int fs_dax_make_room(struct fs *fs, uint32_t inode, uint64_t size)
 	struct statx st;
 	int err = 0;
 
-	if (!fs_dax_writes(fs, inode, 0, INT64_MAX) || fs_inode_stat(fs, inode, &st) < 0 ||
-	    st.stx_size >= size)
+	/* All pieces are looked at only for what grows. */
+	if (!fs->inodes[inode].mappings || fs_inode_stat(fs, inode, &st) < 0 ||
+	    st.stx_size >= size || !fs_dax_writes(fs, inode, 0, INT64_MAX))
 		return 0;
 	fd = fs_inode_open(fs, inode, O_RDWR, false);
 	if (fd < 0)
